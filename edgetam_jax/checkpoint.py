@@ -1,0 +1,112 @@
+"""Checkpoints: `load` anything that holds an EdgeTAM, `save` a model, fetch one from the Hugging Face hub."""
+
+import pathlib
+from typing import Literal, NamedTuple
+
+import jax
+from flax.traverse_util import flatten_dict
+
+from convert.layouts import Layout, from_layout, is_image_only
+from convert.sources import read_source
+from convert.targets import write_orbax, write_safetensors
+from edgetam_jax.errors import CheckpointError
+from edgetam_jax.model import Model
+
+Format = Literal["safetensors", "orbax"]
+_STATISTICS = ("/mean", "/var", "/positional_encoding_gaussian_matrix")
+PathLike = str | pathlib.Path
+
+
+class Loaded(NamedTuple):
+    """A model, and what was found on the way."""
+
+    model: Model
+    kind: str
+    layout: Layout
+    tensors: int
+    parameters: int  # numbers that training moves, used or not
+    statistics: int  # numbers that it does not: BatchNorm's, and the Gaussian of the position encoding
+    dtypes: tuple[str, ...]
+    dropped: dict[str, tuple[str, ...]]  # why, and which tensors
+    image_only: bool
+
+
+def load(path: PathLike, *, image_size: int | None = None) -> Model:
+    """A model from a checkpoint of any kind.
+
+    Takes what `save` wrote (safetensors or Orbax), a Hugging Face folder or its model.safetensors, and the original's
+    `.pt` file, the only one that needs torch. Half-precision files keep their values: parameters are float32, which
+    holds them exactly. `image_size` replaces the size that the checkpoint names; the same weights serve every size.
+    A file for still images gives a model without the parts that tracking needs.
+    """
+    return read(path, image_size=image_size).model
+
+
+def read(path: PathLike, *, image_size: int | None = None) -> Loaded:
+    """`load`, with a report."""
+    source = read_source(path, image_size)
+    params, dropped = from_layout(source.tensors, source.layout, source.config, str(path))
+    sizes = {name: leaf.size for name, leaf in flatten_dict(params, sep="/").items()}
+    statistics = sum(size for name, size in sizes.items() if name.endswith(_STATISTICS))
+    unused = sum(source.tensors[name].size for names in dropped.values() for name in names if source.tensors[name].ndim)
+    return Loaded(
+        model=Model(params=jax.tree.map(jax.numpy.asarray, params), config=source.config),
+        kind=source.kind,
+        layout=source.layout,
+        tensors=len(source.tensors),
+        parameters=sum(sizes.values()) - statistics + unused,
+        statistics=statistics,
+        dtypes=tuple(sorted({str(value.dtype) for value in source.tensors.values()})),
+        dropped=dropped,
+        image_only=is_image_only(source.tensors, source.layout, source.config),
+    )
+
+
+def save(model: Model, path: PathLike, format: Format = "safetensors", *, force: bool = False) -> None:
+    """Writes a model for `load`: one safetensors file (a folder unless `path` ends in .safetensors), or Orbax's folder.
+
+    An existing output is refused without `force`. It is replaced in one step, and stays as it was if writing fails.
+    """
+    writers = {"safetensors": write_safetensors, "orbax": write_orbax}
+    if format not in writers:
+        raise CheckpointError(f"format is {format!r}; expected 'safetensors' or 'orbax'.")
+    writers[format](model.params, model.config, pathlib.Path(path), force)
+
+
+def from_pretrained(
+    repo_id: str, *, revision: str | None = None, cache_dir: PathLike | None = None, image_size: int | None = None
+) -> Model:
+    """A model from the Hugging Face hub, or from its cache where it lies there already.
+
+    `yonigozlan/EdgeTAM-hf` needs no torch, `facebook/EdgeTAM` does. The hub's environment variables hold: HF_HOME,
+    HF_TOKEN, HF_HUB_OFFLINE=1 to use the cache alone.
+    """
+    try:
+        import huggingface_hub as hub
+        from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise CheckpointError("from_pretrained needs huggingface_hub: pip install 'edgetam-jax[hub]'.") from error
+    try:
+        folder = hub.snapshot_download(
+            repo_id, revision=revision, cache_dir=cache_dir, allow_patterns=["config.json", "model*.safetensors", "*.pt"]
+        )
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{repo_id} could not be fetched from the Hugging Face hub: {str(error).strip().splitlines()[0]} "
+            "Check the name and the network; offline (HF_HUB_OFFLINE=1) it must be in the cache. "
+            "A checkpoint on disk is read with load(path)."
+        ) from error
+    return load(_checkpoint_in(pathlib.Path(folder), repo_id), image_size=image_size)
+
+
+def _checkpoint_in(folder: pathlib.Path, repo_id: str) -> pathlib.Path:
+    if any(folder.glob("model*.safetensors")):
+        return folder
+    files = sorted(folder.glob("*.pt"))
+    if len(files) != 1:
+        found = ", ".join(file.name for file in files) or "none"
+        raise CheckpointError(
+            f"{repo_id} holds no model.safetensors, and not one .pt file but: {found}. "
+            "Try yonigozlan/EdgeTAM-hf or facebook/EdgeTAM, or download a file and load(path) it."
+        )
+    return files[0]

@@ -1,0 +1,138 @@
+"""Configurations: frozen, hashable, and small. Sizes follow from the image size; nothing is stated twice."""
+
+import dataclasses
+from typing import Any
+
+from edgetam_jax.errors import ConfigError
+
+STRIDE = 16  # pixels of the model's input under one cell of the image embedding
+MASK_STRIDE = 4  # pixels of the model's input under one pixel of a predicted mask
+
+
+@dataclasses.dataclass(frozen=True)
+class TrunkConfig:
+    """RepViT: four stages, each at half the resolution of the one before."""
+
+    widths: tuple[int, int, int, int] = (48, 96, 192, 384)
+    depths: tuple[int, int, int, int] = (2, 2, 14, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """The mask decoder and its two-way transformer."""
+
+    layers: int = 2
+    heads: int = 8
+    mlp_dim: int = 2048
+    iou_dim: int = 256
+    # A single mask counts as stable when this share of its area survives moving the threshold by +-delta.
+    stability_delta: float = 0.05
+    stability_threshold: float = 0.98
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryAttentionConfig:
+    layers: int = 2
+    mlp_dim: int = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryEncoderConfig:
+    fuser_layers: int = 2
+    # The mask that enters the encoder is sigmoid(logits) * scale + bias.
+    sigmoid_scale: float = 20.0
+    sigmoid_bias: float = -10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PerceiverConfig:
+    """The spatial perceiver: global latents, and one latent a window of a square grid."""
+
+    layers: int = 2
+    latents: int = 256
+    window_grid: int = 16
+
+    @property
+    def tokens(self) -> int:
+        """Memory tokens a frame."""
+        return self.latents + self.window_grid**2
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One network. The same weights serve every image size."""
+
+    image_size: int = 1024
+    hidden_dim: int = 256
+    memory_dim: int = 64
+    memory_frames: int = 7  # rows of the temporal embedding: six recent frames, and the prompted ones
+    pointers: int = 16  # object pointers attended: fifteen recent ones, and the prompted ones
+    trunk: TrunkConfig = TrunkConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    memory_attention: MemoryAttentionConfig = MemoryAttentionConfig()
+    memory_encoder: MemoryEncoderConfig = MemoryEncoderConfig()
+    perceiver: PerceiverConfig = PerceiverConfig()
+
+    def __post_init__(self) -> None:
+        grid, step = self.perceiver.window_grid, 2 * STRIDE
+        if self.image_size <= 0 or self.image_size % step or self.embedding_size % grid:
+            raise ConfigError(
+                f"image_size is {self.image_size}; it must be a positive multiple of {step}, and its embedding "
+                f"(image_size / {STRIDE}) a multiple of the perceiver's window grid, {grid}. Try {STRIDE * grid * 2}."
+            )
+        step = max(8, 2 * self.decoder.heads)
+        if self.hidden_dim % step or self.hidden_dim % self.memory_dim or self.memory_dim % 4:
+            raise ConfigError(
+                f"hidden_dim is {self.hidden_dim} and memory_dim {self.memory_dim}; hidden_dim must be a multiple of "
+                f"{step} and of memory_dim, and memory_dim a multiple of 4."
+            )
+
+    @property
+    def embedding_size(self) -> int:
+        """Side of the image embedding: 64 at 1024."""
+        return self.image_size // STRIDE
+
+    @property
+    def mask_size(self) -> int:
+        """Side of a predicted mask: 256 at 1024."""
+        return self.image_size // MASK_STRIDE
+
+    @property
+    def pointer_tokens(self) -> int:
+        """Memory tokens that one object pointer becomes."""
+        return self.hidden_dim // self.memory_dim
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Config":
+        """The inverse of `to_dict`; also takes what JSON made of it (lists for tuples)."""
+        return _from_dict(cls, values, "configuration")
+
+
+def _from_dict(cls: Any, values: dict[str, Any], where: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - set(fields)):
+        raise ConfigError(f"{where}: unknown keys {unknown}; known are {sorted(fields)}.")
+
+    def build(name: str, value: Any) -> Any:
+        default = fields[name].default
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}.{name}: expected a mapping, got {value!r}.")
+            return _from_dict(type(default), value, f"{where}.{name}")
+        if isinstance(default, tuple):
+            if not isinstance(value, list | tuple) or len(value) != len(default):
+                raise ConfigError(f"{where}.{name}: expected {len(default)} numbers, got {value!r}.")
+            return tuple(value)
+        if isinstance(value, bool) or not isinstance(value, int | type(default)):
+            raise ConfigError(f"{where}.{name}: expected {type(default).__name__}, got {value!r}.")
+        return value
+
+    return cls(**{name: build(name, value) for name, value in values.items()})
+
+
+EDGETAM = Config()
+EDGETAM_768 = dataclasses.replace(EDGETAM, image_size=768)
+EDGETAM_512 = dataclasses.replace(EDGETAM, image_size=512)

@@ -1,0 +1,21 @@
+"""The errors a caller can act on. All are `ValueError`s, so code that catches those keeps working."""
+
+
+class EdgeTAMError(ValueError):
+    """What was given cannot be used; the message says what was expected and what to do."""
+
+
+class ConfigError(EdgeTAMError):
+    """A configuration that no network can have."""
+
+
+class CheckpointError(EdgeTAMError):
+    """A file that is not the checkpoint it should be."""
+
+
+class PromptError(EdgeTAMError):
+    """Points, boxes or masks that make no sense for the image or video at hand."""
+
+
+class FrameError(EdgeTAMError):
+    """Images or videos that cannot be read, or do not fit together."""

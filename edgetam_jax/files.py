@@ -1,0 +1,104 @@
+"""Files that are never half there: written beside their place under another name, then put there in one step."""
+
+import contextlib
+import glob
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+from edgetam_jax.errors import CheckpointError
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path, force: bool, ours: frozenset[str] = frozenset()) -> Iterator[pathlib.Path]:
+    """Gives a temporary path to write a file or folder to; what is there at the end becomes `path`.
+
+    If writing fails, `path` stays as it was. With `force` an existing file gives way, and an existing folder if all
+    that it holds bears one of the names in `ours`.
+    """
+    path = pathlib.Path(os.path.abspath(path))  # a link in place of the output is replaced, not followed
+    check_place(path, force, ours)
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        _flush(temporary)
+        _swap(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(
+            f"{path} could not be written: {reason}. Nothing was changed there. "
+            "Check the free space and the permissions of that folder, or choose another output."
+        ) from error
+    finally:
+        _remove(temporary)
+
+
+def check_place(path: pathlib.Path, force: bool, ours: frozenset[str] | None = None) -> None:
+    """Refuses to write where something is that would be lost. Without `ours` it does not look into folders."""
+    if not path.parent.is_dir():
+        raise CheckpointError(f"the folder {path.parent} does not exist. Create it, or choose another output.")
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise CheckpointError(f"{path} exists. Choose another output, or allow replacing it (force=True, --force).")
+    if ours is not None and path.is_dir() and (strange := sorted({entry.name for entry in path.iterdir()} - ours)):
+        raise CheckpointError(
+            f"{path} is a folder that holds more than a checkpoint ({', '.join(strange[:5])}), and is not replaced. "
+            "Choose another output, or remove it yourself."
+        )
+
+
+def _remove_leftovers(path: pathlib.Path) -> None:
+    """What a run that was killed left behind."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        owner = leftover.name.split(".")[-2]
+        if owner.isdigit() and not _alive(int(owner)):
+            _remove(leftover)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _flush(path: pathlib.Path) -> None:
+    """To the disk, so that the rename cannot come first; a full disk may say so only here."""
+    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if not file.is_symlink():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _swap(temporary: pathlib.Path, path: pathlib.Path) -> None:
+    if not path.is_dir() and not temporary.is_dir():
+        os.replace(temporary, path)
+        return
+    if not os.path.lexists(path):
+        os.rename(temporary, path)
+        return
+    # A folder cannot be replaced in one step: the old one steps aside, and comes back if the new one fails.
+    aside = temporary.with_suffix(".old")
+    os.rename(path, aside)
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        os.rename(aside, path)
+        raise
+    _remove(aside)
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

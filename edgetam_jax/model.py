@@ -1,0 +1,46 @@
+"""`Model`: parameters and their configuration as one pytree, and how to make one without a checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from edgetam_jax.config import Config
+from edgetam_jax.nn.edgetam import EdgeTAM
+from edgetam_jax.types import Memory
+
+Params = Mapping[str, Any]
+
+
+@flax.struct.dataclass
+class Model:
+    """A network: its parameters are leaves, its configuration is static, so it passes through `jax.jit` and `grad`."""
+
+    params: Params
+    config: Config = flax.struct.field(pytree_node=False)
+
+    def apply(self, method: str, *args: Any) -> Any:
+        """Runs a method of `nn.edgetam.EdgeTAM` with these parameters."""
+        return EdgeTAM(self.config).apply({"params": self.params}, *args, method=method)
+
+
+def init_params(config: Config, key: Array) -> Params:
+    """Fresh parameters, for training from scratch."""
+    size, dim = config.image_size, config.hidden_dim
+    memory = Memory(
+        frames=jnp.zeros((1, config.perceiver.tokens, config.memory_dim)),
+        rows=jnp.zeros((1,), jnp.int32),
+        frames_valid=jnp.ones((1,), bool),
+        pointers=jnp.zeros((1, dim)),
+        pointers_valid=jnp.ones((1,), bool),
+    )
+    pixels, mask = jnp.zeros((size, size, 3)), jnp.ones((size, size))
+    return EdgeTAM(config).init(key, pixels, mask, memory, method="touch")["params"]
+
+
+def param_shapes(config: Config) -> Params:
+    """The tree of `jax.ShapeDtypeStruct` that `config`'s parameters have; nothing is computed."""
+    return jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))

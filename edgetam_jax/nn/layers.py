@@ -1,0 +1,210 @@
+"""Layers shared by all components: pure functions on arrays, and thin modules that own their parameters.
+
+Everything is channels-last and takes any number of leading axes. Convolutions pick the formulation that XLA
+compiles well: its grouped and few-channel convolutions are slow on CPU, its matrix products are not.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+NORM_EPS = 1e-5  # torch's default for BatchNorm and LayerNorm
+CHANNEL_NORM_EPS = 1e-6  # the original's LayerNorm2d
+
+
+def gelu(x: Array) -> Array:
+    return jax.nn.gelu(x, approximate=False)
+
+
+def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """Convolution of [..., H, W, I] with [k, k, I, O], odd kernels padded by k // 2 on each side, even ones not."""
+    size, _, _, features = kernel.shape
+    if size == stride:  # patches: one matrix product
+        return space_to_depth(x, size) @ kernel.reshape(-1, features)
+    if size == 3 and stride == 2 and kernel.shape[2] < 8:
+        return packed_conv(space_to_depth(x, 2), kernel, block=2)
+    pad = size // 2
+    return _conv2d(x, kernel, stride, ((pad, pad), (pad, pad)))
+
+
+def depthwise_conv(x: Array, kernel: Array, bias: Array, stride: int = 1) -> Array:
+    """Each channel of [..., H, W, C] with its own filter of [k, k, 1, C]: a sum of shifted copies.
+
+    The sum starts from the bias. Added last, XLA fuses each block's sum into the next one's and computes all of
+    them again for every tap: six times slower over the trunk.
+    """
+    size, (height, width) = kernel.shape[0], x.shape[-3:-1]
+    pad = size // 2
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(pad, pad), (pad, pad), (0, 0)])
+    for i in range(size):
+        for j in range(size):
+            bias = bias + x[..., i : i + height : stride, j : j + width : stride, :] * kernel[i, j, 0]
+    return bias
+
+
+def packed_conv(x: Array, kernel: Array, block: int) -> Array:
+    """The 3x3 convolution with stride 2 on an image whose `block` x `block` tiles are stored as channels.
+
+    Takes [..., H, W, block * block * I], returns [..., H, W, (block/2)**2 * O]: the output's tiles, packed in
+    the same way. Few-channel convolutions at high resolution are fast only in this form.
+    """
+    inputs, features = kernel.shape[2:]
+    # place[d, p, a, i] = 1: output row a reads, through tap i, row p of the tile before (d = 0) or of its own (d = 1).
+    place = np.zeros((2, block, block // 2, 3), np.float32)
+    for a in range(block // 2):
+        for i in range(3):
+            row = 2 * a - 1 + i
+            place[int(row >= 0), row % block, a, i] = 1
+    packed = jnp.einsum("ypai,xqbj,ijco->yxpqcabo", place, place, kernel, precision=lax.Precision.HIGHEST)
+    packed = packed.reshape(2, 2, block**2 * inputs, (block // 2) ** 2 * features).astype(kernel.dtype)
+    return _conv2d(x, packed, 1, ((1, 0), (1, 0)))
+
+
+def _conv2d(x: Array, kernel: Array, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array:
+    lead = x.shape[:-3]
+    y = lax.conv_general_dilated(
+        x.reshape(-1, *x.shape[-3:]), kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return y.reshape(*lead, *y.shape[-3:])
+
+
+def space_to_depth(x: Array, block: int) -> Array:
+    """[..., H, W, C] to [..., H/block, W/block, block * block * C]."""
+    *lead, height, width, channels = x.shape
+    x = x.reshape(*lead, height // block, block, width // block, block, channels)
+    return jnp.moveaxis(x, -4, -3).reshape(*lead, height // block, width // block, block * block * channels)
+
+
+def depth_to_space(x: Array, block: int) -> Array:
+    """The inverse of `space_to_depth`."""
+    *lead, height, width, channels = x.shape
+    x = x.reshape(*lead, height, width, block, block, channels // block**2)
+    return jnp.moveaxis(x, -3, -4).reshape(*lead, height * block, width * block, channels // block**2)
+
+
+class Linear(nn.Module):
+    inputs: int
+    features: int
+    use_bias: bool = True
+
+    def setup(self) -> None:
+        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.inputs, self.features))
+        if self.use_bias:
+            self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
+
+    def __call__(self, x: Array) -> Array:
+        y = x @ self.kernel
+        return y + self.bias if self.use_bias else y
+
+
+class Conv(nn.Module):
+    inputs: int
+    features: int
+    size: int = 1
+    stride: int = 1
+    depthwise: bool = False
+    use_bias: bool = True
+
+    def setup(self) -> None:
+        fan_in = 1 if self.depthwise else self.inputs
+        self.kernel = self.param(
+            "kernel", nn.initializers.lecun_normal(), (self.size, self.size, fan_in, self.features)
+        )
+        if self.use_bias:
+            self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
+
+    def __call__(self, x: Array) -> Array:
+        return self.with_weights(x, self.kernel, self.bias)
+
+    def with_weights(self, x: Array, kernel: Array, bias: Array) -> Array:
+        if self.depthwise:
+            return depthwise_conv(x, kernel, bias, self.stride)
+        return conv(x, kernel, self.stride) + bias
+
+
+def compose(first: Conv, second: Conv) -> tuple[Array, Array]:
+    """Kernel and bias of two 1x1 convolutions that have nothing between them, as one matrix product."""
+    kernel = second.kernel[0, 0]
+    return first.kernel[0, 0] @ kernel, first.bias @ kernel + second.bias
+
+
+class UpConv(nn.Module):
+    """Transposed convolution with a 2x2 kernel and stride 2: every cell becomes a tile of its own."""
+
+    inputs: int
+    features: int
+
+    def setup(self) -> None:
+        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (2, 2, self.inputs, self.features))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
+
+    def __call__(self, x: Array) -> Array:
+        kernel = jnp.moveaxis(self.kernel, 2, 0).reshape(self.inputs, 4 * self.features)
+        return depth_to_space(x @ kernel, 2) + self.bias
+
+
+class LayerNorm(nn.Module):
+    features: int
+    eps: float = NORM_EPS
+
+    def setup(self) -> None:
+        self.scale = self.param("scale", nn.initializers.ones, (self.features,))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
+
+    def __call__(self, x: Array) -> Array:
+        x = x - x.mean(-1, keepdims=True)
+        return x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * self.scale + self.bias
+
+
+class BatchNorm(nn.Module):
+    """BatchNorm with stored statistics: a scale and a shift a channel. The statistics are parameters like any other."""
+
+    features: int
+
+    def setup(self) -> None:
+        self.scale = self.param("scale", nn.initializers.ones, (self.features,))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        self.mean = self.param("mean", nn.initializers.zeros, (self.features,))
+        self.var = self.param("var", nn.initializers.ones, (self.features,))
+
+    def affine(self) -> tuple[Array, Array]:
+        scale = self.scale * lax.rsqrt(self.var + NORM_EPS)
+        return scale, self.bias - self.mean * scale
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its BatchNorm, folded into one convolution with a bias inside the program."""
+
+    inputs: int
+    features: int
+    size: int = 1
+    stride: int = 1
+    depthwise: bool = False
+
+    def setup(self) -> None:
+        self.c = Conv(self.inputs, self.features, self.size, self.stride, self.depthwise, use_bias=False)
+        self.bn = BatchNorm(self.features)
+
+    def folded(self) -> tuple[Array, Array]:
+        """Kernel and bias of the one convolution."""
+        scale, shift = self.bn.affine()
+        return self.c.kernel * scale, shift
+
+    def __call__(self, x: Array) -> Array:
+        return self.c.with_weights(x, *self.folded())
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them; `widths` holds the size of the input and of every layer."""
+
+    widths: tuple[int, ...]
+
+    def setup(self) -> None:
+        self.layers = [Linear(i, o) for i, o in zip(self.widths[:-1], self.widths[1:], strict=True)]
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers[:-1]:
+            x = nn.relu(layer(x))
+        return self.layers[-1](x)

@@ -1,0 +1,134 @@
+"""RepViT, the image trunk: depthwise convolutions mix positions, pointwise ones mix channels."""
+
+import flax.linen as nn
+from jax import Array
+
+from edgetam_jax.config import TrunkConfig
+from edgetam_jax.nn.layers import Conv, ConvNorm, gelu
+
+MLP_RATIO = 2
+IMAGE_CHANNELS = 3
+
+
+class Stem(nn.Module):
+    features: int
+
+    def setup(self) -> None:
+        self.conv1 = ConvNorm(IMAGE_CHANNELS, self.features // 2, size=3, stride=2)
+        self.conv2 = ConvNorm(self.features // 2, self.features, size=3, stride=2)
+
+    def __call__(self, x: Array) -> Array:
+        return self.conv2(gelu(self.conv1(x)))
+
+
+class TokenMixer(nn.Module):
+    """A 3x3 and a 1x1 depthwise branch, each with its BatchNorm, and the identity: one depthwise convolution."""
+
+    features: int
+
+    def setup(self) -> None:
+        self.conv = ConvNorm(self.features, self.features, size=3, depthwise=True)
+        self.conv1 = ConvNorm(self.features, self.features, depthwise=True)
+
+    def folded(self) -> tuple[Array, Array]:
+        kernel, bias = self.conv.folded()
+        centre, shift = self.conv1.folded()
+        return kernel.at[1, 1].add(centre[0, 0] + 1), bias + shift
+
+    def __call__(self, x: Array) -> Array:
+        return self.conv.c.with_weights(x, *self.folded())
+
+
+class SqueezeExcite(nn.Module):
+    features: int
+
+    def setup(self) -> None:
+        reduced = max(8, int(self.features / 4 + 4) // 8 * 8)  # a quarter, to the nearest multiple of 8, halves up
+        self.fc1 = Conv(self.features, reduced)
+        self.fc2 = Conv(reduced, self.features)
+
+    def __call__(self, x: Array) -> Array:
+        pooled = x.mean((-3, -2), keepdims=True)
+        return x * nn.sigmoid(self.fc2(nn.relu(self.fc1(pooled))))
+
+
+class ChannelMixer(nn.Module):
+    features: int
+
+    def setup(self) -> None:
+        self.conv1 = ConvNorm(self.features, MLP_RATIO * self.features)
+        self.conv2 = ConvNorm(MLP_RATIO * self.features, self.features)
+
+    def __call__(self, x: Array) -> Array:
+        return x + self.conv2(gelu(self.conv1(x)))
+
+
+class Block(nn.Module):
+    features: int
+    squeeze: bool
+
+    def setup(self) -> None:
+        self.token_mixer = TokenMixer(self.features)
+        if self.squeeze:
+            self.se = SqueezeExcite(self.features)
+        self.channel_mixer = ChannelMixer(self.features)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.token_mixer(x)
+        if self.squeeze:
+            x = self.se(x)
+        return self.channel_mixer(x)
+
+
+class Downsample(nn.Module):
+    inputs: int
+    features: int
+
+    def setup(self) -> None:
+        self.pre_block = Block(self.inputs, squeeze=False)
+        self.spatial_downsample = ConvNorm(self.inputs, self.inputs, size=3, stride=2, depthwise=True)
+        self.channel_downsample = ConvNorm(self.inputs, self.features)
+        self.ffn = ChannelMixer(self.features)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.channel_downsample(self.spatial_downsample(self.pre_block(x)))
+        return self.ffn(x)
+
+
+class Stage(nn.Module):
+    inputs: int
+    features: int
+    depth: int
+    halve: bool
+
+    def setup(self) -> None:
+        if self.halve:
+            self.downsample = Downsample(self.inputs, self.features)
+        self.blocks = [Block(self.features, squeeze=i % 2 == 0) for i in range(self.depth)]
+
+    def __call__(self, x: Array) -> Array:
+        if self.halve:
+            x = self.downsample(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class RepViT(nn.Module):
+    """[..., S, S, 3] to four maps of stride 4, 8, 16 and 32."""
+
+    config: TrunkConfig
+
+    def setup(self) -> None:
+        widths = self.config.widths
+        self.stem = Stem(widths[0])
+        self.stages = [
+            Stage(widths[max(i - 1, 0)], widths[i], depth, halve=i > 0) for i, depth in enumerate(self.config.depths)
+        ]
+
+    def __call__(self, pixels: Array) -> list[Array]:
+        x, maps = self.stem(pixels), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps

@@ -1,0 +1,46 @@
+"""A network in PyTorch and the same one here, and how arrays go from one to the other."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import torch
+
+from convert.layouts import from_layout
+from convert.rules import Layout
+from edgetam_jax.config import Config
+from edgetam_jax.model import Model
+from tests.oracle import numpy_state_dict
+
+
+class Pair(NamedTuple):
+    torch: Any  # the original
+    model: Model
+
+    def apply(self, module: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Runs one Flax module alone with the parameters that `name` has in the whole."""
+        return jax.jit(lambda params, args: module.apply({"params": params}, *args, **kwargs))(self.model.params[name], args)
+
+    def run(self, method: str, *args: Any) -> Any:
+        """Runs a method of the whole network."""
+        return _run(self.model, method, args)
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def _run(model: Model, method: str, args: tuple[Any, ...]) -> Any:
+    return model.apply(method, *args)
+
+
+def make_pair(original: Any, config: Config) -> Pair:
+    params = from_layout(numpy_state_dict(original), Layout.ORIGINAL, config, "the reference").params
+    return Pair(original, Model(params, config))
+
+
+def channels_first(x: np.ndarray) -> torch.Tensor:
+    """[B, H, W, C] to [B, C, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.asarray(x), -1, 1)))
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.movedim(1, -1)

@@ -1,0 +1,212 @@
+"""`--verify`: the published numbers, the prompts made of them, and the judgement."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convert import verify
+from convert.layouts import from_layout
+from convert.rules import Layout
+from convert.verify import Prediction, Row, goldens
+from edgetam_jax.config import Config
+from edgetam_jax.errors import FrameError
+from edgetam_jax.model import Model
+from tests.checkpoints import SMALL, small_model
+
+POINTS = {"points": [[90, 60], [20, 30]], "labels": [1, 0]}
+BOX = {"box": [10, 20, 120, 100]}
+
+
+def test_every_check_can_be_run() -> None:
+    data = goldens()
+    names = [check["name"] for check in data["checks"]]
+    assert len(names) == 33
+    for i, check in enumerate(data["checks"]):
+        assert check["image"] in {*data["images"], "gate"}
+        assert check["preprocess"] in data["tolerances"]
+        assert "box" in check or len(check["points"]) == len(check["labels"]) > 0
+        assert len(check["ious"]) == (3 if check["multimask"] else 1)
+        assert "mask" not in check or "mask_iou" in data["tolerances"][check["preprocess"]]
+        assert "mask_from" not in check or names.count(check["mask_from"]) == 1 == names[:i].count(check["mask_from"])
+
+
+def test_gate_image_is_as_its_masks_expect() -> None:
+    image = verify.gate_image()
+    assert image.shape == (800, 1200, 3)
+    assert (image != 128).any(-1).sum() == 5 * 144
+    for check in goldens()["checks"]:
+        if check["image"] == "gate":
+            mask = verify.decode_runs(check["mask"], image.shape[:2])
+            x, y = check["points"][0] if "points" in check else np.reshape(check["box"], (2, 2)).mean(0).astype(int)
+            assert mask[y, x]
+            assert mask[(image != 128).any(-1)].any()
+
+
+def test_runs() -> None:
+    mask = verify.decode_runs([1, 2, 3, 1, 1], (2, 4))
+    np.testing.assert_array_equal(mask, [[0, 1, 1, 0], [0, 0, 1, 0]])
+
+
+def test_images_are_known_by_content_or_by_name_and_size(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("truck.jpg", (1800, 1200)), ("car.png", (7, 5)), ("groceries.jpg", (5, 5)), ("x.png", (3, 2))):
+        Image.new("RGBA", size).convert("RGB").save(tmp_path / name)
+    images = verify.read_images(sorted(tmp_path.iterdir()))
+    assert images.keys() == {"gate", "truck.jpg", "car.png", str(tmp_path / "groceries.jpg"), str(tmp_path / "x.png")}
+    assert images["car.png"].shape == (5, 7, 3)
+    monkeypatch.setattr(verify.hashlib, "sha256", lambda _: type("Digest", (), {"hexdigest": lambda _: "d"}))  # type: ignore[attr-defined]
+    monkeypatch.setitem(goldens()["images"]["truck.jpg"], "sha256", "d")
+    assert verify.read_images([tmp_path / "x.png"]).keys() == {"gate", "truck.jpg"}
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(FrameError, match=r"broken\.png cannot be read as an image"):
+        verify.read_images([tmp_path / "broken.png"])
+
+
+def test_what_cannot_be_run_is_listed() -> None:
+    images = {"photo.png": np.zeros((2, 2, 3), np.uint8)}
+    rows = list(verify.verify(small_model(), images))
+    assert all(row.passed is None for row in rows)
+    got = [row.got for row in rows]
+    assert got[0] == "unknown image"
+    assert got.count("needs gate") == 7
+    assert got.count("needs video") == len(goldens()["videos"]) == 6
+    assert len(rows) == 1 + 33 + 6
+
+
+def check_of(preprocess: str, **values: Any) -> dict[str, Any]:
+    return {"preprocess": preprocess, **values}
+
+
+def test_judgement() -> None:
+    logits = np.stack([np.full((4, 4), float(i)) for i in range(3)])
+    prediction = Prediction(logits, np.array([0.5, 0.9, 0.1]))
+
+    def passed(check: dict[str, Any]) -> list[bool | None]:
+        return [row.passed for row in verify.judge(check, prediction, (4, 4))]
+
+    assert passed(check_of("hf", ious=[0.504, 0.896, 0.1], order="token")) == [True]
+    assert passed(check_of("image", ious=[0.504, 0.896, 0.1], order="token")) == [False]
+    assert passed(check_of("hf", ious=[0.9, 0.5, 0.1], order="sorted")) == [True]
+    assert passed(check_of("hf", ious=[0.9, 0.5, 0.1], order="token")) == [False]
+    ious = {"ious": [0.5, 0.9, 0.1]}
+    assert passed(check_of("hf", **ious, logits=[[1.2, 1.0], [1.0, 0.8]])) == [True, True]
+    assert passed(check_of("hf", **ious, logits=[[1.2, 1.0], [1.0, 1.4]])) == [True, False]
+    assert passed(check_of("image", **ious, mask=[0, 16])) == [True, True]
+    assert passed(check_of("image", **ious, mask=[1, 15])) == [True, False]
+
+
+def test_table() -> None:
+    text = verify.table([Row("a", "1", "1", True), Row("long name", "1", "2", False), Row("c", "", "needs d", None)])
+    assert text.splitlines() == [
+        "check      expected  got      result",
+        "a          1         1        pass",
+        "long name  1         2        FAIL",
+        "c                    needs d  skip",
+        "1 passed, 1 failed, 1 not run",
+    ]
+
+
+@pytest.fixture(scope="module")
+def originals() -> tuple[Any, Model]:
+    """The original's image predictor, and the same weights here."""
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+    from tests import oracle
+
+    module = oracle.randomize(oracle.build_original(SMALL), seed=3)
+    params, _ = from_layout(oracle.numpy_state_dict(module), Layout.ORIGINAL, SMALL, "original")
+    return SAM2ImagePredictor(module), Model(params=params, config=SMALL)
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    random = np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(random).resize((150, 110), Image.Resampling.BICUBIC)).copy()
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+@pytest.mark.parametrize("prompt", [POINTS, BOX, POINTS | BOX], ids=["points", "box", "both"])
+def test_predicts_as_the_originals_predictor(
+    originals: tuple[Any, Model], photo: np.ndarray, prompt: dict[str, Any], multimask: bool
+) -> None:
+    predictor, model = originals
+    predictor.set_image(photo)
+    _, ious, logits = predictor.predict(
+        np.array(prompt["points"]) if "points" in prompt else None,
+        np.array(prompt["labels"]) if "labels" in prompt else None,
+        np.array(prompt["box"]) if "box" in prompt else None,
+        multimask_output=multimask,
+        return_logits=True,
+    )
+    got = predict(model, photo, "image", prompt | {"multimask": multimask})
+    assert logits.std() > 1
+    np.testing.assert_allclose(got.logits.clip(-32, 32), logits, atol=1e-4)
+    np.testing.assert_allclose(got.ious, ious, atol=1e-5)
+
+
+def predict(model: Model, image: np.ndarray, rule: str, check: dict[str, Any], mask: np.ndarray | None = None) -> Prediction:
+    return verify.predict(model, verify._encode(model, image, rule), image.shape[:2], check, mask)
+
+
+def test_predicts_as_the_hugging_face_port(originals: tuple[Any, Model], photo: np.ndarray, tmp_path: pathlib.Path) -> None:
+    """With what only it does: a filled up point, and a mask without clamping."""
+    from transformers import EdgeTamModel
+
+    from convert.targets import write_hf
+    from edgetam_jax.preprocess import preprocess
+
+    model = originals[1]
+    image_only = {name: part for name, part in model.params.items() if name not in verify_video_parts()}
+    write_hf(image_only, SMALL, tmp_path / "hf", False, True)
+    port = EdgeTamModel.from_pretrained(tmp_path / "hf").eval()
+    pixels = torch.from_numpy(np.array(preprocess(photo, SMALL.image_size, "hf"))).permute(2, 0, 1)[None]
+    scale = SMALL.image_size / np.array([150, 110], np.float32)
+    points, labels = [[90, 60], [-10, -10]], [1, -10]
+
+    def answer(**prompt: Any) -> tuple[np.ndarray, np.ndarray]:
+        coords = torch.from_numpy(np.array(points, np.float32) * scale)[None, None]
+        with torch.no_grad():
+            out = port(pixels, input_points=coords, input_labels=torch.tensor(labels)[None, None], **prompt)
+        return out.pred_masks[0, 0].numpy(), out.iou_scores[0, 0].numpy()
+
+    logits, ious = answer(multimask_output=True)
+    got = predict(model, photo, "hf", {"points": points, "labels": labels, "multimask": True})
+    np.testing.assert_allclose(got.logits, logits, atol=1e-4)
+    np.testing.assert_allclose(got.ious, ious, atol=1e-5)
+    assert np.abs(logits).max() > 32
+    mask = logits[0]
+    logits, ious = answer(multimask_output=False, input_masks=torch.from_numpy(mask)[None, None])
+    got = predict(model, photo, "hf", {"points": points, "labels": labels, "multimask": False}, mask)
+    np.testing.assert_allclose(got.logits, logits, atol=2e-4)
+    np.testing.assert_allclose(got.ious, ious, atol=1e-5)
+
+
+def verify_video_parts() -> frozenset[str]:
+    from convert.layouts import VIDEO_PARTS
+
+    return VIDEO_PARTS
+
+
+def test_a_whole_run(originals: tuple[Any, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks made of the network's own answers pass; the same checks of other weights fail."""
+    model, gate = originals[1], verify.gate_image()
+    first = {"name": "first", "image": "gate", "preprocess": "hf", "points": [[607, 403]], "labels": [1], "multimask": True}
+    second = {**first, "name": "second", "mask_from": "first", "multimask": False}
+    answer = predict(model, gate, "hf", first)
+    again = predict(model, gate, "hf", second, answer.logits[np.argmax(answer.ious)])
+    fill = lambda check, p: check | {"ious": p.ious.tolist(), "logits": p.logits[np.argmax(p.ious)][:3, :3].tolist()}  # noqa: E731
+    data = dict(goldens(), checks=[fill(first, answer), fill(second, again)], videos=[])
+    monkeypatch.setattr(verify, "goldens", lambda: data)
+    rows = list(verify.verify(model, {"gate": gate}))
+    assert [row.check for row in rows] == [
+        f"gate, {name}: {what}" for name in ("first", "second") for what in ("IoU", "logits of the corner")
+    ]
+    assert [row.passed for row in rows] == [True] * 4
+    other: Config = dataclasses.replace(SMALL)
+    assert False in [row.passed for row in verify.verify(Model(params=small_model().params, config=other), {"gate": gate})]
