@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import jax
 
-from convert.layouts import Layout
 from convert.targets import write_hf, write_torch
 from convert.verify import read_images, table, verify
 from edgetam_jax.checkpoint import Loaded, load, read, save
@@ -41,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         type=pathlib.Path,
         metavar="IMAGE",
-        help="run what was written on published examples; more of them with truck.jpg, groceries.jpg, dog-sam.png, car.png",
+        help="run published examples on what was written; images: truck.jpg, groceries.jpg, dog-sam.png, car.png",
     )
     return arguments
 

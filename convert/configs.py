@@ -56,11 +56,11 @@ def infer_config(
 
     known = known or {}
     base, two_way = EDGETAM, "sam_mask_decoder.transformer.layers"
-    image_size = image_size or known.get("image_size", base.image_size)
+    image_side: int = image_size or known.get("image_size", base.image_size)
     hidden_dim = size("image_encoder.neck.convs.0.conv.weight", 0, base.hidden_dim)
     # A file for still images says nothing of memory: then any sizes that fit the others do.
     memory_dim = size("maskmem_tpos_enc", -1, math.gcd(base.memory_dim, hidden_dim))
-    any_grid = math.gcd(base.perceiver.window_grid, image_size // STRIDE)
+    any_grid = math.gcd(base.perceiver.window_grid, image_side // STRIDE)
     stages = [f"image_encoder.trunk.body.stages_{i}.blocks" for i in range(len(base.trunk.widths))]
     conv = "channel_mixer.conv2.c.weight"
     inferred = {
@@ -80,14 +80,16 @@ def infer_config(
             "layers": count("memory_attention.layers.{}.norm1.weight", base.memory_attention.layers),
             "mlp_dim": size("memory_attention.layers.0.linear1.weight", 0, base.memory_attention.mlp_dim),
         },
-        "memory_encoder": {"fuser_layers": count("memory_encoder.fuser.layers.{}.gamma", base.memory_encoder.fuser_layers)},
+        "memory_encoder": {
+            "fuser_layers": count("memory_encoder.fuser.layers.{}.gamma", base.memory_encoder.fuser_layers)
+        },
         "perceiver": {
             "layers": count("spatial_perceiver.layers.{}.attn.norm_x.weight", base.perceiver.layers),
             "latents": size("spatial_perceiver.latents", 0, base.perceiver.latents),
             "window_grid": math.isqrt(size("spatial_perceiver.latents_2d", 0, any_grid**2)),
         },
     }
-    return Config.from_dict(_merged(inferred, known) | {"image_size": image_size})
+    return Config.from_dict(_merged(inferred, known) | {"image_size": image_side})
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def read_hf_config(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What config.json says beyond the shapes, as `Config.from_dict` takes it. Refuses all but EdgeTAM's own network."""
+    """What config.json says beyond the shapes, as `Config.from_dict` takes it. Refuses any network but EdgeTAM."""
     kind = values.get("model_type")
     if kind not in ("edgetam", "edgetam_video"):
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Tensors of a file to Flax parameters and back, by the table of `rules`, and what is wrong with them if anything is."""
+"""Tensors of a file to Flax parameters and back, by the table of `rules`, and all that is wrong with them."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -48,11 +48,16 @@ def layout_of(names: Iterable[str]) -> Layout | None:
     return best if votes[best] else None
 
 
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves by their paths, with slashes."""
+    return dict(flatten_dict(tree, sep="/"))
+
+
 def to_layout(params: Mapping[str, Any], layout: Layout) -> Tensors:
     """Parameters as the tensors of a file."""
     tensors: Tensors = {}
     rows: dict[str, dict[int, np.ndarray]] = {}
-    for path, leaf in flatten_dict(params, sep="/").items():
+    for path, leaf in flat(params).items():
         found = _entry(original_key(path))
         value = np.asarray(leaf)
         if found.axes and layout is not Layout.FLAX:
@@ -75,17 +80,17 @@ def from_layout(tensors: Mapping[str, np.ndarray], layout: Layout, config: Confi
     shapes = tree_shapes(config, image_only)
     if problems := find_problems(tensors, layout, shapes):
         raise CheckpointError(describe(problems, source, layout))
-    flat = {}
-    for path in flatten_dict(shapes, sep="/"):
+    leaves = {}
+    for path in flat(shapes):
         found = _entry(original_key(path))
         value = _gather(tensors, found, layout).astype(np.float32)
         turn = found.axes and layout is not Layout.FLAX
-        flat[path] = np.ascontiguousarray(value.transpose(found.axes) if turn else value)
+        leaves[path] = np.ascontiguousarray(value.transpose(found.axes) if turn else value)
     dropped: dict[str, list[str]] = {}
     for name in tensors:
         if drop := _drop(name, layout):
             dropped.setdefault(drop.reason, []).append(name)
-    return Converted(unflatten_dict(flat, sep="/"), {reason: tuple(names) for reason, names in dropped.items()})
+    return Converted(unflatten_dict(leaves, sep="/"), {reason: tuple(names) for reason, names in dropped.items()})
 
 
 @functools.cache
@@ -98,7 +103,7 @@ def tree_shapes(config: Config, image_only: bool = False) -> Mapping[str, Any]:
 
 def expected_shapes(shapes: Mapping[str, Any], layout: Layout) -> Shapes:
     """The tensors that a file of `layout` holds for a tree of shapes."""
-    blank = {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in flatten_dict(shapes, sep="/").items()}
+    blank = {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in flat(shapes).items()}
     return {name: value.shape for name, value in to_layout(unflatten_dict(blank, sep="/"), layout).items()}
 
 
@@ -185,7 +190,7 @@ def _drop(name: str, layout: Layout) -> Drop | None:
 def _twins(shapes: Mapping[str, Any], layout: Layout) -> dict[str, tuple[str, ...]]:
     """Names under which a layout stores one and the same tensor, each with the others."""
     twins: dict[str, tuple[str, ...]] = {}
-    for path in flatten_dict(shapes, sep="/") if layout is Layout.HUGGING_FACE else ():
+    for path in flat(shapes) if layout is Layout.HUGGING_FACE else ():
         found = _entry(original_key(path))
         if found.spread is Spread.SAME and len(found.hugging_face) > 1:
             for name in found.hugging_face:

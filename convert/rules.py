@@ -229,7 +229,7 @@ def original_key(flax_path: str) -> str:
     """The original's key of a Flax path: the inverse of `entry(key).flax`."""
     # "stages_0" bears its number in the original too.
     path = re.sub(r"(?<!stages)_(\d+)(?=/|$)", r".\1", flax_path).replace("/", ".")
-    module, _, last = path.rpartition(".")
+    module = path.rpartition(".")[0]
     leaves = [f"{module}.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]
     for key in (path, f"{path}.weight", *leaves):
         if (found := entry(key)) and found.flax == flax_path:

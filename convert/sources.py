@@ -1,4 +1,4 @@
-"""Reading: whatever holds an EdgeTAM, as named NumPy arrays. Only a `.pt` file needs torch, imported where it is used."""
+"""Reading: whatever holds an EdgeTAM, as named NumPy arrays. Only a `.pt` file needs torch, imported when needed."""
 
 import contextlib
 import json
@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convert.configs import infer_config, read_hf_config
-from convert.layouts import Shapes, Tensors, describe, expected_shapes, layout_of, tree_shapes
+from convert.layouts import Shapes, Tensors, describe, expected_shapes, flat, layout_of, tree_shapes
 from convert.rules import Layout
 from edgetam_jax.config import Config
 from edgetam_jax.errors import CheckpointError, ConfigError
 
-METADATA_KEY = "edgetam_jax"  # the configuration as JSON, in the metadata of safetensors files and beside weights in .pt
+METADATA_KEY = (
+    "edgetam_jax"  # the configuration as JSON, in the metadata of safetensors files and beside weights in .pt
+)
 ORBAX_CONFIG = "edgetam_jax.json"
 ORBAX_PARAMS = "params"
 
@@ -208,8 +210,6 @@ def _from_torch(tensor: Any) -> np.ndarray:
 
 
 def _read_orbax(folder: pathlib.Path) -> _Read:
-    from flax.traverse_util import flatten_dict
-
     try:
         import jax
         import orbax.checkpoint as ocp
@@ -226,7 +226,7 @@ def _read_orbax(folder: pathlib.Path) -> _Read:
         raise CheckpointError(
             f"{folder} is a damaged or incomplete Orbax checkpoint ({_first_line(error)}). Export it again."
         ) from error
-    return _Read(dict(flatten_dict(tree, sep="/")), known, "edgetam_jax Orbax")
+    return _Read(flat(tree), known, "edgetam_jax Orbax")
 
 
 def _own_config(text: str | bytes, path: pathlib.Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import importlib.resources
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -131,9 +131,7 @@ def _encode(model: Model, image: Array, rule: Any) -> ImageFeatures:
 
 
 @jax.jit
-def _segment(
-    model: Model, features: ImageFeatures, points: Array, labels: Array, mask: Array | None
-) -> MaskPrediction:
+def _segment(model: Model, features: ImageFeatures, points: Array, labels: Array, mask: Array | None) -> MaskPrediction:
     def run(network: EdgeTAM) -> MaskPrediction:
         encoder = network.sam_prompt_encoder
         tokens = encoder.points(points, labels).tokens
@@ -142,7 +140,7 @@ def _segment(
         prompt = PromptTokens(tokens, jnp.ones(labels.shape, bool))
         return network.sam_mask_decoder(features, dense, encoder.dense_position(), prompt)
 
-    return EdgeTAM(model.config).apply({"params": model.params}, method=run)
+    return cast(MaskPrediction, EdgeTAM(model.config).apply({"params": model.params}, method=run))
 
 
 def judge(check: dict[str, Any], prediction: Prediction, size: tuple[int, int]) -> Iterator[Row]:
@@ -174,7 +172,9 @@ def table(rows: Iterable[Row]) -> str:
     status = {True: "pass", False: "FAIL", None: "skip"}
     lines = [("check", "expected", "got", "result"), *((*row[:3], status[row.passed]) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
-    text = ["  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[3]]) for line in lines]
+    text = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[3]]) for line in lines
+    ]
     counts = {name: sum(row.passed is value for row in rows) for value, name in status.items()}
     return "\n".join([*text, f"{counts['pass']} passed, {counts['FAIL']} failed, {counts['skip']} not run"])
 

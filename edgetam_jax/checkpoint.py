@@ -4,9 +4,8 @@ import pathlib
 from typing import Literal, NamedTuple
 
 import jax
-from flax.traverse_util import flatten_dict
 
-from convert.layouts import Layout, from_layout, is_image_only
+from convert.layouts import Layout, flat, from_layout, is_image_only
 from convert.sources import read_source
 from convert.targets import write_orbax, write_safetensors
 from edgetam_jax.errors import CheckpointError
@@ -46,7 +45,7 @@ def read(path: PathLike, *, image_size: int | None = None) -> Loaded:
     """`load`, with a report."""
     source = read_source(path, image_size)
     params, dropped = from_layout(source.tensors, source.layout, source.config, str(path))
-    sizes = {name: leaf.size for name, leaf in flatten_dict(params, sep="/").items()}
+    sizes = {name: leaf.size for name, leaf in flat(params).items()}
     statistics = sum(size for name, size in sizes.items() if name.endswith(_STATISTICS))
     unused = sum(source.tensors[name].size for names in dropped.values() for name in names if source.tensors[name].ndim)
     return Loaded(
@@ -83,12 +82,15 @@ def from_pretrained(
     """
     try:
         import huggingface_hub as hub
-        from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise CheckpointError("from_pretrained needs huggingface_hub: pip install 'edgetam-jax[hub]'.") from error
     try:
         folder = hub.snapshot_download(
-            repo_id, revision=revision, cache_dir=cache_dir, allow_patterns=["config.json", "model*.safetensors", "*.pt"]
+            repo_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            allow_patterns=["config.json", "model*.safetensors", "*.pt"],
         )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(

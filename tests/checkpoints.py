@@ -36,6 +36,13 @@ def random_params(config: Config, seed: int, image_only: bool = False) -> dict[s
     return jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(leaf.dtype), tree_shapes(config, image_only))
 
 
+def assert_same_model(got: Model, expected: Model) -> None:
+    """A loaded model: bit by bit, and on the device."""
+    assert got.config == expected.config
+    assert_equal(got.params, expected.params)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(got.params))
+
+
 def assert_equal(got: Any, expected: Any) -> None:
     """Two trees, or dicts of tensors, bit by bit."""
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, got), jax.tree.map(np.asarray, expected))

@@ -24,12 +24,21 @@ class Pair(NamedTuple):
 
     def run(self, method: str, *args: Any) -> Any:
         """Runs a method of the whole network."""
-        return _run(self.model, method, args)
+        return run(self.model, method, *args)
+
+
+def run(model: Model, method: Any, *args: Any) -> Any:
+    """`model.apply`, compiled once for all models of one configuration."""
+    return _run(model, method, args)
 
 
 @functools.partial(jax.jit, static_argnames="method")
-def _run(model: Model, method: str, args: tuple[Any, ...]) -> Any:
+def _run(model: Model, method: Any, args: tuple[Any, ...]) -> Any:
     return model.apply(method, *args)
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def make_pair(original: Any, config: Config) -> Pair:

@@ -1,4 +1,4 @@
-"""`load`, `save` and `from_pretrained`: every kind of checkpoint, and what becomes of files when writing fails."""
+"""`load` and `save`: every kind of checkpoint, and what becomes of files when writing fails."""
 
 import dataclasses
 import errno
@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
-import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -20,18 +20,11 @@ from safetensors.numpy import save_file
 from convert.layouts import VIDEO_PARTS, to_layout
 from convert.rules import Layout
 from convert.targets import write_hf, write_torch
-from edgetam_jax.checkpoint import from_pretrained, load, read, save
+from edgetam_jax.checkpoint import load, read, save
 from edgetam_jax.errors import CheckpointError, ConfigError
-from edgetam_jax.model import Model
-from tests.checkpoints import SMALL, SMALL_1024, assert_equal, small_model
+from tests.checkpoints import SMALL, SMALL_1024, assert_equal, assert_same_model, small_model
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def assert_same_model(got: Model, expected: Model) -> None:
-    assert got.config == expected.config
-    assert_equal(got.params, expected.params)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(got.params))
 
 
 @pytest.mark.parametrize(
@@ -80,13 +73,15 @@ def test_original_loads_what_is_written(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("image_only", [False, True], ids=["videos", "images"])
-def test_library_loads_what_is_written(tmp_path: pathlib.Path, image_only: bool, caplog: pytest.LogCaptureFixture) -> None:
-    from tests import oracle
-
+def test_library_loads_what_is_written(
+    tmp_path: pathlib.Path, image_only: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     from transformers import EdgeTamModel, EdgeTamVideoModel
 
+    from tests import oracle
+
     write_hf(small_model(image_only).params, SMALL, tmp_path / "hf", False, image_only)
-    library = EdgeTamModel if image_only else EdgeTamVideoModel
+    library: Any = EdgeTamModel if image_only else EdgeTamVideoModel
     module, info = library.from_pretrained(tmp_path / "hf", output_loading_info=True)
     assert not any(info.values())
     assert not caplog.records
@@ -244,57 +239,6 @@ def test_a_pt_file_without_torch(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(CheckpointError, match=r"pip install 'edgetam-jax\[convert\]'"):
         load(tmp_path / "a.pt")
-
-
-def hub_cache(cache: pathlib.Path, repo_id: str, revision: str = "0" * 40) -> pathlib.Path:
-    """A snapshot's folder in a hub cache, laid out as the hub's client does it."""
-    repo = cache / f"models--{repo_id.replace('/', '--')}"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text(revision)
-    snapshot = repo / "snapshots" / revision
-    snapshot.mkdir(parents=True)
-    return snapshot
-
-
-def test_from_pretrained_uses_the_cache(tmp_path: pathlib.Path) -> None:
-    write_hf(small_model().params, SMALL, tmp_path / "hf", False, False)
-    snapshot = hub_cache(tmp_path / "cache", "yonigozlan/EdgeTAM-hf")
-    blobs = snapshot.parents[1] / "blobs"
-    blobs.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (tmp_path / "hf" / name).rename(blobs / f"hash-of-{name}")
-        (snapshot / name).symlink_to(pathlib.Path("../../blobs") / f"hash-of-{name}")
-    assert_same_model(from_pretrained("yonigozlan/EdgeTAM-hf", cache_dir=tmp_path / "cache"), small_model())
-    write_torch(small_model().params, SMALL, hub_cache(tmp_path / "cache", "facebook/EdgeTAM") / "edgetam.pt", False)
-    assert_same_model(from_pretrained("facebook/EdgeTAM", cache_dir=tmp_path / "cache"), small_model())
-    model = from_pretrained("facebook/EdgeTAM", cache_dir=tmp_path / "cache", image_size=192)
-    assert model.config.image_size == 192
-
-
-def test_from_pretrained_honours_the_environment(tmp_path: pathlib.Path) -> None:
-    write_hf(small_model().params, SMALL, tmp_path / "hf", False, False)
-    snapshot = hub_cache(tmp_path / "home" / "hub", "yonigozlan/EdgeTAM-hf")
-    for name in ("config.json", "model.safetensors"):
-        (tmp_path / "hf" / name).rename(snapshot / name)
-    script = "from edgetam_jax.checkpoint import from_pretrained as f; print(f('yonigozlan/EdgeTAM-hf').config.to_dict())"
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    environment.pop("HF_HUB_CACHE", None)
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, text=True, capture_output=True)
-    assert done.stdout.strip() == str(SMALL.to_dict())
-
-
-def test_from_pretrained_says_what_is_wrong(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(CheckpointError, match=r"facebook/EdgeTAM could not be fetched.*HF_HUB_OFFLINE"):
-        from_pretrained("facebook/EdgeTAM", cache_dir=tmp_path)
-    with pytest.raises(CheckpointError, match="could not be fetched"):
-        from_pretrained("not a repository", cache_dir=tmp_path)
-    snapshot = hub_cache(tmp_path, "some/repo")
-    for names, found in (((), "none"), (("a.pt", "b.pt"), r"a\.pt, b\.pt")):
-        for name in names:
-            (snapshot / name).touch()
-        with pytest.raises(CheckpointError, match=f"but: {found}"):
-            from_pretrained("some/repo", cache_dir=tmp_path)
 
 
 def test_metadata_holds_the_configuration(tmp_path: pathlib.Path) -> None:

@@ -46,7 +46,9 @@ def test_config_json_round_trip(image_only: bool) -> None:
         EDGETAM_512,
         pointers=16 if image_only else 9,
         decoder=DecoderConfig(heads=4, stability_delta=0.1, stability_threshold=0.9),
-        memory_encoder=MemoryEncoderConfig() if image_only else MemoryEncoderConfig(sigmoid_scale=8.0, sigmoid_bias=-2.0),
+        memory_encoder=MemoryEncoderConfig()
+        if image_only
+        else MemoryEncoderConfig(sigmoid_scale=8.0, sigmoid_bias=-2.0),
     )
     shapes = expected_shapes(tree_shapes(config, image_only), Layout.HUGGING_FACE)
     known = read_hf_config(write_hf_config(config, image_only), "config.json")
@@ -81,7 +83,10 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(vision_config__backbone_config__model_type="hiera"), "'repvit_m1'.*hiera"),
         (changed(vision_config="repvit"), "vision_config is 'repvit', expected a mapping"),
         (changed(enable_occlusion_spatial_embedding=True), "enable_occlusion_spatial_embedding is True"),
-        (changed(enable_temporal_pos_encoding_for_object_pointers=None), "object_pointers is True, but EdgeTAM has False"),
+        (
+            changed(enable_temporal_pos_encoding_for_object_pointers=None),
+            "object_pointers is True, but EdgeTAM has False",
+        ),
         (changed(memory_attention_num_attention_heads=2), "memory_attention_num_attention_heads is 2"),
         (changed(mask_decoder_config__num_multimask_outputs=5), r"mask_decoder_config\.num_multimask_outputs is 5"),
         (changed(image_size="big"), "image_size is 'big'"),

@@ -120,7 +120,10 @@ def test_dropped_tensors_may_be_absent() -> None:
 
 
 def test_the_gaussian_is_stored_twice_and_must_agree() -> None:
-    first, second = "prompt_encoder.shared_embedding.positional_embedding", "shared_image_embedding.positional_embedding"
+    first, second = (
+        "prompt_encoder.shared_embedding.positional_embedding",
+        "shared_image_embedding.positional_embedding",
+    )
     for absent in (first, second):
         tensors = tensors_of(Layout.HUGGING_FACE)
         del tensors[absent]

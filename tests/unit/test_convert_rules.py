@@ -1,5 +1,7 @@
 """The table: complete for all three worlds, and the same in both directions."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,8 +105,8 @@ def test_every_kind_is_used_and_every_drop_has_a_reason() -> None:
     assert all(drop.reason for drop in DROPPED)
 
 
-def module_shapes(module: object) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}  # type: ignore[attr-defined]
+def module_shapes(module: Any) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 @pytest.mark.parametrize("config", [EDGETAM, SMALL], ids=["full", "small"])
@@ -128,10 +130,11 @@ def test_hugging_faces_tensors(config: Config) -> None:
     from tests import oracle
 
     del oracle  # declares operators that these classes need
-    for image_only, model, model_config, count in (
+    builders: list[tuple[bool, Any, Any, int]] = [
         (False, EdgeTamVideoModel, EdgeTamVideoConfig, 984),
         (True, EdgeTamModel, EdgeTamConfig, 831),
-    ):
+    ]
+    for image_only, model, model_config, count in builders:
         with torch.device("meta"):
             expected = module_shapes(model(model_config.from_dict(write_hf_config(config, image_only))))
         assert expected_shapes(tree_shapes(config, image_only), Layout.HUGGING_FACE) == expected

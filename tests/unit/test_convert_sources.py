@@ -22,7 +22,10 @@ from tests.checkpoints import SMALL, small_model
 
 
 def write_bytes(content: bytes) -> Callable[[pathlib.Path], None]:
-    return lambda path: path.write_bytes(content) and None
+    def write(path: pathlib.Path) -> None:
+        path.write_bytes(content)
+
+    return write
 
 
 def half_of(write: Callable[..., None], *options: Any) -> Callable[[pathlib.Path], None]:
@@ -55,7 +58,11 @@ BAD_FILES = [
     ("a.safetensors", write_bytes(save({"encoder.weight": np.zeros(3)})), "is no EdgeTAM checkpoint: of its 1 tensors"),
     ("a.safetensors", write_bytes(save({})), "it holds nothing"),
     ("a.pt", lambda path: torch.save([1, 2], path), "holds a list, expected {'model': state dict}"),
-    ("a.pt", lambda path: torch.save({"model": {"a": 1, "b": torch.zeros(1)}}, path), r"not a dense tensor \(1\):\n  a\n"),
+    (
+        "a.pt",
+        lambda path: torch.save({"model": {"a": 1, "b": torch.zeros(1)}}, path),
+        r"not a dense tensor \(1\):\n  a\n",
+    ),
     ("a.pt", lambda path: torch.save({"resnet.weight": torch.zeros(1)}, path), "is no EdgeTAM checkpoint"),
 ]
 

@@ -1,0 +1,183 @@
+"""What users say about objects: points, boxes and masks on the frames of a video, as arrays of fixed shape."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from edgetam_jax.errors import PromptError
+from edgetam_jax.types import Label
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """One object on one frame: points with labels and a box, in any mix, or a mask. Coordinates are pixels (x, y)."""
+
+    points: ArrayLike | None = None  # [P, 2]
+    labels: ArrayLike | None = None  # [P] 1 on the object, 0 off it
+    box: ArrayLike | None = None  # x0, y0, x1, y1
+    mask: ArrayLike | None = None  # [H, W], the size of the frame
+    frame: int = 0
+    obj_id: int | None = None  # prompts with the same id are about the same object; without one, each is about its own
+
+
+class Prompts(NamedTuple):
+    """Prompts of O objects on up to K frames each. Build them with `Prompts.build`."""
+
+    obj_ids: Array  # [O] int32
+    frames: Array  # [O, K] int32
+    valid: Array  # [O, K] bool
+    points: Array  # [O, K, P, 2] pixels of the frame
+    labels: Array  # [O, K, P] int32, see Label
+    masks: Array  # [O, K, H, W] bool; [O, K, 0, 0] if there is none
+    is_mask: Array  # [O, K] bool
+
+    @classmethod
+    def build(cls, prompts: Sequence[Prompt], num_objects: int | None = None) -> "Prompts":
+        """Checks prompts and lays them out; `num_objects` adds empty rows, for a state that has room for more."""
+        if not prompts:
+            raise PromptError("there is no prompt; give at least one Prompt with points, a box or a mask.")
+        rows: dict[int, dict[int, _Checked]] = {}
+        fresh = max((p.obj_id for p in prompts if p.obj_id is not None), default=-1)
+        for index, prompt in enumerate(prompts):
+            checked = _check(prompt, f"prompt {index}")
+            fresh += prompt.obj_id is None
+            row = rows.setdefault(fresh if prompt.obj_id is None else prompt.obj_id, {})
+            if prompt.frame in row:
+                raise PromptError(
+                    f"prompt {index}: object {prompt.obj_id} has a prompt on frame {prompt.frame} already; "
+                    "put all its points and its box into one Prompt."
+                )
+            row[prompt.frame] = checked
+        if num_objects is not None and num_objects < len(rows):
+            raise PromptError(f"the prompts are about {len(rows)} objects, more than num_objects={num_objects}.")
+        return _lay_out(rows, num_objects or len(rows))
+
+
+class _Checked(NamedTuple):
+    points: np.ndarray  # [P, 2]
+    labels: np.ndarray  # [P]
+    mask: np.ndarray | None
+
+
+def _check(prompt: Prompt, name: str) -> _Checked:
+    if isinstance(prompt.frame, bool) or not isinstance(prompt.frame, int | np.integer) or prompt.frame < 0:
+        raise PromptError(f"{name}: frame is {prompt.frame!r}; expected a frame number from 0.")
+    if prompt.mask is not None:
+        if prompt.points is not None or prompt.labels is not None or prompt.box is not None:
+            raise PromptError(f"{name}: a mask replaces points and boxes; give one or the other.")
+        return _Checked(np.zeros((0, 2), np.float32), np.zeros(0, np.int32), check_mask(prompt.mask, name))
+    points, labels = check_points(prompt.points, prompt.labels, prompt.box, name)
+    return _Checked(points, labels, None)
+
+
+def check_points(
+    points: ArrayLike | None, labels: ArrayLike | None, box: ArrayLike | None, name: str = "prompt"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points [P, 2] and labels [P] with the box as its two corners in front; says what is wrong with them if so."""
+    if (points is None) != (labels is None):
+        raise PromptError(f"{name}: points and labels go together; one of them is missing.")
+    if points is None and box is None:
+        raise PromptError(f"{name}: it holds neither points nor a box nor a mask.")
+    xy = np.zeros((0, 2), np.float32) if points is None else _numbers(points, f"{name}: points").reshape(-1, 2)
+    kinds = np.zeros(0) if labels is None else _numbers(labels, f"{name}: labels").reshape(-1)
+    if len(xy) != len(kinds):
+        raise PromptError(f"{name}: {len(xy)} points and {len(kinds)} labels; expected as many of each.")
+    if points is not None and not len(xy):
+        raise PromptError(f"{name}: the list of points is empty.")
+    if not np.isin(kinds, (Label.NEGATIVE, Label.POSITIVE)).all():
+        raise PromptError(f"{name}: labels are {kinds.tolist()}; expected 1 (on the object) or 0 (off it).")
+    kinds = kinds.astype(np.int32)
+    if box is not None:
+        corners = _numbers(box, f"{name}: box").reshape(-1)
+        if corners.size != 4 or not (corners[:2] < corners[2:]).all():
+            raise PromptError(f"{name}: box is {corners.tolist()}; expected x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
+        xy = np.concatenate([corners.reshape(2, 2), xy])
+        kinds = np.concatenate([np.array([Label.BOX_START, Label.BOX_END], np.int32), kinds])
+    return xy, kinds
+
+
+def check_mask(mask: ArrayLike, name: str = "prompt") -> np.ndarray:
+    """A mask [H, W] of booleans; anything above zero is on the object."""
+    array = np.asarray(mask)
+    if array.ndim != 2 or not array.size:
+        raise PromptError(f"{name}: the mask has shape {array.shape}; expected [height, width].")
+    if not np.isfinite(array).all():
+        raise PromptError(f"{name}: the mask holds values that are not finite.")
+    return array > 0
+
+
+def check_inside(points: np.ndarray, size: tuple[int, int], name: str = "prompt") -> None:
+    """Points [P, 2] must lie in a frame of `size` (height, width), its right and lower edge included."""
+    height, width = size
+    outside = points[(points < 0).any(-1) | (points > (width, height)).any(-1)]
+    if len(outside):
+        raise PromptError(f"{name}: {outside[0].tolist()} (x, y) lies outside the frame of {width}x{height} pixels.")
+
+
+def closed(points: np.ndarray, labels: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points [P, 2] and labels followed by the token that closes every list, then filled up to `room` places."""
+    fill = room - len(labels)
+    tail = np.array([Label.NOT_A_POINT, *[Label.ABSENT] * (fill - 1)], np.int32)
+    return np.pad(points, ((0, fill), (0, 0))), np.concatenate([labels, tail])
+
+
+def bucket(count: int, smallest: int = 4) -> int:
+    """The power of two, from `smallest`, that holds `count`: few shapes, few compilations."""
+    return max(smallest, 1 << (count - 1).bit_length())
+
+
+def _numbers(values: ArrayLike, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise PromptError(f"{name} cannot be read as numbers: {values!r}.") from error
+    if array.size % 2 and name.endswith("points"):
+        raise PromptError(f"{name} have shape {array.shape}; expected [count, 2].")
+    if not np.isfinite(array).all():
+        raise PromptError(f"{name} hold values that are not finite: {array.tolist()}.")
+    return array
+
+
+def _lay_out(rows: dict[int, dict[int, _Checked]], num_objects: int) -> Prompts:
+    places = max(map(len, rows.values()))
+    every = [(o, k, frame, p) for o, row in enumerate(rows.values()) for k, (frame, p) in enumerate(row.items())]
+    room = bucket(1 + max(len(p.labels) for *_, p in every))
+    sizes = {p.mask.shape for *_, p in every if p.mask is not None}
+    if len(sizes) > 1:
+        raise PromptError(f"the masks have different sizes, {sorted(sizes)}; expected all of the video's.")
+    height, width = sizes.pop() if sizes else (0, 0)
+    spare = max(rows) + 1 + np.arange(num_objects - len(rows))
+    arrays = Prompts(
+        obj_ids=np.array([*rows, *spare], np.int32),
+        frames=np.zeros((num_objects, places), np.int32),
+        valid=np.zeros((num_objects, places), bool),
+        points=np.zeros((num_objects, places, room, 2), np.float32),
+        labels=np.full((num_objects, places, room), Label.ABSENT, np.int32),
+        masks=np.zeros((num_objects, places, height, width), bool),
+        is_mask=np.zeros((num_objects, places), bool),
+    )
+    for o, k, frame, prompt in every:
+        arrays.frames[o, k], arrays.valid[o, k] = frame, True
+        arrays.points[o, k], arrays.labels[o, k] = closed(prompt.points, prompt.labels, room)
+        if prompt.mask is not None:
+            arrays.masks[o, k], arrays.is_mask[o, k] = prompt.mask, True
+    return jax.tree.map(jax.numpy.asarray, arrays)
+
+
+def check_for_video(prompts: Any, num_frames: int | None, size: tuple[int, int]) -> None:
+    """Prompts against a video's length, from `num_frames`, and its size (height, width). Traced ones pass unseen."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(prompts)):
+        return
+    for o, k in np.argwhere(np.asarray(prompts.valid)):
+        name = f"object {int(prompts.obj_ids[o])}, frame {int(prompts.frames[o, k])}"
+        if num_frames is not None and prompts.frames[o, k] >= num_frames:
+            raise PromptError(f"{name}: there is no such frame; the video has {num_frames}, counted from 0.")
+        labels = np.asarray(prompts.labels[o, k])
+        check_inside(np.asarray(prompts.points[o, k])[labels >= Label.NEGATIVE], size, name)
+        if prompts.is_mask[o, k] and prompts.masks.shape[2:] != size:
+            raise PromptError(f"{name}: the mask is {prompts.masks.shape[2:]}, the frames are {size} (height, width).")

@@ -1,0 +1,310 @@
+"""Three implementations of one network behind the same few methods: ours, the PyTorch original, the Hugging Face port.
+
+Arrays are numpy's or JAX's, channels last, in the shapes that `edgetam_jax.types` names.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax.traverse_util import flatten_dict, unflatten_dict
+from numpy.typing import ArrayLike
+from torch.nn import functional as tf
+
+from convert.layouts import to_layout
+from convert.rules import Layout
+from edgetam_jax.config import Config
+from edgetam_jax.model import Model
+from edgetam_jax.nn.edgetam import EdgeTAM
+from edgetam_jax.types import ImageFeatures, Label, Memory, PromptInputs, Sighting
+from tests import oracle
+from tests.parity.pairs import channels_first, channels_last, run
+
+ROOM = 5  # points that ours are padded to, one shape for all kinds of prompts
+
+
+class Clicks(NamedTuple):
+    """What is said about each of O objects; a box is two points."""
+
+    points: np.ndarray  # [O, P, 2]
+    labels: np.ndarray  # [O, P]
+    mask: np.ndarray | None = None  # [O, h, w] logits
+
+
+class Encoded(NamedTuple):
+    """Prompts as the mask decoder sees them."""
+
+    tokens: Any  # [O, P, C]
+    dense: Any  # [O, H, W, C]
+    position: Any  # [H, W, C]
+
+
+class Network(Protocol):
+    def encode_image(self, pixels: ArrayLike) -> ImageFeatures: ...
+    def without_memory(self, embedding: ArrayLike) -> Any: ...
+    def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
+        """[O, H, W, C]; the same entries of the memory are valid for all objects."""
+        ...
+
+    def encode_prompt(self, clicks: Clicks) -> Encoded: ...
+    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
+        """For an embedding an object, [O, H, W, C]."""
+        ...
+
+    def memory_map(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any: ...
+    def encode_memory(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any: ...
+
+
+class Ours(NamedTuple):
+    model: Model
+
+    def with_score_bias(self, bias: np.ndarray) -> "Ours":
+        params = flatten_dict(self.model.params)
+        params["sam_mask_decoder", "pred_obj_score_head", "layers_2", "bias"] = bias
+        return Ours(Model(unflatten_dict(params), self.model.config))
+
+    def encode_image(self, pixels: ArrayLike) -> ImageFeatures:
+        return run(self.model, "encode_image", pixels)
+
+    def without_memory(self, embedding: ArrayLike) -> Any:
+        return run(self.model, "without_memory", embedding)
+
+    def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
+        return run(self.model, "with_memory", run(self.model, "look", embedding), memory)
+
+    def encode_prompt(self, clicks: Clicks) -> Encoded:
+        return run(self.model, _encode_prompt, clicks._replace(labels=_closed(clicks), points=_padded(clicks, 1)))
+
+    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
+        return run(self.model, "find", features, self.prompt(clicks), np.asarray(multimask))
+
+    def prompt(self, clicks: Clicks) -> PromptInputs:
+        """With the tokens that the original adds, and filled up to a fixed shape with points that are absent."""
+        objects, count = clicks.labels.shape
+        closing = 1 if count else 2
+        fill = [Label.NOT_A_POINT] * closing + [Label.ABSENT] * (ROOM - closing - count)
+        size = self.model.config.mask_size
+        return PromptInputs(
+            points=_padded(clicks, len(fill)),
+            labels=np.concatenate([clicks.labels, np.tile(np.array(fill, np.int32), (objects, 1))], 1),
+            mask=np.zeros((objects, size, size), np.float32) if clicks.mask is None else clicks.mask,
+            has_mask=np.full(objects, clicks.mask is not None),
+        )
+
+    def accept(self, features: ImageFeatures, masks: ArrayLike) -> Sighting:
+        return run(self.model, "accept", features, masks)
+
+    def memory_map(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any:
+        return run(self.model, _memory_map, embedding, logits, np.asarray(from_prompt))
+
+    def encode_memory(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any:
+        return run(self.model, "encode_memory", embedding, logits, np.asarray(from_prompt))
+
+
+def _padded(clicks: Clicks, count: int) -> np.ndarray:
+    return np.pad(clicks.points, ((0, 0), (0, count), (0, 0)), constant_values=7.0)
+
+
+def _closed(clicks: Clicks) -> np.ndarray:
+    return np.pad(clicks.labels, ((0, 0), (0, 1)), constant_values=Label.NOT_A_POINT)
+
+
+def _encode_prompt(network: EdgeTAM, clicks: Clicks) -> Encoded:
+    encoder = network.sam_prompt_encoder
+    assert clicks.mask is not None
+    return Encoded(
+        encoder.points(jnp.asarray(clicks.points), jnp.asarray(clicks.labels)).tokens,
+        encoder.mask(jnp.asarray(clicks.mask)),
+        encoder.dense_position(),
+    )
+
+
+def _memory_map(network: EdgeTAM, *args: Any) -> Any:
+    return network.memory_encoder(*args)
+
+
+class _Torch:
+    """What both references share: how they name a module is all that differs."""
+
+    def __init__(self, module: Any, config: Config, perceiver_position: Any, temporal: torch.Tensor) -> None:
+        self.module, self.config = module, config
+        self._position, self._temporal = perceiver_position, temporal
+
+    def memory_map(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any:
+        return channels_last(self._remember(embedding, logits, from_prompt)[0])
+
+    def encode_memory(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any:
+        return self._remember(embedding, logits, from_prompt)[1]
+
+    def _remember(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> tuple[Any, Any]:
+        """The memory encoder's map, and the perceiver's tokens."""
+        seen: list[Any] = []
+        hook = self.module.memory_encoder.register_forward_hook(lambda _, __, output: seen.append(output))
+        large = tf.interpolate(
+            _tensor(logits)[:, None], size=(self.config.image_size,) * 2, mode="bilinear", align_corners=False
+        )
+        tokens = self._encode_new_memory(_sequence(embedding).expand(-1, len(large), -1), large, from_prompt)
+        hook.remove()
+        return (seen[0]["vision_features"] if isinstance(seen[0], dict) else seen[0][0]), tokens
+
+    def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _memory_tokens(self, memory: Memory) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        """The valid entries: tokens [N, O, D], their positions, and how many pointer tokens and frames there are."""
+        tokens, rows = (_tensor(x)[:, np.asarray(memory.frames_valid[0])] for x in (memory.frames, memory.rows))
+        objects, frames, _, dim = tokens.shape
+        grid, latents = self.config.perceiver.window_grid, self.config.perceiver.latents
+        sine = channels_last(self._position(torch.zeros(1, dim, grid, grid)))
+        place = torch.cat([torch.zeros(latents, dim), sine.reshape(-1, dim)])
+        time = self._temporal[rows].reshape(objects, frames, 1, dim)
+        pointers = _tensor(memory.pointers)[:, np.asarray(memory.pointers_valid[0])].reshape(objects, -1, dim)
+        values = torch.cat([tokens.reshape(objects, -1, dim), pointers], 1)
+        positions = torch.cat([(place + time).reshape(objects, -1, dim), 0 * pointers], 1)
+        return values.transpose(0, 1), positions.transpose(0, 1), pointers.shape[1], frames
+
+    def _map(self, sequence: torch.Tensor) -> np.ndarray:
+        """[O, H * W, C] as a map."""
+        return sequence.reshape(len(sequence), self.config.embedding_size, self.config.embedding_size, -1).numpy()
+
+
+class Original(_Torch):
+    def __init__(self, module: Any, config: Config) -> None:
+        super().__init__(module, config, module.spatial_perceiver.position_encoding, module.maskmem_tpos_enc)
+        self.score_bias = module.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
+
+    def encode_image(self, pixels: ArrayLike) -> ImageFeatures:
+        stride4, stride8, embedding = self.module.forward_image(channels_first(pixels))["backbone_fpn"]
+        return ImageFeatures(channels_last(embedding), channels_last(stride4), channels_last(stride8))
+
+    def without_memory(self, embedding: ArrayLike) -> Any:
+        return _tensor(embedding) + self.module.no_mem_embed
+
+    def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
+        values, positions, pointers, frames = self._memory_tokens(memory)
+        image = channels_first(embedding)
+        attended = self.module.memory_attention(
+            curr=[_sequence(embedding)],
+            curr_pos=[self.module.image_encoder.neck.position_encoding(image).flatten(2).permute(2, 0, 1)],
+            memory=values,
+            memory_pos=positions,
+            num_obj_ptr_tokens=pointers,
+            num_spatial_mem=frames,
+        )
+        return self._map(attended.transpose(0, 1))
+
+    def encode_prompt(self, clicks: Clicks) -> Encoded:
+        encoder = self.module.sam_prompt_encoder
+        tokens, dense = encoder((_tensor(clicks.points), _tensor(clicks.labels)), None, _masks(clicks))
+        return Encoded(tokens, channels_last(dense), channels_last(encoder.get_dense_pe())[0])
+
+    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
+        objects = len(clicks.labels)
+        points = {"point_coords": _tensor(clicks.points), "point_labels": _tensor(clicks.labels)}
+        _, _, ious, low_res, _, pointer, score = self.module._forward_sam_heads(
+            backbone_features=channels_first(features.embedding),
+            point_inputs=points if clicks.labels.size else None,
+            mask_inputs=_masks(clicks),
+            high_res_features=_high_resolution(features, objects),
+            multimask_output=multimask,
+        )
+        return Sighting(low_res[:, 0], ious.max(-1).values, score[:, 0], pointer)
+
+    def accept(self, features: ImageFeatures, masks: ArrayLike) -> Sighting:
+        masks = _tensor(masks)[:, None]
+        embedding = channels_first(features.embedding).expand(len(masks), -1, -1, -1)
+        _, _, ious, low_res, _, pointer, score = self.module._use_mask_as_output(
+            embedding, _high_resolution(features, len(masks)), masks
+        )
+        return Sighting(low_res[:, 0], ious[:, 0], score[:, 0], pointer)
+
+    def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
+        size = self.config.embedding_size
+        score = torch.ones(len(large), 1)
+        return self.module._encode_new_memory([embedding], [(size, size)], large, score, from_prompt)[0]
+
+
+class HuggingFace(_Torch):
+    """It differs from the original in what it does with a given mask, so `accept` is left out."""
+
+    def __init__(self, model: Model) -> None:
+        module = oracle.build_hf(model.config)
+        tensors = to_layout(model.params, Layout.HUGGING_FACE)
+        module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}, strict=True)
+        temporal = module.memory_temporal_positional_encoding
+        sine = module.spatial_perceiver.positional_encoding
+        super().__init__(module, model.config, lambda x: sine(x.shape, x.device, x.dtype), temporal)
+        self.score_bias = module.mask_decoder.pred_obj_score_head.proj_out.bias
+
+    def encode_image(self, pixels: ArrayLike) -> ImageFeatures:
+        maps = self.module.get_image_features(channels_first(pixels), return_dict=True).fpn_hidden_states
+        sides = [scale * self.config.embedding_size for scale in (4, 2, 1)]
+        maps = (x.transpose(0, 1).reshape(x.shape[1], side, side, -1) for x, side in zip(maps, sides, strict=True))
+        stride4, stride8, embedding = maps
+        return ImageFeatures(embedding, stride4, stride8)
+
+    def without_memory(self, embedding: ArrayLike) -> Any:
+        return _tensor(embedding) + self.module.no_memory_embedding
+
+    def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
+        values, positions, pointers, frames = self._memory_tokens(memory)
+        neck = self.module.vision_encoder.neck.position_encoding
+        image = channels_first(embedding)
+        attended = self.module.memory_attention(
+            current_vision_features=_sequence(embedding),
+            current_vision_position_embeddings=neck(image.shape, image.device, image.dtype).flatten(2).permute(2, 0, 1),
+            memory=values,
+            memory_posision_embeddings=positions,
+            num_object_pointer_tokens=pointers,
+            num_spatial_memory_tokens=frames,
+        )
+        return self._map(attended[0])
+
+    def encode_prompt(self, clicks: Clicks) -> Encoded:
+        points, labels = (_tensor(x)[:, None] for x in (clicks.points, clicks.labels))
+        tokens, dense = self.module.prompt_encoder(points, labels, None, _masks(clicks))
+        position = self.module.get_image_wide_positional_embeddings()
+        return Encoded(tokens[:, 0], channels_last(dense), channels_last(position)[0])
+
+    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
+        one_by_one = (self._find(features, n, clicks, multimask) for n in range(len(clicks.labels)))
+        return Sighting(*(torch.stack(parts) for parts in zip(*one_by_one, strict=True)))
+
+    def _find(self, features: ImageFeatures, n: int, clicks: Clicks, multimask: bool) -> Sighting:
+        """The port's own box argument is used; its image head mixes objects of a batch up."""
+        points, labels = _tensor(clicks.points[n]), _tensor(clicks.labels[n])
+        corner = labels >= Label.BOX_START
+        answer = self.module._single_frame_forward(
+            input_points=points[~corner][None, None] if (~corner).any() else None,
+            input_labels=labels[~corner][None, None] if (~corner).any() else None,
+            input_boxes=points[corner].reshape(1, 1, 4) if corner.any() else None,
+            input_masks=None if clicks.mask is None else _tensor(clicks.mask)[n][None, None],
+            image_embeddings=[*_high_resolution(features, 1), channels_first(np.asarray(features.embedding)[n : n + 1])],
+            multimask_output=multimask,
+        )
+        return Sighting(
+            answer.pred_masks[0, 0], answer.iou_scores.max(), answer.object_score_logits.squeeze(), answer.object_pointer[0, 0]
+        )
+
+    def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
+        return self.module._encode_new_memory(embedding, large, torch.ones(len(large), 1), from_prompt)[0]
+
+
+def _tensor(x: Any) -> torch.Tensor:
+    return torch.from_numpy(np.array(x))
+
+
+def _sequence(embedding: ArrayLike) -> torch.Tensor:
+    """A map [O, H, W, C] as [H * W, O, C]."""
+    x = _tensor(embedding)
+    return x.reshape(len(x), -1, x.shape[-1]).transpose(0, 1)
+
+
+def _masks(clicks: Clicks) -> torch.Tensor | None:
+    return None if clicks.mask is None else _tensor(clicks.mask)[:, None]
+
+
+def _high_resolution(features: ImageFeatures, objects: int) -> list[torch.Tensor]:
+    return [channels_first(x).expand(objects, -1, -1, -1) for x in (features.stride4, features.stride8)]
