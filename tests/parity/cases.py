@@ -117,15 +117,26 @@ def prompts(scene: Scene, kind: str, multimask: bool) -> Iterator[Comparison]:
     with half_present(scene, scene.reference.find(want, asked, multimask).score) as scene:
         want = scene.reference.find(want, asked, multimask)
         got = scene.ours.find(scene.got._replace(embedding=embedding), asked, multimask)
+    assert 0 < int((want.score > 0).sum()) < OBJECTS
+    if not multimask:
+        clear = ~on_edge(scene, scene.got._replace(embedding=embedding), asked)
+        assert clear.sum() >= 2
+        got, want = (Sighting(*(np.asarray(x)[clear] for x in sighting)) for sighting in (got, want))
     yield from sightings(got, want)
 
 
+def on_edge(scene: Scene, features: ImageFeatures, asked: Clicks) -> np.ndarray:
+    """Objects for whom one or two pixels, whose logits are within rounding of +-delta, decide which mask is shown."""
+    decoder, pixels = scene.config.decoder, scene.config.mask_size**2
+    return np.abs(scene.ours.stability(features, asked) - decoder.stability_threshold) < 8 / pixels
+
+
 @contextlib.contextmanager
-def half_present(scene: Scene, scores: torch.Tensor) -> Iterator[Scene]:
+def half_present(scene: Scene, scores: np.ndarray) -> Iterator[Scene]:
     """Shifts both networks' object scores so that half of `scores` come out above zero."""
     bias: torch.Tensor = scene.reference.score_bias  # pyright: ignore[reportAttributeAccessIssue]
     before = bias.clone()
-    bias.sub_(scores.sort().values[OBJECTS // 2 - 1 : OBJECTS // 2 + 1].mean())
+    bias.sub_(float(np.median(scores)))
     try:
         yield scene._replace(ours=scene.ours.with_score_bias(bias.numpy().copy()))
     finally:
@@ -133,8 +144,6 @@ def half_present(scene: Scene, scores: torch.Tensor) -> Iterator[Scene]:
 
 
 def sightings(got: Sighting, want: Sighting) -> Iterator[Comparison]:
-    present = int((np.asarray(want.score) > 0).sum())
-    assert 0 < present < len(want.score), f"the reference finds {present} of {len(want.score)} objects"
     yield Comparison("mask logits", got.logits, want.logits, MASK_LOGITS_ATOL, both_signs=True)
     yield Comparison("IoU", got.iou, want.iou, IOU_ATOL)
     yield Comparison("score", got.score, want.score, SCORE_ATOL)
@@ -189,7 +198,11 @@ def remembering(scene: Scene, frames: int, objects: int = 1) -> Iterator[Compari
 
 
 def two_frames(scene: Scene) -> Iterator[Comparison]:
-    """Click on one frame, remember, find on the next: each network goes on with its own results."""
+    """Click on one frame, remember, find on the next: each network goes on with its own results.
+
+    The mask is remembered as a tracked one: made black and white as a prompted one, a single pixel within rounding of
+    zero turns over and changes the memory a thousand times more than rounding does.
+    """
     asked = clicks(scene.config, "one click")
     other = picture(scene.config.image_size, seed=1)
     clean = scene.want._replace(embedding=_each(scene.reference.without_memory(scene.want.embedding)))
@@ -198,7 +211,8 @@ def two_frames(scene: Scene) -> Iterator[Comparison]:
         want = _two_frames(scene.reference, scene.config, scene.want, other, asked)
     for name, g, w in zip(("first frame", "next frame"), got, want, strict=True):
         for comparison in sightings(g, w):
-            yield comparison._replace(name=f"{name}, {comparison.name}")
+            if comparison.name != "IoU":  # close to 1 for all objects
+                yield comparison._replace(name=f"{name}, {comparison.name}")
 
 
 def _two_frames(
@@ -206,7 +220,7 @@ def _two_frames(
 ) -> tuple[Sighting, Sighting]:
     clean = _each(network.without_memory(first.embedding))
     seen = network.find(first._replace(embedding=clean), asked, True)
-    tokens = network.encode_memory(_each(first.embedding), seen.logits, True)
+    tokens = network.encode_memory(_each(first.embedding), seen.logits, False)
     bank = Memory(
         frames=np.asarray(tokens)[:, None],
         rows=np.full((OBJECTS, 1), config.memory_frames - 1, np.int32),

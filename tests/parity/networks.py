@@ -18,6 +18,7 @@ from convert.rules import Layout
 from edgetam_jax.config import Config
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import EdgeTAM
+from edgetam_jax.nn.mask_decoder import stability
 from edgetam_jax.types import ImageFeatures, Label, Memory, PromptInputs, Sighting
 from tests import oracle
 from tests.parity.pairs import channels_first, channels_last, run
@@ -80,6 +81,11 @@ class Ours(NamedTuple):
     def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
         return run(self.model, "find", features, self.prompt(clicks), np.asarray(multimask))
 
+    def stability(self, features: ImageFeatures, clicks: Clicks) -> np.ndarray:
+        """Of each object's first mask."""
+        logits = run(self.model, "segment", features, self.prompt(clicks)).logits[:, 0]
+        return np.asarray(stability(logits, self.model.config.decoder.stability_delta))
+
     def prompt(self, clicks: Clicks) -> PromptInputs:
         """With the tokens that the original adds, and filled up to a fixed shape with points that are absent."""
         objects, count = clicks.labels.shape
@@ -133,10 +139,10 @@ class _Torch:
         self._position, self._temporal = perceiver_position, temporal
 
     def memory_map(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any:
-        return channels_last(self._remember(embedding, logits, from_prompt)[0])
+        return _last(self._remember(embedding, logits, from_prompt)[0])
 
     def encode_memory(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any:
-        return self._remember(embedding, logits, from_prompt)[1]
+        return self._remember(embedding, logits, from_prompt)[1].numpy()
 
     def _remember(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> tuple[Any, Any]:
         """The memory encoder's map, and the perceiver's tokens."""
@@ -147,7 +153,8 @@ class _Torch:
         )
         tokens = self._encode_new_memory(_sequence(embedding).expand(-1, len(large), -1), large, from_prompt)
         hook.remove()
-        return (seen[0]["vision_features"] if isinstance(seen[0], dict) else seen[0][0]), tokens
+        maps = [output["vision_features"] if isinstance(output, dict) else output[0] for output in seen]
+        return torch.cat(maps), tokens
 
     def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
         raise NotImplementedError
@@ -177,10 +184,10 @@ class Original(_Torch):
 
     def encode_image(self, pixels: ArrayLike) -> ImageFeatures:
         stride4, stride8, embedding = self.module.forward_image(channels_first(pixels))["backbone_fpn"]
-        return ImageFeatures(channels_last(embedding), channels_last(stride4), channels_last(stride8))
+        return ImageFeatures(_last(embedding), _last(stride4), _last(stride8))
 
     def without_memory(self, embedding: ArrayLike) -> Any:
-        return _tensor(embedding) + self.module.no_mem_embed
+        return (_tensor(embedding) + self.module.no_mem_embed).numpy()
 
     def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
         values, positions, pointers, frames = self._memory_tokens(memory)
@@ -198,7 +205,7 @@ class Original(_Torch):
     def encode_prompt(self, clicks: Clicks) -> Encoded:
         encoder = self.module.sam_prompt_encoder
         tokens, dense = encoder((_tensor(clicks.points), _tensor(clicks.labels)), None, _masks(clicks))
-        return Encoded(tokens, channels_last(dense), channels_last(encoder.get_dense_pe())[0])
+        return Encoded(tokens.numpy(), _last(dense), _last(encoder.get_dense_pe())[0])
 
     def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
         objects = len(clicks.labels)
@@ -210,7 +217,7 @@ class Original(_Torch):
             high_res_features=_high_resolution(features, objects),
             multimask_output=multimask,
         )
-        return Sighting(low_res[:, 0], ious.max(-1).values, score[:, 0], pointer)
+        return Sighting(low_res[:, 0].numpy(), ious.max(-1).values.numpy(), score[:, 0].numpy(), pointer.numpy())
 
     def accept(self, features: ImageFeatures, masks: ArrayLike) -> Sighting:
         masks = _tensor(masks)[:, None]
@@ -218,7 +225,7 @@ class Original(_Torch):
         _, _, ious, low_res, _, pointer, score = self.module._use_mask_as_output(
             embedding, _high_resolution(features, len(masks)), masks
         )
-        return Sighting(low_res[:, 0], ious[:, 0], score[:, 0], pointer)
+        return Sighting(low_res[:, 0].numpy(), ious[:, 0].numpy(), score[:, 0].numpy(), pointer.numpy())
 
     def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
         size = self.config.embedding_size
@@ -242,11 +249,12 @@ class HuggingFace(_Torch):
         maps = self.module.get_image_features(channels_first(pixels), return_dict=True).fpn_hidden_states
         sides = [scale * self.config.embedding_size for scale in (4, 2, 1)]
         maps = (x.transpose(0, 1).reshape(x.shape[1], side, side, -1) for x, side in zip(maps, sides, strict=True))
+        maps = (x.numpy() for x in maps)
         stride4, stride8, embedding = maps
         return ImageFeatures(embedding, stride4, stride8)
 
     def without_memory(self, embedding: ArrayLike) -> Any:
-        return _tensor(embedding) + self.module.no_memory_embedding
+        return (_tensor(embedding) + self.module.no_memory_embedding).numpy()
 
     def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
         values, positions, pointers, frames = self._memory_tokens(memory)
@@ -266,34 +274,39 @@ class HuggingFace(_Torch):
         points, labels = (_tensor(x)[:, None] for x in (clicks.points, clicks.labels))
         tokens, dense = self.module.prompt_encoder(points, labels, None, _masks(clicks))
         position = self.module.get_image_wide_positional_embeddings()
-        return Encoded(tokens[:, 0], channels_last(dense), channels_last(position)[0])
+        return Encoded(tokens[:, 0].numpy(), _last(dense), _last(position)[0])
 
     def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
         one_by_one = (self._find(features, n, clicks, multimask) for n in range(len(clicks.labels)))
-        return Sighting(*(torch.stack(parts) for parts in zip(*one_by_one, strict=True)))
+        return Sighting(*(torch.stack(parts).numpy() for parts in zip(*one_by_one, strict=True)))
 
     def _find(self, features: ImageFeatures, n: int, clicks: Clicks, multimask: bool) -> Sighting:
-        """The port's own box argument is used; its image head mixes objects of a batch up."""
-        points, labels = _tensor(clicks.points[n]), _tensor(clicks.labels[n])
-        corner = labels >= Label.BOX_START
+        """A lone box goes in as one; with clicks it has to be two points, as in the port's video sessions."""
+        points, labels = (_tensor(x[n])[None, None] for x in (clicks.points, clicks.labels))
+        box = bool(labels.numel()) and bool((labels >= Label.BOX_START).all())
         answer = self.module._single_frame_forward(
-            input_points=points[~corner][None, None] if (~corner).any() else None,
-            input_labels=labels[~corner][None, None] if (~corner).any() else None,
-            input_boxes=points[corner].reshape(1, 1, 4) if corner.any() else None,
+            input_points=points if labels.numel() and not box else None,
+            input_labels=labels if labels.numel() and not box else None,
+            input_boxes=points.reshape(1, 1, 4) if box else None,
             input_masks=None if clicks.mask is None else _tensor(clicks.mask)[n][None, None],
             image_embeddings=[*_high_resolution(features, 1), channels_first(np.asarray(features.embedding)[n : n + 1])],
             multimask_output=multimask,
         )
-        return Sighting(
-            answer.pred_masks[0, 0], answer.iou_scores.max(), answer.object_score_logits.squeeze(), answer.object_pointer[0, 0]
-        )
+        score = answer.object_score_logits.squeeze()
+        return Sighting(answer.pred_masks[0, 0], answer.iou_scores.max(), score, answer.object_pointer[0, 0])
 
     def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
-        return self.module._encode_new_memory(embedding, large, torch.ones(len(large), 1), from_prompt)[0]
+        """One object at a time: like the original, the port fails on more."""
+        one_by_one = zip(embedding.split(1, 1), large.split(1), strict=True)
+        return torch.cat([self.module._encode_new_memory(e, m, torch.ones(1, 1), from_prompt)[0] for e, m in one_by_one])
 
 
-def _tensor(x: Any) -> torch.Tensor:
+def _tensor(x: ArrayLike) -> torch.Tensor:
     return torch.from_numpy(np.array(x))
+
+
+def _last(x: torch.Tensor) -> np.ndarray:
+    return channels_last(x).numpy()
 
 
 def _sequence(embedding: ArrayLike) -> torch.Tensor:

@@ -48,7 +48,7 @@ def make_pair(original: Any, config: Config) -> Pair:
 
 def channels_first(x: np.ndarray) -> torch.Tensor:
     """[B, H, W, C] to [B, C, H, W]."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.asarray(x), -1, 1)))
+    return torch.from_numpy(np.array(np.moveaxis(np.asarray(x), -1, 1), order="C"))
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:

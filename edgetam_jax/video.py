@@ -1,0 +1,347 @@
+"""`VideoPredictor`: the interactive session, with SAM 2's methods, arguments and returns.
+
+Click an object, see its mask, track it, correct it on any frame, track again. What differs from SAM 2: objects are
+independent and may come and go at any time; an object is prompted, corrected and cleared without touching others; a
+correction stays; a call that fails changes nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from edgetam_jax import memory
+from edgetam_jax.errors import PromptError
+from edgetam_jax.io import open_video
+from edgetam_jax.memory import Bank
+from edgetam_jax.model import Model
+from edgetam_jax.nn.edgetam import NO_OBJECT
+from edgetam_jax.postprocess import fill_holes, non_overlapping, remove_islands, resize_logits
+from edgetam_jax.preprocess import Rule
+from edgetam_jax.prompts import bucket, check_inside, check_mask, check_points, closed
+from edgetam_jax.session import (
+    Answer,
+    Found,
+    Keep,
+    Session,
+    TrackedObject,
+    build_banks,
+    logits_on,
+    no_logits,
+    pack_mask,
+)
+from edgetam_jax.tracking import Entry, Given, absent, answer_mask, answer_points, encode_frames, step
+
+Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
+CACHED_FRAMES = 2
+
+
+class VideoPredictor:
+    """Tracks objects that a user points at.
+
+    `fill_hole_area` and `island_area` remove holes and islands of up to that many pixels from the network's masks
+    (a quarter of its input size); `non_overlap_masks` gives every pixel to one object at most.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        fill_hole_area: int = 0,
+        island_area: int = 0,
+        non_overlap_masks: bool = False,
+        preprocess: Rule = "video",
+    ) -> None:
+        self.model = model
+        self._clean = fill_hole_area, island_area
+        self._non_overlap = non_overlap_masks
+        self._rule: Rule = preprocess
+
+    def init_state(self, video: Any, keep: Keep = "logits") -> Session:
+        """Opens a folder of frames, a video file, an array [T, H, W, 3], or a list of images.
+
+        `keep` says what is kept of each tracked frame, for `get_masks` and for corrections: the mask's logits, its
+        bits, its run-lengths, or nothing: then also the memory of all but the latest frames is let go, and a video
+        of any length takes the same space.
+        """
+        if keep not in ("logits", "bits", "rle", "nothing"):
+            raise PromptError(f'keep is {keep!r}; expected "logits", "bits", "rle" or "nothing".')
+        return Session(open_video(video), keep)
+
+    def add_new_points_or_box(
+        self,
+        state: Session,
+        frame_idx: int,
+        obj_id: int,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+        box: ArrayLike | None = None,
+    ) -> Masks:
+        """Points [P, 2] with labels (1 on the object, 0 off it), or a box, on any frame; returns that frame's masks.
+
+        Coordinates are (x, y) in pixels of the video, or in 0..1 with `normalize_coords=False`. All points given for
+        a frame count, unless `clear_old_points`. The object's mask on this frame, if there is one, is the start.
+        """
+        name = self._check(state, frame_idx, obj_id)
+        xy, kinds = check_points(points, labels, box, name)
+        if not normalize_coords:
+            xy = xy * np.array(state.size[::-1], np.float32)
+        check_inside(xy, state.size, name)
+        if box is not None and not clear_old_points:
+            raise PromptError(f"{name}: a box starts anew; give it with clear_old_points=True.")
+        tracked = state.objects.get(obj_id) or TrackedObject()
+        if not clear_old_points and frame_idx in tracked.points:
+            xy, kinds = (np.concatenate(pair) for pair in zip(tracked.points[frame_idx], (xy, kinds), strict=True))
+
+        model, size = self.model, self.model.config.image_size
+        scaled = xy * np.array([size / state.video.width, size / state.video.height], np.float32)
+        before = logits_on(tracked, frame_idx, state.keep, model.config)
+        previous = no_logits(model.config) if before is None else before, np.array(before is not None)
+        bank, direction = self._bank_for_correction(tracked, frame_idx)
+        entry = _points_entry(
+            model,
+            self._features(state, frame_idx),
+            *closed(scaled, kinds, bucket(len(kinds) + 1)),
+            previous,
+            bank,
+            frame_idx,
+            direction,
+            self._clean,
+        )
+        tracked.points[frame_idx] = xy, kinds
+        return self._accept(state, frame_idx, obj_id, tracked, Answer(entry, conditioning=bank is None))
+
+    def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> Masks:
+        """A mask [H, W] of the video's size, taken as the truth on that frame; returns that frame's masks."""
+        name = self._check(state, frame_idx, obj_id)
+        binary = check_mask(mask, name)
+        if binary.shape != state.size:
+            raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
+        tracked = state.objects.get(obj_id) or TrackedObject()
+        entry = _mask_entry(self.model, self._features(state, frame_idx), binary)
+        corrects = self._bank_for_correction(tracked, frame_idx)[0] is not None
+        tracked.points.pop(frame_idx, None)
+        return self._accept(state, frame_idx, obj_id, tracked, Answer(entry, conditioning=not corrects))
+
+    def propagate_in_video(
+        self,
+        state: Session,
+        start_frame_idx: int | None = None,
+        max_frame_num_to_track: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Masks]:
+        """Tracks all objects from frame to frame and yields each frame's number, object ids and masks.
+
+        Starts at the first prompted frame, or the last with `reverse`; visits the start and up to
+        `max_frame_num_to_track` frames more. Prompted frames keep the masks that their prompts gave.
+        """
+        prompted = [frame for tracked in state.objects.values() for frame in tracked.conditioning()]
+        if not prompted:
+            raise PromptError("nothing to track: add points, a box or a mask for an object first.")
+        start = start_frame_idx
+        if start is None:
+            start = max(prompted) if reverse else min(prompted)
+        start = self._check_frame(state, start)
+        if max_frame_num_to_track is not None and max_frame_num_to_track < 0:
+            raise PromptError(f"max_frame_num_to_track is {max_frame_num_to_track}; expected 0 or more.")
+        return self._propagate(state, start, max_frame_num_to_track, reverse)
+
+    def _propagate(self, state: Session, start: int, count: int | None, reverse: bool) -> Iterator[Masks]:
+        if reverse and start == 0:
+            return  # as SAM 2: there is nothing before it
+        model, direction = self.model, -1 if reverse else 1
+        stop = None if count is None else max(start + direction * (count + 1), -1)
+        objects = dict(state.objects)  # those that are tracked now; ones added meanwhile wait for the next call
+        banks = build_banks(objects, start, reverse, model.config)
+        frames = state.video.frames(start, None if stop == -1 else stop, direction)
+        for offset, pixels in enumerate(frames):
+            frame = start + direction * offset
+            features = self._features(state, frame, pixels)
+            given = self._given(objects, frame, len(banks.recent.valid))
+            banks, entry, cleaned = _advance(model, banks, features, frame, given, direction, self._clean)
+            self._keep(state, objects, frame, entry, np.asarray(cleaned), reverse)
+            rows = [i for i, obj_id in enumerate(objects) if state.objects.get(obj_id) is objects[obj_id]]
+            yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(cleaned)[rows])
+
+    def clear_all_prompts_in_frame(
+        self, state: Session, frame_idx: int, obj_id: int, need_output: bool = True
+    ) -> Masks | None:
+        """Takes back what was said about an object on a frame, and what came of it there."""
+        self._check_frame(state, frame_idx)
+        tracked = self._object(state, obj_id)
+        tracked.points.pop(frame_idx, None)
+        tracked.answers.pop(frame_idx, None)
+        tracked.found.pop(frame_idx, None)
+        if not tracked.conditioning():
+            tracked.answers.clear()
+            tracked.found.clear()
+        return self.get_masks(state, frame_idx) if need_output else None
+
+    def remove_object(
+        self, state: Session, obj_id: int, strict: bool = False, need_output: bool = True
+    ) -> tuple[list[int], list[tuple[int, np.ndarray]]]:
+        """Forgets an object; returns the ids that are left, and the masks of the frames where it had been prompted."""
+        if obj_id not in state.objects and not strict:
+            return state.obj_ids, []
+        frames = sorted(self._object(state, obj_id).answers)
+        del state.objects[obj_id]
+        if not need_output or not state.objects:
+            return state.obj_ids, []
+        return state.obj_ids, [(frame, self.get_masks(state, frame)[2]) for frame in frames]
+
+    def reset_state(self, state: Session) -> None:
+        """Forgets all objects; the video stays open."""
+        state.objects.clear()
+
+    def get_masks(self, state: Session, frame_idx: int) -> Masks:
+        """What is known of all objects on a frame; -1024 where nothing is."""
+        frame_idx = self._check_frame(state, frame_idx)
+        known = [logits_on(tracked, frame_idx, state.keep, self.model.config) for tracked in state.objects.values()]
+        logits = np.stack([no_logits(self.model.config) if x is None else x for x in known]) if known else np.zeros(0)
+        return frame_idx, state.obj_ids, self._at_video_size(state, logits)
+
+    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, answer: Answer) -> Masks:
+        tracked.answers[frame_idx] = answer
+        tracked.found.pop(frame_idx, None)
+        state.objects[obj_id] = tracked
+        return self.get_masks(state, frame_idx)
+
+    def _bank_for_correction(self, tracked: TrackedObject, frame: int) -> tuple[Bank | None, int]:
+        """What an object's tracked frame remembered; None where the frame was not tracked: there a prompt is a start."""
+        found, answer = tracked.found.get(frame), tracked.answers.get(frame)
+        if found is None and (answer is None or answer.conditioning):
+            return None, 1
+        reverse = found is not None and found.reverse
+        banks = build_banks({0: tracked}, frame, reverse, self.model.config)
+        return jax.tree.map(lambda x: x[0], banks), -1 if reverse else 1
+
+    def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> Any:
+        if frame not in state.features:
+            pixels = state.video[frame] if pixels is None else pixels
+            state.features[frame] = _encode(self.model, pixels, self._rule)
+            while len(state.features) > CACHED_FRAMES:
+                state.features.popitem(last=False)
+        return state.features[frame]
+
+    def _given(self, objects: Mapping[int, TrackedObject], frame: int, room: int) -> Given:
+        blank = absent(self.model)
+        answers = [tracked.answers.get(frame) for tracked in objects.values()]
+        answers += [None] * (room - len(answers))
+        return Given(
+            jax.tree.map(lambda *x: jnp.stack(x), *[blank if a is None else a.entry for a in answers]),
+            np.array([a is not None for a in answers]),
+            np.array([a is not None and a.conditioning for a in answers]),
+        )
+
+    def _keep(
+        self,
+        state: Session,
+        objects: Mapping[int, TrackedObject],
+        frame: int,
+        entry: Entry,
+        logits: np.ndarray,
+        reverse: bool,
+    ) -> None:
+        sighting = jax.tree.map(np.asarray, entry.sighting)
+        tokens = np.asarray(entry.tokens)
+        for row, tracked in enumerate(objects.values()):
+            if frame in tracked.answers or not tracked.conditioning():
+                continue
+            tracked.found[frame] = Found(
+                pack_mask(logits[row].copy(), state.keep),
+                tokens[row].copy(),
+                sighting.pointer[row].copy(),
+                float(sighting.score[row]),
+                float(sighting.iou[row]),
+                reverse,
+            )
+            if state.keep == "nothing":
+                reach = self.model.config.pointers
+                tracked.forget(old for old in tracked.found if abs(old - frame) >= reach)
+
+    def _at_video_size(self, state: Session, logits: np.ndarray) -> np.ndarray:
+        count = len(logits)
+        if not count:
+            return np.zeros((0, 1, *state.size), np.float32)
+        room = np.full((bucket(count, 1), *logits.shape[1:]), NO_OBJECT, np.float32)
+        room[:count] = logits
+        return np.asarray(_resize(room, state.size, self._non_overlap))[:count, None]
+
+    def _check(self, state: Session, frame_idx: int, obj_id: int) -> str:
+        frame_idx = self._check_frame(state, frame_idx)
+        if isinstance(obj_id, bool) or not isinstance(obj_id, int | np.integer):
+            raise PromptError(f"obj_id is {obj_id!r}; expected an integer.")
+        return f"object {obj_id}, frame {frame_idx}"
+
+    def _check_frame(self, state: Session, frame_idx: int) -> int:
+        length = state.video.num_frames
+        if isinstance(frame_idx, bool) or not isinstance(frame_idx, int | np.integer) or frame_idx < 0:
+            raise PromptError(f"frame_idx is {frame_idx!r}; expected a frame number from 0.")
+        if length is not None and frame_idx >= length:
+            raise PromptError(f"there is no frame {frame_idx}; the video has {length}, counted from 0.")
+        return int(frame_idx)
+
+    def _object(self, state: Session, obj_id: int) -> TrackedObject:
+        if obj_id not in state.objects:
+            raise PromptError(f"there is no object {obj_id}; there are {state.obj_ids}.")
+        return state.objects[obj_id]
+
+
+@partial(jax.jit, static_argnums=2)
+def _encode(model: Model, pixels: Array, rule: Rule) -> Any:
+    return encode_frames(model, pixels, rule)
+
+
+@partial(jax.jit, static_argnums=8)
+def _points_entry(
+    model: Model,
+    features: Any,
+    points: Array,
+    labels: Array,
+    previous: tuple[Array, Array],
+    bank: Bank | None,
+    frame: Array,
+    direction: Array,
+    clean: tuple[int, int],
+) -> Entry:
+    remembered = None if bank is None else memory.read(bank, frame, direction, model.config)
+    entry = answer_points(model, features, points, labels, previous, remembered)
+    if clean == (0, 0):
+        return entry
+    # Memory is made of the mask that the user is shown.
+    logits = _cleaned(entry.sighting.logits, clean)
+    tokens = model.apply("encode_memory", features.image.embedding, logits, True)
+    return Entry(entry.sighting._replace(logits=logits), tokens)
+
+
+@jax.jit
+def _mask_entry(model: Model, features: Any, mask: Array) -> Entry:
+    return answer_mask(model, features, mask)
+
+
+@partial(jax.jit, static_argnums=6, donate_argnums=1)
+def _advance(
+    model: Model, banks: Bank, features: Any, frame: Array, given: Given, direction: Array, clean: tuple[int, int]
+) -> tuple[Bank, Entry, Array]:
+    banks, entry = step(model, banks, features, frame, given, direction)
+    # The memory of a tracked frame is made of its mask as it came.
+    return banks, entry, _cleaned(entry.sighting.logits, clean)
+
+
+def _cleaned(logits: Array, clean: tuple[int, int]) -> Array:
+    holes, islands = clean
+    logits = fill_holes(logits, holes) if holes else logits
+    return remove_islands(logits, islands) if islands else logits
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _resize(logits: Array, size: tuple[int, int], non_overlap: bool) -> Array:
+    large = resize_logits(logits, size)
+    return non_overlapping(large) if non_overlap else large

@@ -1,0 +1,312 @@
+"""`track` beside the original's video predictor: the same prompts on the same JPEG files, every frame compared."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgetam_jax.memory import Slots
+from edgetam_jax.model import Model
+from edgetam_jax.nn.edgetam import MASK_LOGIT
+from edgetam_jax.prompts import Prompt, Prompts
+from edgetam_jax.track import Tracks, track
+from tests.parity.networks import Ours
+from tests.parity.pairs import Pair
+from tests.tolerances import MEMORY_ATOL, NO_OBJECT, POINTER_ATOL, SCORE_ATOL, TRACKED_LOGITS_ATOL, assert_close
+
+SHORT, LONG = 8, 20  # frames; in the long video all rings wrap
+FULL = 9  # frames at the full size: the ring of memories wraps
+HEIGHT, WIDTH = 96, 128
+
+
+class Pass(NamedTuple):
+    """One call of the original's `propagate_in_video`."""
+
+    start: int | None = None
+    reverse: bool = False
+
+
+class Found(NamedTuple):
+    """What the original keeps of a frame, for all its objects."""
+
+    logits: np.ndarray  # [O, h, w]
+    score: np.ndarray  # [O]
+    pointer: np.ndarray  # [O, C]
+    tokens: np.ndarray  # [O, L, D]
+
+
+class Scene(NamedTuple):
+    pair: Pair
+    folder: Path
+    frames: np.ndarray  # [T, H, W, 3], what the files hold
+
+
+def noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Structure at all scales, the large ones strongest, as photographs have it."""
+    total, weight, side = np.zeros((height, width, 3)), 1.0, 3
+    while side <= max(height, width):
+        octave = rng.normal(size=(3, side, side)).astype(np.float32)
+        resized = [Image.fromarray(x).resize((width, height), Image.Resampling.BICUBIC) for x in octave]
+        total += weight * np.stack([np.asarray(x) for x in resized], -1)
+        side, weight = 2 * side, 0.6 * weight
+    return total / total.std()
+
+
+def write_video(folder: Path, count: int, height: int, width: int) -> np.ndarray:
+    """The camera pans while two textured disks cross; returns what the JPEG files hold."""
+    rng = np.random.default_rng(0)
+    ground = noise(rng, 2 * height, 2 * width)
+    things = [0.7 * noise(rng, height, width) + 1.5 * rng.normal(size=3) for _ in range(2)]
+    y, x = np.mgrid[:height, :width]
+    folder.mkdir()
+    for t in range(count):
+        top, left = t * height // 160, t * width // 100
+        frame = ground[top : top + height, left : left + width].copy()
+        for thing, (cx, cy, radius) in zip(things, ((0.3 + 0.02 * t, 0.4, 0.2), (0.7 - 0.01 * t, 0.6, 0.15)), strict=True):
+            disk = (x / width - cx) ** 2 + (y / width - cy * height / width) ** 2 < radius**2
+            frame[disk] = np.roll(thing, int(cx * width), 1)[disk]
+        pixels = np.clip(128 + 48 * frame, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{t:05d}.jpg", quality=95)
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("tiny") / "frames"
+    frames = write_video(folder, LONG, HEIGHT, WIDTH)
+    return Scene(tiny_pair, folder, frames)
+
+
+@pytest.fixture(scope="module")
+def short(tiny: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("short")
+    for path in sorted(tiny.folder.iterdir())[:SHORT]:
+        (folder / path.name).symlink_to(path)
+    return Scene(tiny.pair, folder, tiny.frames[:SHORT])
+
+
+@pytest.fixture(scope="module")
+def full(full_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("full") / "frames"
+    frames = write_video(folder, FULL, 480, 640)
+    return Scene(full_pair, folder, frames)
+
+
+def original(
+    scene: Scene, prompts: Sequence[Prompt], passes: Sequence[Pass] = (Pass(),), limit: int = -1, last: int | None = None
+) -> dict[int, Found]:
+    """What the original finds, by frame."""
+    predictor = scene.pair.torch
+    state = predictor.init_state(str(scene.folder))
+    for prompt in prompts:
+        if prompt.mask is not None:
+            predictor.add_new_mask(state, prompt.frame, prompt.obj_id, prompt.mask)
+        else:
+            kinds = {"points": prompt.points, "labels": prompt.labels, "box": prompt.box}
+            predictor.add_new_points_or_box(state, prompt.frame, prompt.obj_id, **kinds)
+    with mock.patch.object(predictor, "max_cond_frames_in_attn", limit):
+        for start, reverse in passes:
+            list(predictor.propagate_in_video(state, start, last, reverse))
+    outputs = {**state["output_dict"]["non_cond_frame_outputs"], **state["output_dict"]["cond_frame_outputs"]}
+    return {frame: _found(outputs[frame]) for frame in sorted(outputs)}
+
+
+def _found(output: dict[str, Any]) -> Found:
+    arrays = [output[name].numpy() for name in ("pred_masks", "object_score_logits", "obj_ptr", "maskmem_features")]
+    return Found(arrays[0][:, 0], arrays[1][:, 0], arrays[2], arrays[3])
+
+
+def some_absent(scene: Scene, run: Callable[[], dict[int, Found]], tries: int = 3) -> tuple[Model, dict[int, Found]]:
+    """What `run` finds once object scores are shifted so that a third of what it tracks is absent; and such a model."""
+    bias = scene.pair.torch.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
+    before = bias.clone()
+    try:
+        want = run()
+        for _ in range(tries):
+            scores = np.sort(np.concatenate([found.score for found in want.values()]))
+            scores = scores[np.abs(scores) != MASK_LOGIT]  # what masks are given
+            third = max(len(scores) // 3, 1)
+            bias.sub_(float(scores[third - 1 : third + 1].mean()))
+            want = run()
+        model = Ours(scene.pair.model).with_score_bias(bias.numpy().copy()).model
+    finally:
+        bias.copy_(before)
+    scores = np.concatenate([found.score for found in want.values()])
+    assert (scores < 0).any() and (scores > 0).mean() >= 0.4
+    return model, want
+
+
+def compare(got: Tracks, want: dict[int, Found], visited: Sequence[int]) -> dict[str, float]:
+    """Logits and scores on all visited frames; elsewhere there is no mask. Returns the largest errors."""
+    visited = list(visited)
+    logits, scores = np.asarray(got.logits), np.asarray(got.scores)
+    other = np.delete(np.arange(len(logits)), visited)
+    assert (logits[other] == NO_OBJECT).all() and (scores[other] < 0).all()
+    want_logits = np.stack([want[frame].logits for frame in visited])
+    want_scores = np.stack([want[frame].score for frame in visited])
+    return {
+        "logits": assert_close("logits", logits[visited], want_logits, atol=TRACKED_LOGITS_ATOL, both_signs=True),
+        "scores": assert_close("scores", scores[visited], want_scores, atol=SCORE_ATOL),
+    }
+
+
+def compare_memory(got: Tracks, want: dict[int, Found]) -> dict[str, float]:
+    """Every memory and every pointer that is left at the end."""
+    banks = jax.tree.map(np.asarray, got.state.banks)
+    pointers = banks.prompted._replace(values=banks.prompted_pointers)
+    return {
+        "tokens": max(
+            compare_slots("recent tokens", banks.recent, "tokens", want, MEMORY_ATOL),
+            compare_slots("prompted tokens", banks.prompted, "tokens", want, MEMORY_ATOL),
+        ),
+        "pointers": max(
+            compare_slots("recent pointers", banks.pointers, "pointer", want, POINTER_ATOL),
+            compare_slots("prompted pointers", pointers, "pointer", want, POINTER_ATOL),
+        ),
+    }
+
+
+def compare_slots(name: str, slots: Slots, field: str, want: dict[int, Found], atol: float) -> float:
+    wanted = [
+        [getattr(want[int(frame)], field)[o] if ok else np.zeros_like(value) for value, frame, ok in zip(*row, strict=True)]
+        for o, row in enumerate(zip(*slots, strict=True))
+    ]
+    assert slots.valid.any(-1).all(), f"{name}: nothing is remembered"
+    valid = slots.valid.reshape(*slots.valid.shape, *[1] * (slots.values.ndim - 2))
+    return assert_close(name, np.where(valid, slots.values, 0), np.stack([np.stack(row) for row in wanted]), atol=atol)
+
+
+def disk(size: tuple[int, int], cx: float = 0.3, cy: float = 0.4, radius: float = 0.2) -> np.ndarray:
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    return (x / width - cx) ** 2 + (y / width - cy * height / width) ** 2 < radius**2
+
+
+def click(obj_id: int, frame: int, x: float = 40, y: float = 40) -> Prompt:
+    return Prompt(points=[[x, y]], labels=[1], frame=frame, obj_id=obj_id)
+
+
+def box(obj_id: int, frame: int) -> Prompt:
+    return Prompt(box=[20, 15, 70, 60], frame=frame, obj_id=obj_id)
+
+
+def clicks(obj_id: int, frame: int) -> Prompt:
+    return Prompt(points=[[40, 40], [90, 60], [10, 80]], labels=[1, 0, 0], frame=frame, obj_id=obj_id)
+
+
+def mask(obj_id: int, frame: int) -> Prompt:
+    return Prompt(mask=disk((HEIGHT, WIDTH)), frame=frame, obj_id=obj_id)
+
+
+class Case(NamedTuple):
+    prompts: Sequence[Prompt]
+    start: int | None = None
+    limit: int | None = None
+
+
+FORWARD = {
+    "one click": Case([click(1, 0)]),
+    "box": Case([box(1, 0)]),
+    "several clicks": Case([clicks(1, 0)]),
+    "mask": Case([mask(1, 0)]),
+    "empty mask": Case([Prompt(mask=np.zeros((HEIGHT, WIDTH), bool), frame=0, obj_id=1)]),
+    "box and click": Case([Prompt(box=[20, 15, 70, 60], points=[[50, 40]], labels=[0], frame=0, obj_id=1)]),
+    "prompt on a later frame": Case([click(1, 3)]),
+    "prompts on two frames": Case([click(1, 0), box(1, 4)]),
+    "prompts in any order": Case([box(1, 4), mask(1, 1)]),
+    "two objects": Case([click(1, 0), box(2, 0)]),
+    "three objects": Case([click(7, 0), box(2, 0), mask(5, 0)]),
+    "two objects on two frames": Case([click(1, 0), box(2, 0), clicks(1, 3), mask(2, 3)]),
+    "start before the prompt": Case([click(1, 3)], start=0),
+    "start after the prompt": Case([click(1, 1)], start=3),
+    "two closest prompts": Case([click(1, 0), box(1, 2), click(1, 3, 80), clicks(1, 6)], limit=2),
+    "three closest prompts": Case([click(1, 0), box(1, 2), click(1, 3, 80), clicks(1, 6)], limit=3),
+    "closest prompts, start after some": Case([click(1, 0), box(1, 1), click(1, 2, 80), clicks(1, 6)], 3, limit=2),
+}
+
+
+@pytest.mark.parametrize("case", FORWARD.values(), ids=FORWARD)
+def test_forward(short: Scene, case: Case) -> None:
+    prompts, start, limit = case
+    model, want = some_absent(short, lambda: original(short, prompts, [Pass(start)], limit or -1))
+    got = track(short.frames, Prompts.build(prompts), model, start=start, prompt_slots=limit)
+    first = min(prompt.frame for prompt in prompts) if start is None else start
+    print(compare(got, want, range(first, SHORT)), compare_memory(got, want))
+
+
+BACKWARD = {
+    "one click": (Case([click(1, 5)], 5), [Pass(5, True)]),
+    "two frames": (Case([click(1, 6), box(1, 2)]), [Pass(6, True)]),
+    "from between": (Case([click(1, 6), box(1, 2)], 4), [Pass(4, True)]),
+    "start after the prompt": (Case([click(1, 3)], 6), [Pass(6, True)]),
+    "two objects": (Case([click(1, 7), mask(2, 7)]), [Pass(7, True)]),
+    "two closest prompts": (Case([click(1, 7), box(1, 5), click(1, 4, 80), clicks(1, 2)], limit=2), [Pass(7, True)]),
+}
+BOTH = {
+    "one click": (Case([click(1, 3)]), [Pass(), Pass(reverse=True)]),
+    "two frames": (Case([click(1, 5), box(1, 2)]), [Pass(), Pass(reverse=True)]),
+    "from a frame without prompt": (Case([click(1, 1)], 4), [Pass(4), Pass(4, True)]),
+    "from before the prompt": (Case([click(1, 5)], 2), [Pass(2), Pass(2, True)]),
+    "three objects": (Case([click(1, 4), box(2, 4), mask(3, 4)]), [Pass(), Pass(reverse=True)]),
+}
+
+
+@pytest.mark.parametrize(("case", "passes"), BACKWARD.values(), ids=BACKWARD)
+def test_backward(short: Scene, case: Case, passes: list[Pass]) -> None:
+    model, want = some_absent(short, lambda: original(short, case.prompts, passes, case.limit or -1))
+    got = track(
+        short.frames,
+        Prompts.build(case.prompts),
+        model,
+        direction="backward",
+        start=case.start,
+        prompt_slots=case.limit,
+    )
+    last = passes[0].start
+    assert last is not None
+    print(compare(got, want, range(last + 1)))
+
+
+@pytest.mark.parametrize(("case", "passes"), BOTH.values(), ids=BOTH)
+def test_both_ways(short: Scene, case: Case, passes: list[Pass]) -> None:
+    model, want = some_absent(short, lambda: original(short, case.prompts, passes))
+    got = track(short.frames, Prompts.build(case.prompts), model, direction="both", start=case.start)
+    print(compare(got, want, range(SHORT)))
+
+
+def test_objects_on_different_frames(short: Scene) -> None:
+    """Each as if it were alone; the original lets them disturb each other."""
+    objects = [[click(1, 0)], [box(2, 2), click(2, 5)], [mask(3, 4)]]
+
+    def alone() -> dict[int, Found]:
+        runs = [original(short, prompts, [Pass(0)]) for prompts in objects]
+        return {t: Found(*map(np.concatenate, zip(*(run[t] for run in runs), strict=True))) for t in range(SHORT)}
+
+    model, want = some_absent(short, alone)
+    got = track(short.frames, Prompts.build([p for prompts in objects for p in prompts]), model)
+    print(compare(got, want, range(SHORT)), compare_memory(got, want))
+
+
+LONG_CASES = {"one click": [click(1, 0)], "prompts on two frames": [box(1, 1), click(1, 9)]}
+
+
+@pytest.mark.parametrize("prompts", LONG_CASES.values(), ids=LONG_CASES)
+def test_rings_wrap(tiny: Scene, prompts: list[Prompt]) -> None:
+    model, want = some_absent(tiny, lambda: original(tiny, prompts))
+    visited = sorted(want)
+    present = np.array([want[frame].score[0] > 0 for frame in visited])
+    assert (~present[:-1] & present[1:]).any(), "the object does not return"
+    got = track(tiny.frames, Prompts.build(prompts), model)
+    print(compare(got, want, visited), compare_memory(got, want))
+
+
+def test_rings_wrap_both_ways(tiny: Scene) -> None:
+    passes = [Pass(10), Pass(10, True)]
+    model, want = some_absent(tiny, lambda: original(tiny, [click(1, 10)], passes))
+    got = track(tiny.frames, Prompts.build([click(1, 10)]), model, direction="both")
+    print(compare(got, want, range(LONG)))
