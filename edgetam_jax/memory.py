@@ -80,29 +80,38 @@ def _put(slots: Slots, index: Array, frame: Array, value: Array) -> Slots:
 def read(bank: Bank, frame: Array, direction: Array | int, config: Config, limit: int | None = None) -> Memory:
     """What `frame` may attend to when tracking runs forward (`direction` 1) or backward (-1).
 
-    All prompted frames, past and future, or the `limit` of them that `nearest` chooses; the pointers of those that
-    are not in the future; and the recent frames and pointers before `frame`, each once.
+    All prompted frames, past and future, or the `limit` of them that `nearest` chooses, and the pointers of those
+    that are not in the future. Then the recent frames and pointers before `frame`, each once; a prompted frame that
+    was not chosen counts as one of them.
     """
-    chosen = bank.prompted.valid
+    kept = bank.prompted
+    chosen = kept.valid
     if limit is not None and limit < chosen.size:
-        chosen = nearest(bank.prompted, frame, limit)
-    kept = bank.prompted.frames
+        chosen = nearest(kept, frame, limit)
+    memories, pointers = config.memory_frames - 1, config.pointers - 1
 
     def recent(slots: Slots, reach: int) -> tuple[Array, Array]:
         distance = (frame - slots.frames) * direction
-        twice = ((slots.frames[:, None] == kept) & chosen).any(-1)
-        return distance, slots.valid & (distance >= 1) & (distance <= reach) & ~twice
+        return distance, slots.valid & (distance >= 1) & (distance <= reach)
 
-    distance, near = recent(bank.recent, config.memory_frames - 1)
-    _, pointed = recent(bank.pointers, config.pointers - 1)
-    past = (frame - kept) * direction >= 0
-    last_row = jnp.full(kept.shape, config.memory_frames - 1)
+    def once(slots: Slots) -> Array:
+        return ~((slots.frames[:, None] == kept.frames) & kept.valid).any(-1)
+
+    age, passed = recent(kept, memories)
+    distance, near = recent(bank.recent, memories)
+    rows = jnp.clip(jnp.concatenate([age, distance]) - 1, 0, memories - 1)
+    last_row = jnp.pad(chosen, (0, distance.size))
     return Memory(
-        frames=jnp.concatenate([bank.prompted.values, bank.recent.values]),
-        rows=jnp.concatenate([last_row, jnp.clip(distance - 1, 0, config.memory_frames - 2)]),
-        frames_valid=jnp.concatenate([chosen, near]),
+        frames=jnp.concatenate([kept.values, bank.recent.values]),
+        rows=jnp.where(last_row, memories, rows),
+        frames_valid=jnp.concatenate([chosen | passed, near & once(bank.recent)]),
         pointers=jnp.concatenate([bank.prompted_pointers, bank.pointers.values]),
-        pointers_valid=jnp.concatenate([chosen & past, pointed]),
+        pointers_valid=jnp.concatenate(
+            [
+                jnp.where(chosen, age >= 0, recent(kept, pointers)[1]),
+                recent(bank.pointers, pointers)[1] & once(bank.pointers),
+            ]
+        ),
     )
 
 
@@ -114,6 +123,6 @@ def nearest(slots: Slots, frame: Array, limit: int) -> Array:
     after = jnp.where(offset >= 0, distance, FAR)
     index = jnp.arange(distance.size)
     first = ((index == jnp.argmin(before)) & (before < FAR)) | ((index == jnp.argmin(after)) & (after < FAR))
-    order = jnp.argsort(jnp.where(first, -1, distance), stable=True)
+    order = jnp.argsort(jnp.where(first, distance - FAR, distance), stable=True)
     rank = jnp.zeros_like(index).at[order].set(index)
     return slots.valid & (rank < limit)

@@ -37,11 +37,19 @@ class Prompts(NamedTuple):
     is_mask: Array  # [O, K] bool
 
     @classmethod
-    def build(cls, prompts: Sequence[Prompt], num_objects: int | None = None) -> "Prompts":
-        """Checks prompts and lays them out; `num_objects` adds empty rows, for a state that has room for more."""
+    def build(
+        cls, prompts: Sequence[Prompt], num_objects: int | None = None, obj_ids: Sequence[int] | None = None
+    ) -> "Prompts":
+        """Checks prompts and lays them out, a row an object, in the order in which they come.
+
+        A state that tracks on has its own rows: `num_objects` adds empty ones to their number, and `obj_ids` names the
+        objects of all rows, also of those that get no prompt now.
+        """
         if not prompts:
             raise PromptError("there is no prompt; give at least one Prompt with points, a box or a mask.")
-        rows: dict[int, dict[int, _Checked]] = {}
+        rows: dict[int, dict[int, _Checked]] = {obj_id: {} for obj_id in obj_ids or ()}
+        if obj_ids is not None:
+            _check_ids(prompts, list(obj_ids))
         fresh = max((p.obj_id for p in prompts if p.obj_id is not None), default=-1)
         for index, prompt in enumerate(prompts):
             checked = _check(prompt, f"prompt {index}")
@@ -56,6 +64,13 @@ class Prompts(NamedTuple):
         if num_objects is not None and num_objects < len(rows):
             raise PromptError(f"the prompts are about {len(rows)} objects, more than num_objects={num_objects}.")
         return _lay_out(rows, num_objects or len(rows))
+
+
+def _check_ids(prompts: Sequence[Prompt], obj_ids: list[int]) -> None:
+    if len(set(obj_ids)) < len(obj_ids):
+        raise PromptError(f"obj_ids are {obj_ids}; expected each once.")
+    if unknown := [prompt.obj_id for prompt in prompts if prompt.obj_id not in obj_ids]:
+        raise PromptError(f"there are prompts about objects {unknown}, which are not among obj_ids, {obj_ids}.")
 
 
 class _Checked(NamedTuple):
@@ -108,6 +123,8 @@ def check_mask(mask: ArrayLike, name: str = "prompt") -> np.ndarray:
         raise PromptError(f"{name}: the mask has shape {array.shape}; expected [height, width].")
     if not np.isfinite(array).all():
         raise PromptError(f"{name}: the mask holds values that are not finite.")
+    if not (array > 0).any():
+        raise PromptError(f"{name}: the mask is empty; it must cover at least one pixel.")
     return array > 0
 
 

@@ -25,6 +25,7 @@ class State(NamedTuple):
 
     banks: Bank  # [O, ...]
     frame: Array  # [] int32: the number of the next frame
+    obj_ids: Array  # [O] int32: whom the rows are about
 
 
 class Tracks(NamedTuple):
@@ -32,7 +33,7 @@ class Tracks(NamedTuple):
     scores: Array  # [T, O] logit of the object's presence
     ious: Array  # [T, O] the network's estimate of its mask's quality
     obj_ids: Array  # [O]
-    state: State  # to go on with the next frames; after "forward" only
+    state: State | None  # to go on with the next frames; after "forward" only, and not from `track_step`
 
     def masks(self, size: tuple[int, int]) -> Array:
         """[T, O, height, width] bool at the video's size. For long videos call `resize_logits` frame by frame."""
@@ -42,7 +43,8 @@ class Tracks(NamedTuple):
 def init_state(model: Model, num_objects: int, prompt_slots: int = 4) -> State:
     """A state without memory, with room for objects and for that many prompted frames of each."""
     bank = memory.init(model.config, prompt_slots)
-    return State(jax.tree.map(lambda x: jnp.repeat(x[None], num_objects, 0), bank), jnp.zeros((), jnp.int32))
+    banks = jax.tree.map(lambda x: jnp.repeat(x[None], num_objects, 0), bank)
+    return State(banks, jnp.zeros((), jnp.int32), jnp.arange(num_objects, dtype=jnp.int32))
 
 
 def track_step(
@@ -53,14 +55,9 @@ def track_step(
     `state` is donated: go on with the one that is returned.
     """
     pixels = as_image(frame)
-    num_objects = state.banks.prompted.valid.shape[0]
     if prompts is None:
-        prompts = _no_prompts(num_objects)
-    if prompts.valid.shape[0] != num_objects:
-        raise PromptError(
-            f"the prompts have {prompts.valid.shape[0]} rows, the state has room for {num_objects} objects; "
-            f"build them with num_objects={num_objects}."
-        )
+        prompts = _no_prompts(len(state.obj_ids))
+    _check_rows(prompts, state)
     check_for_video(prompts, None, pixels.shape[:2])
     return _track_step(model, state, pixels, prompts, preprocess)
 
@@ -80,8 +77,17 @@ def _track_step(model: Model, state: State, pixels: Array, prompts: Prompts, rul
     valid = prompts.valid.any(-1)
     entries = Given(over_objects(given)(prompts), valid, valid)
     banks, entry = step(model, state.banks, features, state.frame, entries)
-    state = State(banks, state.frame + 1)
-    return state, _tracks(jax.tree.map(lambda x: x[None], entry), prompts.obj_ids, state)
+    obj_ids = jnp.where(valid, prompts.obj_ids, state.obj_ids)
+    return State(banks, state.frame + 1, obj_ids), _tracks(jax.tree.map(lambda x: x[None], entry), obj_ids, None)
+
+
+def _check_rows(prompts: Prompts, state: State) -> None:
+    rows, room = len(prompts.obj_ids), len(state.obj_ids)
+    if rows != room:
+        raise PromptError(
+            f"the prompts have {rows} rows, the state has room for {room} objects; "
+            f"build them with num_objects={room}, or with the obj_ids of all rows."
+        )
 
 
 def track(
@@ -116,8 +122,14 @@ def track(
     frames = as_frames(frames)
     if not frames.shape[0]:
         raise FrameError("the video has no frames.")
-    if state is None:
-        check_for_video(prompts, frames.shape[0], frames.shape[1:3])
+    if state is not None:
+        _check_rows(prompts, state)
+    check_for_video(prompts, frames.shape[0] if state is None else None, frames.shape[1:3])
+    for name, count in (("prompt_slots", prompt_slots), ("chunk", chunk)):
+        if count is not None and count < 1:
+            raise PromptError(f"{name} is {count}; expected at least 1, or None.")
+    if isinstance(start, int) and state is None and not 0 <= start < frames.shape[0]:
+        raise PromptError(f"start is {start}; expected a frame of the video, 0 to {frames.shape[0] - 1}.")
     return _track(
         model, frames, prompts, start, state, direction, prompt_slots, chunk, preprocess, vectorize, remat
     )
@@ -151,14 +163,14 @@ def _track(
     end = state.frame + length
     if direction == "backward":
         _, _, entry = run(banks, -1)
-        return _tracks(entry, prompts.obj_ids, State(banks, end))
+        return _tracks(entry, prompts.obj_ids, State(banks, end, prompts.obj_ids))
     after, around, entry = run(banks, 1)
     if direction == "both":
         # Going back, the frames just after the start are the recent ones.
         _, _, before = run(banks._replace(recent=around.recent, pointers=around.pointers), -1)
         earlier = jnp.arange(length) <= start
         entry = jax.tree.map(lambda b, a: jnp.where(earlier.reshape(-1, *[1] * (a.ndim - 1)), b, a), before, entry)
-    return _tracks(entry, prompts.obj_ids, State(after, end))
+    return _tracks(entry, prompts.obj_ids, State(after, end, prompts.obj_ids))
 
 
 class _Options(NamedTuple):
@@ -297,16 +309,16 @@ def _keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
 
 def _no_prompts(num_objects: int) -> Prompts:
     return Prompts(
-        obj_ids=jnp.arange(num_objects),
+        obj_ids=jnp.arange(num_objects, dtype=jnp.int32),
         frames=jnp.zeros((num_objects, 1), jnp.int32),
         valid=jnp.zeros((num_objects, 1), bool),
         points=jnp.zeros((num_objects, 1, 4, 2)),
-        labels=jnp.full((num_objects, 1, 4), Label.ABSENT),
+        labels=jnp.full((num_objects, 1, 4), Label.ABSENT, jnp.int32),
         masks=jnp.zeros((num_objects, 1, 0, 0), bool),
         is_mask=jnp.zeros((num_objects, 1), bool),
     )
 
 
-def _tracks(entry: Entry, obj_ids: Array, state: State) -> Tracks:
+def _tracks(entry: Entry, obj_ids: Array, state: State | None) -> Tracks:
     sighting = entry.sighting
     return Tracks(sighting.logits, sighting.score, sighting.iou, obj_ids, state)

@@ -140,9 +140,9 @@ def absent(model: Model) -> Entry:
     size, perceiver = model.config.mask_size, model.config.perceiver
     return Entry(
         Sighting(
-            logits=jnp.full((size, size), NO_OBJECT),
+            logits=jnp.full((size, size), NO_OBJECT, jnp.float32),
             iou=jnp.zeros(()),
-            score=jnp.full((), -MASK_LOGIT),
+            score=jnp.full((), -MASK_LOGIT, jnp.float32),
             pointer=jnp.zeros(model.config.hidden_dim),
         ),
         jnp.zeros((perceiver.tokens, model.config.memory_dim)),

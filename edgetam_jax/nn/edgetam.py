@@ -103,7 +103,7 @@ class EdgeTAM(nn.Module):
         return Sighting(
             logits=jax.image.resize(logits, (*lead, size, size), "linear", antialias=True),
             iou=jnp.ones(lead),
-            score=jnp.where(present, MASK_LOGIT, -MASK_LOGIT),
+            score=MASK_LOGIT * (2 * present.astype(mask.dtype) - 1),
             pointer=jnp.where(present[..., None], pointer, self.no_obj_ptr[0]),
         )
 

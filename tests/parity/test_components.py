@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as tf
 
-from edgetam_jax.config import Config
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.image_encoder import ImageEncoder
@@ -20,14 +19,11 @@ from edgetam_jax.nn.perceiver import SpatialPerceiver
 from edgetam_jax.nn.prompt_encoder import PromptEncoder
 from edgetam_jax.types import ImageFeatures, Memory, PromptTokens
 from tests.oracle import TINY
-from tests.parity.pairs import Pair, channels_first, channels_last
+from tests.parity.pairs import Pair, channels_first, channels_last, normal
+from tests.parity.references import Original
 from tests.tolerances import assert_close
 
 BATCH = 3
-
-
-def normal(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -139,35 +135,9 @@ def test_memory_attention(pair: Pair, frames: int) -> None:
         pointers=normal(12, BATCH, TINY.pointers, TINY.hidden_dim),
         pointers_valid=np.tile(np.arange(TINY.pointers) < pointers, (BATCH, 1)),
     )
-    want = original_memory_attention(pair.torch, TINY, embedding, memory, frames, pointers)
+    want = Original(pair.torch, TINY).attend(embedding, memory)
     got = pair.run("with_memory", pair.run("look", embedding), memory)
-    assert_close("attended", got.reshape(want.shape), want, both_signs=True)
-
-
-def original_memory_attention(
-    model: Any, config: Config, embedding: np.ndarray, memory: Memory, frames: int, pointers: int
-) -> torch.Tensor:
-    """What the original makes of the first `frames` frames and `pointers` pointers: [B, H * W, C]."""
-    tokens, rows, vectors = (
-        torch.from_numpy(np.ascontiguousarray(x))
-        for x in (memory.frames[:, :frames], memory.rows[:, :frames], memory.pointers[:, :pointers])
-    )
-    batch, _, _, dim = tokens.shape
-    grid, latents = config.perceiver.window_grid, config.perceiver.latents
-    sine = model.spatial_perceiver.position_encoding(torch.zeros(1, dim, grid, grid))
-    place = torch.cat([torch.zeros(latents, dim), channels_last(sine)[0].reshape(-1, dim)])
-    time = model.maskmem_tpos_enc[rows].reshape(batch, frames, 1, dim)
-    pointer_tokens = vectors.reshape(batch, -1, dim)
-    image = channels_first(embedding)
-    attended = model.memory_attention(
-        curr=[image.flatten(2).permute(2, 0, 1)],
-        curr_pos=[model.image_encoder.neck.position_encoding(image).flatten(2).permute(2, 0, 1)],
-        memory=torch.cat([tokens.reshape(batch, -1, dim), pointer_tokens], 1).transpose(0, 1),
-        memory_pos=torch.cat([(place + time).reshape(batch, -1, dim), 0 * pointer_tokens], 1).transpose(0, 1),
-        num_obj_ptr_tokens=pointer_tokens.shape[1],
-        num_spatial_mem=frames,
-    )
-    return attended.transpose(0, 1)
+    assert_close("attended", got, want, both_signs=True)
 
 
 @pytest.mark.parametrize("from_prompt", [False, True])

@@ -9,8 +9,9 @@ from edgetam_jax.config import EDGETAM_512
 from edgetam_jax.model import Model
 from tests.parity import cases
 from tests.parity.cases import KINDS, Scene
-from tests.parity.networks import HuggingFace, Ours
+from tests.parity.networks import Ours
 from tests.parity.pairs import Pair
+from tests.parity.references import HuggingFace
 
 
 @pytest.fixture(scope="module")

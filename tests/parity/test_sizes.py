@@ -9,8 +9,9 @@ from edgetam_jax.model import Model
 from tests import oracle
 from tests.parity import cases
 from tests.parity.cases import Scene
-from tests.parity.networks import Original, Ours
+from tests.parity.networks import Ours
 from tests.parity.pairs import Pair
+from tests.parity.references import Original
 
 
 @pytest.fixture(scope="module", params=[EDGETAM_512, EDGETAM_768], ids=["512", "768"])

@@ -11,8 +11,9 @@ from edgetam_jax.nn.mask_decoder import stability
 from edgetam_jax.types import Label, Memory, PromptInputs
 from tests.parity import cases
 from tests.parity.cases import KINDS, OBJECTS, Scene, embeddings
-from tests.parity.networks import Original, Ours
+from tests.parity.networks import Ours
 from tests.parity.pairs import Pair, normal, run
+from tests.parity.references import Original
 from tests.tolerances import assert_close
 
 

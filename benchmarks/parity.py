@@ -1,0 +1,127 @@
+"""How far this network is from the PyTorch original, part by part: `python -m benchmarks.parity`.
+
+Builds the original at its full size with random weights, writes them as the checkpoint file that the original has,
+converts it with `python -m convert`'s own code, and gives both networks the same inputs. The weights are random since
+none are shipped yet; they are random in every tensor, which leaves less to hide behind than trained ones would.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+
+from tests.tolerances import NO_OBJECT
+
+NOTICE = "The weights are random: no trained weights are shipped yet. Equal outputs mean equal networks, not good masks."
+DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "parity.md"
+START, END = "<!-- table: python -m benchmarks.parity --markdown -->", "<!-- end of table -->"
+HEADER = ("part", "reference spans", "largest error", "bar", "result")
+
+
+class Row(NamedTuple):
+    part: str
+    low: float
+    high: float
+    error: float
+    bar: float
+    problem: str  # empty: passed
+
+    def cells(self) -> tuple[str, ...]:
+        span = f"{self.low:.4g} to {self.high:.4g}"
+        return self.part, span, f"{self.error:.1e}", f"{self.bar:.1e}", "FAIL" if self.problem else "pass"
+
+
+def rows(seed: int) -> Iterator[Row]:
+    import torch
+
+    from convert.__main__ import main as convert
+    from edgetam_jax.checkpoint import load
+    from edgetam_jax.config import EDGETAM
+    from tests import oracle
+    from tests.parity import cases
+    from tests.parity.networks import Ours
+    from tests.parity.references import Original
+
+    original = oracle.randomize(oracle.build_original(EDGETAM), seed)
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = pathlib.Path(folder, "edgetam.pt"), pathlib.Path(folder, "edgetam")
+        torch.save({"model": original.state_dict()}, source)
+        if convert([str(source), str(out)]):
+            raise SystemExit("the conversion failed")
+        model = load(out)
+    scene = cases.make_scene(Ours(model), Original(original, EDGETAM))
+    parts = {
+        "image encoder": cases.image_features(scene),
+        "prompt encoder": cases.prompt_encoding(scene),
+        "no prompt": cases.prompts(scene, "no prompt", multimask=True),
+        "one click": cases.prompts(scene, "one click", multimask=True),
+        "box": cases.prompts(scene, "box", multimask=False),
+        "click and mask prompt": cases.prompts(scene, "click and mask", multimask=False),
+        "given mask": cases.given_mask(scene),
+        "memory of a prompted frame": cases.memory(scene, from_prompt=True),
+        "memory of a tracked frame": cases.memory(scene, from_prompt=False),
+        "memory attention, 1 frame": cases.remembering(scene, frames=1),
+        "memory attention, 7 frames": cases.remembering(scene, frames=7),
+        "two frames in a row": cases.two_frames(scene),
+    }
+    for part, comparisons in parts.items():
+        for comparison in comparisons:
+            yield compare(part, comparison)
+
+
+def compare(part: str, comparison: Any) -> Row:
+    got, want = np.asarray(comparison.got), np.asarray(comparison.want)
+    present = want[want != NO_OBJECT]
+    try:
+        comparison.check()
+        problem = ""
+    except AssertionError as failure:
+        problem = str(failure)
+    error = float(np.abs(got - want).max())
+    name = f"{part}: {comparison.name}"
+    return Row(name, float(present.min()), float(present.max()), error, comparison.bar, problem)
+
+
+def markdown(found: Sequence[Row]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADER, *(row.cells() for row in found))]
+    return "\n".join([lines[0], "|---|---|---:|---:|---|", *lines[1:]])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 if every part is within its bar."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__.splitlines()[0])
+    parser.add_argument("--markdown", action="store_true", help=f"also replace the table of docs/{DOCUMENT.name}")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights (0)")
+    arguments = parser.parse_args(argv)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    start, found = time.monotonic(), []
+    print(NOTICE, flush=True)
+    widths = 46, 20, 13, 8
+    for row in rows(arguments.seed):
+        if not found:
+            print("\n" + "  ".join(text.ljust(width) for text, width in zip(HEADER, (*widths, 0), strict=True)))
+        print("  ".join(text.ljust(width) for text, width in zip(row.cells(), (*widths, 0), strict=True)), flush=True)
+        found.append(row)
+    failed = [row for row in found if row.problem]
+    for row in failed:
+        print(f"{row.part}: {row.problem}")
+    took = time.monotonic() - start
+    print(f"\n{len(found) - len(failed)} of {len(found)} within their bars, {took:.0f} s. {NOTICE}")
+    if arguments.markdown:
+        text = DOCUMENT.read_text()
+        before, after = text.index(START) + len(START), text.index(END)
+        DOCUMENT.write_text(f"{text[:before]}\n\n{markdown(found)}\n\n{text[after:]}")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

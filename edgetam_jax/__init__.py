@@ -1,0 +1,31 @@
+"""EdgeTAM in JAX: click an object once, get its mask on every frame."""
+
+from edgetam_jax.checkpoint import from_pretrained, load, save
+from edgetam_jax.config import EDGETAM, EDGETAM_512, EDGETAM_768, Config
+from edgetam_jax.errors import EdgeTAMError
+from edgetam_jax.io import open_video
+from edgetam_jax.model import Model
+from edgetam_jax.prompts import Prompt, Prompts
+from edgetam_jax.track import State, Tracks, init_state, track, track_step
+from edgetam_jax.video import VideoPredictor
+
+__all__ = [
+    "EDGETAM",
+    "EDGETAM_512",
+    "EDGETAM_768",
+    "Config",
+    "EdgeTAMError",
+    "Model",
+    "Prompt",
+    "Prompts",
+    "State",
+    "Tracks",
+    "VideoPredictor",
+    "from_pretrained",
+    "init_state",
+    "load",
+    "open_video",
+    "save",
+    "track",
+    "track_step",
+]

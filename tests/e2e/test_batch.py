@@ -1,0 +1,142 @@
+"""A folder of videos, tracked by two processes, one of which is killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from PIL import Image
+
+from edgetam_jax import save
+from edgetam_jax.batch import find_videos, main, palette, read_prompts
+from edgetam_jax.errors import FrameError, PromptError
+from edgetam_jax.model import Model
+from tests.oracle import TINY
+from tests.parity.pairs import make_pair
+
+VIDEOS, FRAMES = 4, 3
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, tiny_original: Any) -> Path:
+    root = tmp_path_factory.mktemp("batch")
+    rng = np.random.default_rng(0)
+    for index in range(VIDEOS):
+        folder = root / "videos" / f"clip{index}"
+        folder.mkdir(parents=True)
+        for frame in range(FRAMES):
+            pixels = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8)).resize((64, 48))
+            pixels.save(folder / f"{frame}.png")
+        prompts = [{"obj_id": 3, "box": [10, 8, 40, 40]}, {"obj_id": 5, "points": [[50, 20]], "labels": [1]}]
+        folder.with_suffix(".json").write_text(json.dumps(prompts))
+    model = make_pair(tiny_original, TINY).model
+    params = flatten_dict(model.params)
+    params["sam_mask_decoder", "pred_obj_score_head", "layers_2", "bias"] += 3.0  # all objects are found
+    save(Model(unflatten_dict(params), TINY), root / "model.safetensors")
+    return root
+
+
+def start(videos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "edgetam_jax.batch", str(videos / "videos"), str(out)]
+    return subprocess.Popen(
+        [*command, "--model", str(videos / "model.safetensors"), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+
+
+def pixels(out: Path) -> dict[str, np.ndarray]:
+    return {str(path.relative_to(out)): np.asarray(Image.open(path)) for path in sorted(out.glob("*/*.png"))}
+
+
+@pytest.fixture(scope="module")
+def expected(videos: Path) -> dict[str, np.ndarray]:
+    """What one process alone writes."""
+    out = videos / "alone"
+    assert main([str(videos / "videos"), str(out), "--model", str(videos / "model.safetensors")]) == 0
+    found = pixels(out)
+    assert len(found) == VIDEOS * FRAMES
+    assert set(np.unique(np.stack(list(found.values())))) >= {0, 3}
+    return found
+
+
+def same(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> bool:
+    return got.keys() == want.keys() and all(np.array_equal(got[name], want[name]) for name in want)
+
+
+def test_two_processes_share_the_work(videos: Path, expected: dict[str, np.ndarray]) -> None:
+    out = videos / "together"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    workers = [
+        start(videos, out, "--coordinator", address, "--processes", "2", "--process", str(rank)) for rank in range(2)
+    ]
+    for rank, worker in enumerate(workers):
+        output, _ = worker.communicate(timeout=300)
+        assert worker.returncode == 0, output
+        for index in range(VIDEOS):
+            assert (f"clip{index}: {FRAMES} frames" in output) == (index % 2 == rank), output
+    assert same(pixels(out), expected)
+
+
+def test_a_killed_worker_loses_only_its_current_video(videos: Path, expected: dict[str, np.ndarray]) -> None:
+    out = videos / "killed"
+    worker = start(videos, out)
+    deadline = time.monotonic() + 300
+    while not (out / "clip0").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    worker.send_signal(signal.SIGKILL)
+    worker.communicate()
+    done = {folder: folder.stat().st_mtime_ns for folder in out.glob("clip*")}
+    assert 1 <= len(done) < VIDEOS
+    output, _ = (again := start(videos, out)).communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert same(pixels(out), expected)
+    assert all(folder.stat().st_mtime_ns == before for folder, before in done.items())
+    assert not list(out.glob(".*"))
+
+
+def test_prompts_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="not a folder"):
+        find_videos(tmp_path / "none")
+    with pytest.raises(FrameError, match="no JSON file"):
+        find_videos(tmp_path)
+    prompts = tmp_path / "clip.json"
+    for text, message in (
+        ("[", "cannot be read"),
+        ("{}", "a list of prompts"),
+        ('[{"obj_id": 1, "point": [[1, 2]]}]', "unknown keys"),
+        ('[{"obj_id": 0, "box": [1, 2, 3, 4]}]', "obj_id is 0"),
+    ):
+        prompts.write_text(text)
+        with pytest.raises(PromptError, match=message):
+            read_prompts(prompts)
+    with pytest.raises(FrameError, match="needs one video"):
+        find_videos(tmp_path)
+
+
+def test_a_video_that_fails_does_not_stop_the_others(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, box in (("good", [10, 8, 40, 40]), ("bad", [10, 8, 400, 40])):
+        (tmp_path / name).symlink_to(videos / "videos" / "clip0")
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"obj_id": 1, "box": box}]))
+    assert main([str(tmp_path), str(tmp_path / "out"), "--model", str(videos / "model.safetensors")]) == 1
+    assert "outside the frame" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
+
+
+def test_palette_has_a_colour_for_every_id() -> None:
+    colours = np.array(palette()).reshape(256, 3)
+    assert len({tuple(colour) for colour in colours}) == 256
+    assert colours[0].tolist() == [0, 0, 0]
+    assert colours[1].tolist() == [128, 0, 0]

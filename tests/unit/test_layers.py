@@ -1,0 +1,176 @@
+"""Layers against plain convolutions, and the folded trunk against the computation that it folds."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import Array, lax
+
+from edgetam_jax.nn.image_encoder import ImageEncoder
+from edgetam_jax.nn.layers import (
+    NORM_EPS,
+    Conv,
+    ConvNorm,
+    UpConv,
+    compose,
+    conv,
+    depth_to_space,
+    depthwise_conv,
+    packed_conv,
+    space_to_depth,
+)
+from edgetam_jax.nn.repvit import TokenMixer
+from tests.checkpoints import SMALL
+from tests.parity.pairs import normal
+from tests.tolerances import COMPONENT_RTOL
+
+fast = settings(max_examples=12, deadline=None)
+channels = st.integers(1, 9)
+batches = st.sampled_from(((), (2,), (1, 3)))
+
+
+def close(got: Any, want: Any, rtol: float = COMPONENT_RTOL) -> None:
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=rtol * np.abs(want).max())
+
+
+def plain_conv(x: Array, kernel: Array, stride: int = 1, groups: int = 1, pad: int | None = None) -> Array:
+    pad = kernel.shape[0] // 2 if pad is None else pad
+    lead = x.shape[:-3]
+    y = lax.conv_general_dilated(
+        jnp.asarray(x).reshape(-1, *x.shape[-3:]),
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    return y.reshape(*lead, *y.shape[1:])
+
+
+@fast
+@given(batches, st.sampled_from(((1, 1), (3, 1), (3, 2), (2, 2), (4, 4))), channels, channels, st.integers(1, 3))
+def test_conv(lead: tuple, form: tuple[int, int], inputs: int, features: int, cells: int) -> None:
+    size, stride = form
+    side = 4 * cells
+    x, kernel = normal(0, *lead, side, side, inputs), normal(1, size, size, inputs, features)
+    close(conv(jnp.asarray(x), jnp.asarray(kernel), stride), plain_conv(x, kernel, stride, pad=(size % 2) * (size // 2)))
+
+
+@fast
+@given(batches, st.sampled_from((1, 3, 7)), st.sampled_from((1, 2)), channels, st.integers(4, 9), st.integers(4, 9))
+def test_depthwise_conv(lead: tuple, size: int, stride: int, width: int, height: int, across: int) -> None:
+    x, kernel, bias = normal(0, *lead, height, across, width), normal(1, size, size, 1, width), normal(2, width)
+    got = depthwise_conv(jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(bias), stride)
+    close(got, plain_conv(x, kernel, stride, groups=width) + bias)
+
+
+@fast
+@given(batches, st.sampled_from((2, 4)), channels, channels, st.integers(1, 3))
+def test_packed_conv(lead: tuple, block: int, inputs: int, features: int, cells: int) -> None:
+    x, kernel = normal(0, *lead, block * cells, block * cells, inputs), normal(1, 3, 3, inputs, features)
+    got = packed_conv(space_to_depth(jnp.asarray(x), block), jnp.asarray(kernel), block)
+    close(depth_to_space(got, block // 2), plain_conv(x, kernel, stride=2))
+
+
+@fast
+@given(batches, channels, channels, st.integers(1, 4))
+def test_up_conv(lead: tuple, inputs: int, features: int, side: int) -> None:
+    module, x = UpConv(inputs, features), normal(0, *lead, side, side + 1, inputs)
+    params = {"kernel": normal(1, 2, 2, inputs, features), "bias": normal(2, features)}
+    want = np.zeros((*lead, 2 * side, 2 * side + 2, features))
+    for i in range(2):
+        for j in range(2):
+            want[..., i::2, j::2, :] = x @ params["kernel"][i, j] + params["bias"]
+    close(module.apply({"params": params}, x), want)
+
+
+@fast
+@given(batches, st.integers(1, 4), channels, st.integers(1, 3), st.integers(1, 3))
+def test_tiles_come_back(lead: tuple, block: int, width: int, rows: int, columns: int) -> None:
+    x = normal(0, *lead, block * rows, block * columns, width)
+    packed = space_to_depth(jnp.asarray(x), block)
+    assert packed.shape == (*lead, rows, columns, block * block * width)
+    np.testing.assert_array_equal(packed[..., 0, 0, :width], x[..., 0, 0, :])
+    np.testing.assert_array_equal(packed[..., -1, -1, -width:], x[..., -1, -1, :])
+    np.testing.assert_array_equal(depth_to_space(packed, block), x)
+
+
+def test_two_convolutions_in_one_product() -> None:
+    first, second = Conv(5, 7), Conv(7, 3)
+    weights = [{"kernel": normal(i, 1, 1, *s), "bias": normal(9 + i, s[1])} for i, s in enumerate(((5, 7), (7, 3)))]
+    kernel, bias = compose(*(m.bind({"params": w}) for m, w in zip((first, second), weights, strict=True)))
+    x = normal(3, 4, 4, 5)
+    close(x @ kernel + bias, second.apply({"params": weights[1]}, first.apply({"params": weights[0]}, x)))
+
+
+def norm_params(seed: int, width: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    scale, bias, mean = (rng.normal(size=width).astype(np.float32) for _ in range(3))
+    return {"scale": scale, "bias": bias, "mean": mean, "var": rng.uniform(0.1, 4, width).astype(np.float32)}
+
+
+def conv_norm_params(seed: int, size: int, inputs: int, features: int) -> dict[str, Any]:
+    return {"c": {"kernel": normal(seed, size, size, inputs, features)}, "bn": norm_params(seed, features)}
+
+
+def plain_norm(x: Array, params: Any) -> Array:
+    return (x - params["mean"]) / jnp.sqrt(params["var"] + NORM_EPS) * params["scale"] + params["bias"]
+
+
+def plain_conv_norm(params: Any, x: Array, stride: int = 1, depthwise: bool = False) -> Array:
+    kernel = params["c"]["kernel"]
+    y = plain_conv(x, kernel, stride, groups=kernel.shape[-1] if depthwise else 1)
+    return plain_norm(y, params["bn"])
+
+
+def plain_mixer(params: Any, x: Array) -> Array:
+    return plain_conv_norm(params["conv"], x, depthwise=True) + plain_conv_norm(params["conv1"], x, depthwise=True) + x
+
+
+FOLDED = {
+    "stem": (ConvNorm(3, 12, 3, 2), conv_norm_params(0, 3, 3, 12), functools.partial(plain_conv_norm, stride=2)),
+    "pointwise": (ConvNorm(12, 10), conv_norm_params(1, 1, 12, 10), plain_conv_norm),
+    "downsampling": (
+        ConvNorm(12, 12, 3, 2, depthwise=True),
+        conv_norm_params(2, 3, 1, 12),
+        functools.partial(plain_conv_norm, stride=2, depthwise=True),
+    ),
+    "token mixer": (
+        TokenMixer(12),
+        {"conv": conv_norm_params(3, 3, 1, 12), "conv1": conv_norm_params(4, 1, 1, 12)},
+        plain_mixer,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_folding_changes_nothing(name: str) -> None:
+    """Neither the outputs nor the gradients of any parameter, statistics included."""
+    module, params, plain = FOLDED[name]
+    x = normal(5, 2, 8, 8, 3 if name == "stem" else 12)
+    weight = normal(6, *module.apply({"params": params}, x).shape)
+
+    def folded(params: Any, x: Array) -> Array:
+        return module.apply({"params": params}, x)
+
+    close(folded(params, x), plain(params, x))
+    both = [jax.grad(lambda *a, f=f: (weight * f(*a)).sum(), argnums=(0, 1))(params, x) for f in (folded, plain)]
+    jax.tree.map(functools.partial(close, rtol=3 * COMPONENT_RTOL), *both)
+
+
+def test_the_encoder_compiles_without_grouped_convolutions() -> None:
+    """On CPU they are many times slower than what stands in for them."""
+    encoder = ImageEncoder(SMALL)
+    pixels = jax.ShapeDtypeStruct((1, SMALL.image_size, SMALL.image_size, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda key, x: encoder.init(key, x, method=lambda m, x: m.neck(*m.trunk(x)[2:])), jax.random.key(0), pixels)
+    compiled = jax.jit(lambda p, x: encoder.apply(p, x, method=lambda m, x: m.trunk(x))).lower(shapes, pixels).compile()
+    text = compiled.as_text()
+    assert "convolution" in text or "dot(" in text
+    assert "feature_group_count" not in text
