@@ -10,8 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
-demo: $(STAMP)  ## Convert a checkpoint of random weights and print a parity table against PyTorch
-	$(BIN)/python -m convert.demo
+demo: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
+	$(BIN)/python -m benchmarks.parity
 
 test: $(STAMP)  ## Run every test, and list the slowest
 	$(BIN)/python -m pytest --durations=15

@@ -66,7 +66,9 @@ class Session:
 def report(config: Config, sessions: dict[int, Session], times: dict[int, list[float]]) -> None:
     one = statistics.median(times[1])
     rows: list[dict[str, Any]] = []
-    print(f"| objects | ms a frame (median) | min | each further object, of the first | state an object |\n{'|---' * 5}|")
+    print(
+        f"| objects | ms a frame (median) | min | each further object, of the first | state an object |\n{'|---' * 5}|"
+    )
     for count, seconds in times.items():
         median = statistics.median(seconds)
         further = (median - one) / (count - 1) / one if count > 1 else None

@@ -21,7 +21,9 @@ import numpy as np
 
 from tests.tolerances import NO_OBJECT
 
-NOTICE = "The weights are random: no trained weights are shipped yet. Equal outputs mean equal networks, not good masks."
+NOTICE = (
+    "The weights are random: no trained weights are shipped yet. Equal outputs mean equal networks, not good masks."
+)
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "parity.md"
 START, END = "<!-- table: python -m benchmarks.parity --markdown -->", "<!-- end of table -->"
 HEADER = ("part", "reference spans", "largest error", "bar", "result")

@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edgetam_jax.batch", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m edgetam_jax.batch", description="Track a folder of videos, split over processes."
+    )
     parser.add_argument("videos", type=Path, help="folder of videos and their prompts, NAME.mp4 or NAME/ and NAME.json")
     parser.add_argument("out", type=Path, help="folder for the masks")
     parser.add_argument("--model", required=True, help="a checkpoint of any kind")
@@ -76,7 +78,9 @@ def find_videos(folder: Path) -> list[tuple[Path, Path]]:
         raise FrameError(f"{folder} is not a folder; expected one with videos and a JSON file of prompts for each.")
     pairs = []
     for prompts in sorted(folder.glob("*.json")):
-        videos = sorted(path for path in folder.glob(f"{prompts.stem}*") if path.stem == prompts.stem and path != prompts)
+        videos = sorted(
+            path for path in folder.glob(f"{prompts.stem}*") if path.stem == prompts.stem and path != prompts
+        )
         if len(videos) != 1:
             raise FrameError(f"{prompts} needs one video of the same name beside it; found {len(videos)}.")
         pairs.append((videos[0], prompts))

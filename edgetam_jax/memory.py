@@ -72,9 +72,7 @@ def note(bank: Bank, frame: Array, tokens: Array, pointer: Array) -> Bank:
 
 
 def _put(slots: Slots, index: Array, frame: Array, value: Array) -> Slots:
-    return Slots(
-        slots.values.at[index].set(value), slots.frames.at[index].set(frame), slots.valid.at[index].set(True)
-    )
+    return Slots(slots.values.at[index].set(value), slots.frames.at[index].set(frame), slots.valid.at[index].set(True))
 
 
 def read(bank: Bank, frame: Array, direction: Array | int, config: Config, limit: int | None = None) -> Memory:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax.config import Config
+from edgetam_jax.errors import CheckpointError
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.types import Memory
 
@@ -21,6 +22,14 @@ class Model:
 
     params: Params
     config: Config = flax.struct.field(pytree_node=False)
+
+    def check_for_video(self) -> None:
+        """Refuses a model that came from a checkpoint for still images, which lacks what tracking needs."""
+        if "memory_attention" not in self.params:
+            raise CheckpointError(
+                "this model holds the parts for still images only, as its checkpoint did; "
+                "load a checkpoint of the video model to track."
+            )
 
     def apply(self, method: str, *args: Any) -> Any:
         """Runs a method of `nn.edgetam.EdgeTAM` with these parameters."""

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from edgetam_jax.errors import PromptError
@@ -47,12 +49,12 @@ class Prompts(NamedTuple):
         """
         if not prompts:
             raise PromptError("there is no prompt; give at least one Prompt with points, a box or a mask.")
-        rows: dict[int, dict[int, _Checked]] = {obj_id: {} for obj_id in obj_ids or ()}
+        every = [_check(prompt, f"prompt {index}") for index, prompt in enumerate(prompts)]
         if obj_ids is not None:
             _check_ids(prompts, list(obj_ids))
+        rows: dict[int, dict[int, _Checked]] = {obj_id: {} for obj_id in obj_ids or ()}
         fresh = max((p.obj_id for p in prompts if p.obj_id is not None), default=-1)
-        for index, prompt in enumerate(prompts):
-            checked = _check(prompt, f"prompt {index}")
+        for index, (prompt, checked) in enumerate(zip(prompts, every, strict=True)):
             fresh += prompt.obj_id is None
             row = rows.setdefault(fresh if prompt.obj_id is None else prompt.obj_id, {})
             if prompt.frame in row:
@@ -80,14 +82,22 @@ class _Checked(NamedTuple):
 
 
 def _check(prompt: Prompt, name: str) -> _Checked:
-    if isinstance(prompt.frame, bool) or not isinstance(prompt.frame, int | np.integer) or prompt.frame < 0:
+    if not isinstance(prompt, Prompt):
+        raise PromptError(f"{name} is a {type(prompt).__name__}; expected a Prompt.")
+    if not _is_int32(prompt.frame) or prompt.frame < 0:
         raise PromptError(f"{name}: frame is {prompt.frame!r}; expected a frame number from 0.")
+    if prompt.obj_id is not None and not _is_int32(prompt.obj_id):
+        raise PromptError(f"{name}: obj_id is {prompt.obj_id!r}; expected an integer of 32 bits.")
     if prompt.mask is not None:
         if prompt.points is not None or prompt.labels is not None or prompt.box is not None:
             raise PromptError(f"{name}: a mask replaces points and boxes; give one or the other.")
         return _Checked(np.zeros((0, 2), np.float32), np.zeros(0, np.int32), check_mask(prompt.mask, name))
     points, labels = check_points(prompt.points, prompt.labels, prompt.box, name)
     return _Checked(points, labels, None)
+
+
+def _is_int32(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and -(2**31) <= value < 2**31
 
 
 def check_points(
@@ -98,7 +108,10 @@ def check_points(
         raise PromptError(f"{name}: points and labels go together; one of them is missing.")
     if points is None and box is None:
         raise PromptError(f"{name}: it holds neither points nor a box nor a mask.")
-    xy = np.zeros((0, 2), np.float32) if points is None else _numbers(points, f"{name}: points").reshape(-1, 2)
+    xy = np.zeros((0, 2), np.float32) if points is None else _numbers(points, f"{name}: points")
+    if xy.size and xy.shape[-1:] != (2,):
+        raise PromptError(f"{name}: points have shape {xy.shape}; expected [count, 2].")
+    xy = xy.reshape(-1, 2)
     kinds = np.zeros(0) if labels is None else _numbers(labels, f"{name}: labels").reshape(-1)
     if len(xy) != len(kinds):
         raise PromptError(f"{name}: {len(xy)} points and {len(kinds)} labels; expected as many of each.")
@@ -153,8 +166,6 @@ def _numbers(values: ArrayLike, name: str) -> np.ndarray:
         array = np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
         raise PromptError(f"{name} cannot be read as numbers: {values!r}.") from error
-    if array.size % 2 and name.endswith("points"):
-        raise PromptError(f"{name} have shape {array.shape}; expected [count, 2].")
     if not np.isfinite(array).all():
         raise PromptError(f"{name} hold values that are not finite: {array.tolist()}.")
     return array
@@ -169,32 +180,28 @@ def _lay_out(rows: dict[int, dict[int, _Checked]], num_objects: int) -> Prompts:
         raise PromptError(f"the masks have different sizes, {sorted(sizes)}; expected all of the video's.")
     height, width = sizes.pop() if sizes else (0, 0)
     spare = max(rows) + 1 + np.arange(num_objects - len(rows))
-    arrays = Prompts(
-        obj_ids=np.array([*rows, *spare], np.int32),
-        frames=np.zeros((num_objects, places), np.int32),
-        valid=np.zeros((num_objects, places), bool),
-        points=np.zeros((num_objects, places, room, 2), np.float32),
-        labels=np.full((num_objects, places, room), Label.ABSENT, np.int32),
-        masks=np.zeros((num_objects, places, height, width), bool),
-        is_mask=np.zeros((num_objects, places), bool),
-    )
+    frames, valid = np.zeros((num_objects, places), np.int32), np.zeros((num_objects, places), bool)
+    points = np.zeros((num_objects, places, room, 2), np.float32)
+    labels = np.full((num_objects, places, room), Label.ABSENT, np.int32)
+    masks, is_mask = np.zeros((num_objects, places, height, width), bool), np.zeros((num_objects, places), bool)
     for o, k, frame, prompt in every:
-        arrays.frames[o, k], arrays.valid[o, k] = frame, True
-        arrays.points[o, k], arrays.labels[o, k] = closed(prompt.points, prompt.labels, room)
+        frames[o, k], valid[o, k] = frame, True
+        points[o, k], labels[o, k] = closed(prompt.points, prompt.labels, room)
         if prompt.mask is not None:
-            arrays.masks[o, k], arrays.is_mask[o, k] = prompt.mask, True
-    return jax.tree.map(jax.numpy.asarray, arrays)
+            masks[o, k], is_mask[o, k] = prompt.mask, True
+    ids = np.array([*rows, *spare], np.int32)
+    return Prompts(*map(jnp.asarray, (ids, frames, valid, points, labels, masks, is_mask)))
 
 
 def check_for_video(prompts: Any, num_frames: int | None, size: tuple[int, int]) -> None:
     """Prompts against a video's length, from `num_frames`, and its size (height, width). Traced ones pass unseen."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(prompts)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(prompts)):
         return
-    for o, k in np.argwhere(np.asarray(prompts.valid)):
-        name = f"object {int(prompts.obj_ids[o])}, frame {int(prompts.frames[o, k])}"
+    prompts = jax.tree.map(np.asarray, prompts)  # an operation of JAX's, inside a trace, would make tracers
+    for o, k in np.argwhere(prompts.valid):
+        name = f"object {prompts.obj_ids[o]}, frame {prompts.frames[o, k]}"
         if num_frames is not None and prompts.frames[o, k] >= num_frames:
             raise PromptError(f"{name}: there is no such frame; the video has {num_frames}, counted from 0.")
-        labels = np.asarray(prompts.labels[o, k])
-        check_inside(np.asarray(prompts.points[o, k])[labels >= Label.NEGATIVE], size, name)
+        check_inside(prompts.points[o, k][prompts.labels[o, k] >= Label.NEGATIVE], size, name)
         if prompts.is_mask[o, k] and prompts.masks.shape[2:] != size:
             raise PromptError(f"{name}: the mask is {prompts.masks.shape[2:]}, the frames are {size} (height, width).")

@@ -58,7 +58,7 @@ def track_step(
     if prompts is None:
         prompts = _no_prompts(len(state.obj_ids))
     _check_rows(prompts, state)
-    check_for_video(prompts, None, pixels.shape[:2])
+    check_for_video(prompts, None, (pixels.shape[0], pixels.shape[1]))
     return _track_step(model, state, pixels, prompts, preprocess)
 
 
@@ -130,9 +130,7 @@ def track(
             raise PromptError(f"{name} is {count}; expected at least 1, or None.")
     if isinstance(start, int) and state is None and not 0 <= start < frames.shape[0]:
         raise PromptError(f"start is {start}; expected a frame of the video, 0 to {frames.shape[0] - 1}.")
-    return _track(
-        model, frames, prompts, start, state, direction, prompt_slots, chunk, preprocess, vectorize, remat
-    )
+    return _track(model, frames, prompts, start, state, direction, prompt_slots, chunk, preprocess, vectorize, remat)
 
 
 @partial(jax.jit, static_argnums=range(5, 11))
@@ -158,7 +156,14 @@ def _track(
         start = edge.max() if direction == "backward" else edge.min()
         start = jnp.where(memory.known(state.banks), state.frame, start)  # going on: nothing is before the start
     run = partial(
-        _scan, model, frames, state.frame, prompts, answers, start, _Options(prompt_slots, chunk, rule, vectorize, remat)
+        _scan,
+        model,
+        frames,
+        state.frame,
+        prompts,
+        answers,
+        start,
+        _Options(prompt_slots, chunk, rule, vectorize, remat),
     )
     end = state.frame + length
     if direction == "backward":
@@ -272,9 +277,7 @@ def _answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rul
         here = prompt.frames - first
         new = prompt.valid & (here != last)
         features = lax.cond(new, lambda: encode(here), lambda: features)
-        entry = lax.cond(
-            prompt.valid, lambda: _answer(model, features, prompt, frames[0]), lambda: absent(model)
-        )
+        entry = lax.cond(prompt.valid, lambda: _answer(model, features, prompt, frames[0]), lambda: absent(model))
         return (jnp.where(new, here, last), features), entry
 
     _, entries = lax.scan(body, (jnp.full((), -1), blank), order)

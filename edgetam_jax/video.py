@@ -57,6 +57,7 @@ class VideoPredictor:
         non_overlap_masks: bool = False,
         preprocess: Rule = "video",
     ) -> None:
+        model.check_for_video()
         self.model = model
         self._clean = fill_hole_area, island_area
         self._non_overlap = non_overlap_masks
@@ -214,7 +215,7 @@ class VideoPredictor:
         return self.get_masks(state, frame_idx)
 
     def _bank_for_correction(self, tracked: TrackedObject, frame: int) -> tuple[Bank | None, int]:
-        """What an object's tracked frame remembered; None where the frame was not tracked: there a prompt is a start."""
+        """What an object's tracked frame remembered; None where it was not tracked: there a prompt is a start."""
         found, answer = tracked.found.get(frame), tracked.answers.get(frame)
         if found is None and (answer is None or answer.conditioning):
             return None, 1
@@ -236,8 +237,8 @@ class VideoPredictor:
         answers += [None] * (room - len(answers))
         return Given(
             jax.tree.map(lambda *x: jnp.stack(x), *[blank if a is None else a.entry for a in answers]),
-            np.array([a is not None for a in answers]),
-            np.array([a is not None and a.conditioning for a in answers]),
+            jnp.array([a is not None for a in answers]),
+            jnp.array([a is not None and a.conditioning for a in answers]),
         )
 
     def _keep(

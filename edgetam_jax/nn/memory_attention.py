@@ -81,7 +81,7 @@ class MemoryKeys:
     def __init__(self, memory: Memory, temporal: Array, config: Config) -> None:
         """`temporal` [rows, D] is the temporal embedding, which is added to the keys and not to the values."""
         grid, latents = config.perceiver.window_grid, config.perceiver.latents
-        *lead, frames, _, dim = memory.frames.shape
+        *lead, _, _, dim = memory.frames.shape
         # An invalid slot may hold anything, NaN too, and 0 * NaN is NaN: so its values are not used at all.
         held = jnp.where(memory.frames_valid[..., None, None], memory.frames, 0)
         time = temporal[memory.rows][..., None, :]  # [..., F, 1, D]

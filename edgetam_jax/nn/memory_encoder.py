@@ -1,5 +1,7 @@
 """The memory encoder: image embedding and mask become one map of memory features."""
 
+import itertools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -10,7 +12,6 @@ from edgetam_jax.nn.layers import (
     Conv,
     LayerNorm,
     Linear,
-    depth_to_space,
     gelu,
     packed_conv,
 )
@@ -55,7 +56,7 @@ class MaskDownsampler(nn.Module):
 
     def setup(self) -> None:
         # The original counts convolution, norm and GELU as three layers.
-        for step, (inputs, features) in enumerate(zip(MASK_CHANNELS[:-1], MASK_CHANNELS[1:], strict=True)):
+        for step, (inputs, features) in enumerate(itertools.pairwise(MASK_CHANNELS)):
             setattr(self, f"encoder_{3 * step}", Conv(inputs, features, size=3, stride=2))
             setattr(self, f"encoder_{3 * step + 1}", LayerNorm(features, CHANNEL_NORM_EPS))
         self.encoder_12 = Conv(MASK_CHANNELS[-1], self.config.hidden_dim)

@@ -126,7 +126,9 @@ def test_prompts_that_cannot_be_used(tmp_path: Path) -> None:
         find_videos(tmp_path)
 
 
-def test_a_video_that_fails_does_not_stop_the_others(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_video_that_fails_does_not_stop_the_others(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     for name, box in (("good", [10, 8, 40, 40]), ("bad", [10, 8, 400, 40])):
         (tmp_path / name).symlink_to(videos / "videos" / "clip0")
         (tmp_path / f"{name}.json").write_text(json.dumps([{"obj_id": 1, "box": box}]))

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from edgetam_jax.config import Config
 from edgetam_jax.types import ImageFeatures, Label, Memory, Sighting
 from tests.parity.networks import Clicks, Network, Ours
-from tests.parity.references import Original
 from tests.parity.pairs import normal
+from tests.parity.references import Original
 from tests.tolerances import (
     COMPONENT_RTOL,
     IOU_ATOL,
@@ -133,7 +133,7 @@ def on_edge(scene: Scene, features: ImageFeatures, asked: Clicks) -> np.ndarray:
 
 @contextlib.contextmanager
 def some_present(scene: Scene, scores: np.ndarray) -> Iterator[Scene]:
-    """Shifts both networks' object scores to either side of zero, at the widest gap between the reference's `scores`."""
+    """Shifts both networks' object scores so that zero falls into the widest gap between the reference's `scores`."""
     bias = scene.reference.score_bias
     before = bias.clone()
     ordered = np.sort(scores)

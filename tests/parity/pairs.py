@@ -20,7 +20,9 @@ class Pair(NamedTuple):
 
     def apply(self, module: Any, name: str, *args: Any, **kwargs: Any) -> Any:
         """Runs one Flax module alone with the parameters that `name` has in the whole."""
-        return jax.jit(lambda params, args: module.apply({"params": params}, *args, **kwargs))(self.model.params[name], args)
+        return jax.jit(lambda params, args: module.apply({"params": params}, *args, **kwargs))(
+            self.model.params[name], args
+        )
 
     def run(self, method: str, *args: Any) -> Any:
         """Runs a method of the whole network."""

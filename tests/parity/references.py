@@ -125,7 +125,9 @@ class HuggingFace(_Torch):
     def __init__(self, model: Model) -> None:
         module = oracle.build_hf(model.config)
         tensors = to_layout(model.params, Layout.HUGGING_FACE)
-        module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}, strict=True)
+        module.load_state_dict(
+            {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}, strict=True
+        )
         temporal = module.memory_temporal_positional_encoding
         sine = module.spatial_perceiver.positional_encoding
         super().__init__(module, model.config, lambda x: sine(x.shape, x.device, x.dtype), temporal)
@@ -175,7 +177,10 @@ class HuggingFace(_Torch):
             input_labels=labels if labels.numel() and not box else None,
             input_boxes=points.reshape(1, 1, 4) if box else None,
             input_masks=None if clicks.mask is None else _tensor(clicks.mask)[n][None, None],
-            image_embeddings=[*_high_resolution(features, 1), channels_first(np.asarray(features.embedding)[n : n + 1])],
+            image_embeddings=[
+                *_high_resolution(features, 1),
+                channels_first(np.asarray(features.embedding)[n : n + 1]),
+            ],
             multimask_output=multimask,
         )
         score = answer.object_score_logits.squeeze()
@@ -184,7 +189,9 @@ class HuggingFace(_Torch):
     def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
         """One object at a time: like the original, the port fails on more."""
         one_by_one = zip(embedding.split(1, 1), large.split(1), strict=True)
-        return torch.cat([self.module._encode_new_memory(e, m, torch.ones(1, 1), from_prompt)[0] for e, m in one_by_one])
+        return torch.cat(
+            [self.module._encode_new_memory(e, m, torch.ones(1, 1), from_prompt)[0] for e, m in one_by_one]
+        )
 
 
 def _tensor(x: ArrayLike) -> torch.Tensor:

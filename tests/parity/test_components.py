@@ -1,6 +1,6 @@
 """Each component alone against its counterpart in the PyTorch original: same random weights, same random inputs."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.image_encoder import ImageEncoder
 from edgetam_jax.nn.mask_decoder import MaskDecoder
-from edgetam_jax.nn.memory_attention import MemoryAttention
 from edgetam_jax.nn.memory_encoder import MemoryEncoder, upsample_packed
 from edgetam_jax.nn.perceiver import SpatialPerceiver
 from edgetam_jax.nn.prompt_encoder import PromptEncoder
@@ -44,7 +43,9 @@ def test_neck_and_high_resolution_maps(pair: Pair) -> None:
     pixels = normal(1, BATCH, TINY.image_size, TINY.image_size, 3)
     want = pair.torch.forward_image(channels_first(pixels))["backbone_fpn"]
     got: ImageFeatures = pair.run("encode_image", pixels)
-    for name, g, w in zip(("stride4", "stride8", "embedding"), (got.stride4, got.stride8, got.embedding), want, strict=True):
+    for name, g, w in zip(
+        ("stride4", "stride8", "embedding"), (got.stride4, got.stride8, got.embedding), want, strict=True
+    ):
         assert_close(name, g, channels_last(w), both_signs=True)
 
 
@@ -87,7 +88,9 @@ def decoder_inputs() -> DecoderInputs:
         normal(5, BATCH, 4 * size, 4 * size, dim // 8),
         normal(6, BATCH, 2 * size, 2 * size, dim // 4),
     )
-    return DecoderInputs(features, normal(7, BATCH, size, size, dim), normal(8, size, size, dim), normal(9, BATCH, 3, dim))
+    return DecoderInputs(
+        features, normal(7, BATCH, size, size, dim), normal(8, size, size, dim), normal(9, BATCH, 3, dim)
+    )
 
 
 def test_two_way_transformer(pair: Pair, decoder_inputs: DecoderInputs) -> None:
@@ -98,9 +101,7 @@ def test_two_way_transformer(pair: Pair, decoder_inputs: DecoderInputs) -> None:
     )
     valid = np.ones(sparse.shape[:2], bool)
     arguments = sparse, valid, dense.reshape(BATCH, *flat), position.reshape(flat)
-    got = pair.apply(
-        MaskDecoder(TINY), "sam_mask_decoder", *arguments, method=lambda m, *a: m.transformer(*a)
-    )
+    got = pair.apply(MaskDecoder(TINY), "sam_mask_decoder", *arguments, method=lambda m, *a: m.transformer(*a))
     for name, g, w in zip(("tokens", "image"), got, want, strict=True):
         assert_close(name, g, w, both_signs=True)
 

@@ -273,5 +273,3 @@ def test_no_further_frames(both: Both) -> None:
     assert both.track(reverse=True) == []
     with pytest.raises(PromptError, match="no frame 20"):
         both.ours.propagate_in_video(both.state, start_frame_idx=FRAMES)
-
-

@@ -74,7 +74,9 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
         has_mask=jnp.ones(1, bool),
     )
     total.add(model.apply("segment", features, prompt).tokens)
-    tokens = model.apply("encode_memory", features.embedding, 3 * normal(3, 1, config.mask_size, config.mask_size), False)
+    tokens = model.apply(
+        "encode_memory", features.embedding, 3 * normal(3, 1, config.mask_size, config.mask_size), False
+    )
     total.add(tokens)
     frames = config.memory_frames
     memory = Memory(
@@ -102,7 +104,8 @@ def test_every_parameter_moves_an_output(full_pair: Pair) -> None:
     config = dataclasses.replace(model.config, image_size=STRIDE * model.config.perceiver.window_grid)
     gradient = jax.jit(jax.grad(objective), static_argnums=1)(model.params, config, picture(config.image_size))
     moved = {
-        path: float(jnp.linalg.norm(leaf) / jnp.sqrt(leaf.size)) for path, leaf in flatten_dict(gradient, sep="/").items()
+        path: float(jnp.linalg.norm(leaf) / jnp.sqrt(leaf.size))
+        for path, leaf in flatten_dict(gradient, sep="/").items()
     }
     assert len(moved) == 875
     assert all(np.isfinite(size) for size in moved.values())

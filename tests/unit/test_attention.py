@@ -15,7 +15,7 @@ from tests.parity.pairs import normal
 
 fast = settings(max_examples=15, deadline=None)
 masks = st.lists(st.booleans(), min_size=2, max_size=9).filter(any)
-wild = st.floats(-1e30, 1e30, width=32)
+wild = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
 @fast
@@ -106,9 +106,7 @@ def test_empty_slots_change_nothing(remember: tuple, frames: list[bool], pointer
 def test_the_order_of_slots_changes_nothing(remember: tuple) -> None:
     apply, start = remember
     frames, pointers = np.array([2, 0, 3, 1]), np.array([1, 2, 0])
-    turned = start._replace(
-        frames=start.frames[frames], rows=start.rows[frames], pointers=start.pointers[pointers]
-    )
+    turned = start._replace(frames=start.frames[frames], rows=start.rows[frames], pointers=start.pointers[pointers])
     np.testing.assert_allclose(apply(turned), apply(start), atol=1e-5)
     assert np.abs(np.asarray(apply(start._replace(rows=start.rows[frames])) - apply(start))).max() > 1e-3
 

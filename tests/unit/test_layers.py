@@ -60,7 +60,9 @@ def test_conv(lead: tuple, form: tuple[int, int], inputs: int, features: int, ce
     size, stride = form
     side = 4 * cells
     x, kernel = normal(0, *lead, side, side, inputs), normal(1, size, size, inputs, features)
-    close(conv(jnp.asarray(x), jnp.asarray(kernel), stride), plain_conv(x, kernel, stride, pad=(size % 2) * (size // 2)))
+    close(
+        conv(jnp.asarray(x), jnp.asarray(kernel), stride), plain_conv(x, kernel, stride, pad=(size % 2) * (size // 2))
+    )
 
 
 @fast
@@ -169,7 +171,9 @@ def test_the_encoder_compiles_without_grouped_convolutions() -> None:
     """On CPU they are many times slower than what stands in for them."""
     encoder = ImageEncoder(SMALL)
     pixels = jax.ShapeDtypeStruct((1, SMALL.image_size, SMALL.image_size, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda key, x: encoder.init(key, x, method=lambda m, x: m.neck(*m.trunk(x)[2:])), jax.random.key(0), pixels)
+    shapes = jax.eval_shape(
+        lambda key, x: encoder.init(key, x, method=lambda m, x: m.neck(*m.trunk(x)[2:])), jax.random.key(0), pixels
+    )
     compiled = jax.jit(lambda p, x: encoder.apply(p, x, method=lambda m, x: m.trunk(x))).lower(shapes, pixels).compile()
     text = compiled.as_text()
     assert "convolution" in text or "dot(" in text

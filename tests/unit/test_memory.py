@@ -138,9 +138,7 @@ def test_reads_what_dictionaries_hold(prompted: list[int], walk: list[int], back
     frame=frame_numbers,
     direction=st.sampled_from([1, -1]),
 )
-def test_never_reads_what_dictionaries_do_not_hold(
-    history: list[tuple[bool, int]], frame: int, direction: int
-) -> None:
+def test_never_reads_what_dictionaries_do_not_hold(history: list[tuple[bool, int]], frame: int, direction: int) -> None:
     """Whatever comes in whatever order: entries may be forgotten, but none is taken for another."""
     both = Pair()
     for prompted, t in history:

@@ -10,13 +10,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
 from edgetam_jax import Prompt, Prompts, VideoPredictor, track
-from edgetam_jax.errors import FrameError, PromptError
+from edgetam_jax.errors import CheckpointError, FrameError, PromptError
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.session import Session
-from tests.parity.pairs import make_pair
 from tests.oracle import TINY
+from tests.parity.pairs import make_pair
 
 FRAMES, HEIGHT, WIDTH = 12, 60, 80
 CLICK: dict[str, Any] = {"points": [[30, 25]], "labels": [1]}
@@ -160,7 +160,9 @@ def test_kept_as_signs(predictor: VideoPredictor, frames: np.ndarray, keep: Any)
     for frame, found in logits.objects[1].found.items():
         kept = predictor.get_masks(state, frame)[2]
         assert set(np.unique(kept)) <= set(np.unique(np.clip(kept, -10, 10)))
-        want = np.asarray(resize_logits(np.where(found.mask > 0, 10.0, -10.0).astype(np.float32)[None], (HEIGHT, WIDTH)))
+        want = np.asarray(
+            resize_logits(np.where(found.mask > 0, 10.0, -10.0).astype(np.float32)[None], (HEIGHT, WIDTH))
+        )
         np.testing.assert_allclose(kept[0], want, atol=1e-5)
 
 
@@ -263,3 +265,9 @@ def test_one_frame(predictor: VideoPredictor, frames: np.ndarray) -> None:
     state = predictor.init_state(frames[:1])
     predictor.add_new_points_or_box(state, 0, 1, **CLICK)
     assert masks(predictor, state)[1].keys() == {0}
+
+
+def test_a_model_for_still_images_cannot_track(model: Model) -> None:
+    still = Model({name: part for name, part in model.params.items() if name != "memory_attention"}, TINY)
+    with pytest.raises(CheckpointError, match="still images only"):
+        VideoPredictor(still)
