@@ -1,6 +1,7 @@
 """`Model`: parameters and their configuration as one pytree, and how to make one without a checkpoint."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -47,7 +48,8 @@ def init_params(config: Config, key: Array) -> Params:
         pointers_valid=jnp.ones((1,), bool),
     )
     pixels, mask = jnp.zeros((size, size, 3)), jnp.ones((size, size))
-    return EdgeTAM(config).init(key, pixels, mask, memory, method="touch")["params"]
+    init = partial(EdgeTAM(config).init, method="touch")
+    return jax.jit(init)(key, pixels, mask, memory)["params"]  # compiled, so that nothing else is computed
 
 
 def param_shapes(config: Config) -> Params:

@@ -106,7 +106,7 @@ def pair(tiny_pair: Pair) -> Iterator[Pair]:
     """Object scores are shifted, so that objects are found on most frames and lost on some."""
     layer = tiny_pair.torch.sam_mask_decoder.pred_obj_score_head.layers[-1]
     before = layer.bias.clone()
-    layer.bias.add_(1.5)
+    layer.bias.add_(2.5)
     params = flatten_dict(tiny_pair.model.params)
     params["sam_mask_decoder", "pred_obj_score_head", "layers_2", "bias"] = layer.bias.numpy().copy()
     yield Pair(tiny_pair.torch, Model(unflatten_dict(params), tiny_pair.model.config))

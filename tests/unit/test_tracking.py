@@ -159,30 +159,6 @@ def test_options_change_no_number(frames: jax.Array, prompts: Prompts, model: Mo
     assert_same(track(frames, prompts, model, chunk=3, vectorize=True), tracks)
 
 
-def test_gradients(frames: jax.Array, prompts: Prompts, model: Model) -> None:
-    """To every parameter that a mask depends on, the same with rematerialisation, and then in less memory."""
-
-    def loss(params: Any, remat: bool) -> jax.Array:
-        found = track(frames, prompts, Model(params, SMALL), remat=remat)
-        masks = jnp.where(found.logits > NO_OBJECT, jnp.tanh(found.logits / 10), 0)
-        return masks.mean() + found.scores.mean() + found.ious.mean()
-
-    grads, sizes = [], []
-    for remat in (False, True):
-        compiled = jax.jit(jax.grad(loss), static_argnums=1).lower(model.params, remat).compile()
-        grads.append(compiled(model.params))
-        sizes.append(compiled.memory_analysis().temp_size_in_bytes)
-    plain, again = (jax.tree.leaves_with_path(g) for g in grads)
-    assert all(np.isfinite(leaf).all() for _, leaf in plain)
-    still = {jax.tree_util.keystr(path) for path, leaf in plain if not np.abs(leaf).max() > 0}
-    assert len(still) < 0.05 * len(plain), still
-    scale = max(float(np.abs(leaf).max()) for _, leaf in plain)
-    for (path, leaf), (_, other) in zip(plain, again, strict=True):
-        assert np.abs(leaf - other).max() <= RTOL * scale, path
-    print(sizes, still)
-    assert sizes[1] < 0.5 * sizes[0]
-
-
 def joined(pieces: Sequence[Tracks]) -> Tracks:
     arrays = [jnp.concatenate([getattr(p, name) for p in pieces]) for name in ("logits", "scores", "ious")]
     return Tracks(*arrays, pieces[-1].obj_ids, pieces[-1].state)
@@ -294,9 +270,7 @@ def test_prompts_in_the_future_are_attended(frames: jax.Array, model: Model, fir
 @pytest.mark.parametrize(
     ("direction", "visited"), [("forward", range(2, FRAMES)), ("backward", range(6)), ("both", range(FRAMES))]
 )
-def test_which_frames_get_a_mask(
-    frames: jax.Array, model: Model, direction: Any, visited: range
-) -> None:
+def test_which_frames_get_a_mask(frames: jax.Array, model: Model, direction: Any, visited: range) -> None:
     prompts = places([Prompt(mask=MASK.mask, frame=2, obj_id=1), Prompt(mask=MASK.mask, frame=5, obj_id=2)])
     found = track(frames, prompts, model, direction=direction)
     # Whoever is absent on a visited frame has a score of its own.
