@@ -35,8 +35,3 @@ def test_a_click(scene: Scene) -> None:
 def test_memory_attention(scene: Scene) -> None:
     for comparison in cases.remembering(scene, frames=7):
         comparison.check()
-
-
-def test_two_frames(scene: Scene) -> None:
-    for comparison in cases.two_frames(scene):
-        comparison.check()
