@@ -283,7 +283,7 @@ def test_one_frame(frames: jax.Array, model: Model, first: Prompts, tracks: Trac
     for video in (frames[:1], frames[0], [frames[0]]):
         found = track(video, first, model)
         assert found.logits.shape == (1, 2, 16, 16)
-        np.testing.assert_allclose(found.logits[0], tracks.logits[0], atol=1e-4)
+        np.testing.assert_allclose(found.logits[0, 0], tracks.logits[0, 0], atol=1e-4)  # the other's prompt differs
 
 
 def test_grayscale_and_alpha(frames: jax.Array, model: Model, first: Prompts) -> None:
@@ -367,7 +367,7 @@ def track_on_many_devices(parameters: str, results: str) -> None:
     assert jax.device_count() == DEVICES
     with np.load(parameters) as file:
         leaves = [jnp.asarray(file[name]) for name in file.files]
-    mesh = jax.make_mesh((DEVICES,), ("many",))
+    mesh = jax.make_mesh((DEVICES,), ("many",), axis_types=(jax.sharding.AxisType.Auto,))
     split, everywhere = (NamedSharding(mesh, spec) for spec in (PartitionSpec("many"), PartitionSpec()))
     model = jax.device_put(
         Model(jax.tree.unflatten(jax.tree.structure(param_shapes(SMALL)), leaves), SMALL), everywhere
