@@ -97,7 +97,7 @@ def _check(prompt: Prompt, name: str) -> _Checked:
 
 
 def _is_int32(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and -(2**31) <= value < 2**31
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and -(2**31) <= int(value) < 2**31
 
 
 def check_points(

@@ -405,7 +405,7 @@ def test_sharded_over_eight_devices(model: Model, tmp_path: Path) -> None:
     (videos, pairs), (frames, prompts) = sharded_inputs().values()
     for i in range(DEVICES):
         alone = track(videos[i], jax.tree.map(lambda x, i=i: x[i], pairs), model)
-        assert_same(jax.tree.map(lambda x, i=i: x[i], found["videos"]), alone)
+        assert_same(jax.tree.map(lambda x, i=i: x[i], found["videos"]._replace(obj_ids=None)), alone)
     for i in range(0, DEVICES, 2):
         alone = track(frames, jax.tree.map(lambda x, i=i: x[i : i + 2], prompts), model, start=0)
         assert_same(jax.tree.map(lambda x, i=i: x[:, i : i + 2], found["objects"]._replace(obj_ids=None)), alone)
