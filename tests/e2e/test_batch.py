@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
 from edgetam_jax import save
 from edgetam_jax.batch import find_videos, main, palette, read_prompts
 from edgetam_jax.errors import FrameError, PromptError
-from edgetam_jax.model import Model
 from tests.oracle import TINY
-from tests.parity.pairs import make_pair
+from tests.parity.pairs import make_pair, with_score_bias
 
 VIDEOS, FRAMES = 4, 3
 
@@ -37,10 +35,9 @@ def videos(tmp_path_factory: pytest.TempPathFactory, tiny_original: Any) -> Path
             pixels.save(folder / f"{frame}.png")
         prompts = [{"obj_id": 3, "box": [10, 8, 40, 40]}, {"obj_id": 5, "points": [[50, 20]], "labels": [1]}]
         folder.with_suffix(".json").write_text(json.dumps(prompts))
-    model = make_pair(tiny_original, TINY).model
-    params = flatten_dict(model.params)
-    params["sam_mask_decoder", "pred_obj_score_head", "layers_2", "bias"] += 3.0  # all objects are found
-    save(Model(unflatten_dict(params), TINY), root / "model.safetensors")
+    # Biased so that all objects are found.
+    model = with_score_bias(make_pair(tiny_original, TINY).model, lambda bias: bias + 3.0)
+    save(model, root / "model.safetensors")
     return root
 
 

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from numpy.typing import ArrayLike
 
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.mask_decoder import stability
 from edgetam_jax.types import ImageFeatures, Label, Memory, PromptInputs, Sighting
-from tests.parity.pairs import run
+from tests.parity.pairs import run, with_score_bias
 
 ROOM = 5  # points that ours are padded to, one shape for all kinds of prompts
 
@@ -61,9 +60,7 @@ class Ours(NamedTuple):
         return self.model.params["sam_mask_decoder"]["pred_obj_score_head"]["layers_2"]["bias"]
 
     def with_score_bias(self, bias: np.ndarray) -> "Ours":
-        params = flatten_dict(self.model.params)
-        params["sam_mask_decoder", "pred_obj_score_head", "layers_2", "bias"] = bias
-        return Ours(Model(unflatten_dict(params), self.model.config))
+        return Ours(with_score_bias(self.model, lambda _: bias))
 
     def encode_image(self, pixels: ArrayLike) -> ImageFeatures:
         return run(self.model, "encode_image", pixels)

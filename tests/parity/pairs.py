@@ -1,11 +1,13 @@
 """A network in PyTorch and the same one here, and how arrays go from one to the other."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import torch
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convert.layouts import from_layout
 from convert.rules import Layout
@@ -46,6 +48,14 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 def make_pair(original: Any, config: Config) -> Pair:
     params = from_layout(numpy_state_dict(original), Layout.ORIGINAL, config, "the reference").params
     return Pair(original, Model(params, config))
+
+
+def with_score_bias(model: Model, change: Callable[[Any], Any]) -> Model:
+    """The model with another bias of its object score: how many objects it finds."""
+    params = flatten_dict(model.params)
+    path = "sam_mask_decoder", "pred_obj_score_head", "layers_2", "bias"
+    params[path] = change(params[path])
+    return Model(unflatten_dict(params), model.config)
 
 
 def channels_first(x: np.ndarray) -> torch.Tensor:

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
 from edgetam_jax.errors import PromptError
-from edgetam_jax.model import Model
 from edgetam_jax.session import Session
 from edgetam_jax.video import VideoPredictor
-from tests.parity.pairs import Pair
+from tests.parity.pairs import Pair, with_score_bias
 from tests.tolerances import NO_OBJECT, TRACKED_LOGITS_ATOL, assert_telling
 
 FRAMES, HEIGHT, WIDTH = 20, 96, 128
@@ -107,9 +105,7 @@ def pair(tiny_pair: Pair) -> Iterator[Pair]:
     layer = tiny_pair.torch.sam_mask_decoder.pred_obj_score_head.layers[-1]
     before = layer.bias.clone()
     layer.bias.add_(2.5)
-    params = flatten_dict(tiny_pair.model.params)
-    params["sam_mask_decoder", "pred_obj_score_head", "layers_2", "bias"] = layer.bias.numpy().copy()
-    yield Pair(tiny_pair.torch, Model(unflatten_dict(params), tiny_pair.model.config))
+    yield Pair(tiny_pair.torch, with_score_bias(tiny_pair.model, lambda _: layer.bias.numpy().copy()))
     layer.bias.copy_(before)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
 from edgetam_jax import Prompt, Prompts, VideoPredictor, track
@@ -16,7 +15,7 @@ from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.session import Session
 from tests.oracle import TINY
-from tests.parity.pairs import make_pair
+from tests.parity.pairs import make_pair, with_score_bias
 
 FRAMES, HEIGHT, WIDTH = 12, 60, 80
 CLICK: dict[str, Any] = {"points": [[30, 25]], "labels": [1]}
@@ -26,10 +25,7 @@ BOX: dict[str, Any] = {"box": [40, 20, 70, 55]}
 @pytest.fixture(scope="module")
 def model(tiny_original: Any) -> Model:
     """Random weights, biased so that objects are found on most frames."""
-    found = make_pair(tiny_original, TINY).model
-    params = flatten_dict(found.params)
-    params["sam_mask_decoder", "pred_obj_score_head", "layers_2", "bias"] += 2.0
-    return Model(unflatten_dict(params), TINY)
+    return with_score_bias(make_pair(tiny_original, TINY).model, lambda bias: bias + 2.0)
 
 
 @pytest.fixture(scope="module")
