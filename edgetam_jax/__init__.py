@@ -6,7 +6,7 @@ from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.io import open_video
 from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompt, Prompts
-from edgetam_jax.track import State, Tracks, init_state, track, track_step
+from edgetam_jax.tracking import State, Tracks, init_state, track, track_step
 from edgetam_jax.video import VideoPredictor
 
 __all__ = [

@@ -11,8 +11,6 @@ EXIF orientation of image files and the rotation of video files are applied), an
 """
 
 import itertools
-import re
-import struct
 import threading
 import weakref
 from collections import deque
@@ -22,17 +20,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from edgetam_jax.errors import FrameError
-from edgetam_jax.preprocess import as_frames, as_image, pil_rgb
+from edgetam_jax.image_file import IMAGE_SUFFIXES, Images, describe, images_in, read_image
+from edgetam_jax.preprocess import as_frames
 from edgetam_jax.video_file import VideoFile, check_size
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-
-_EXIF_ORIENTATION = 0x0112
-# What Pillow raises for damaged files.
-_BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 class Reader(Protocol):
@@ -193,11 +186,11 @@ def open_video(source: Any, read_ahead: int = 4) -> Video:
     if isinstance(source, str | Path):
         return Video(_open_path(Path(source)), read_ahead)
     if isinstance(source, Image.Image):
-        return Video(_Images([source]))
+        return Video(Images([source]))
     if hasattr(source, "__array__"):
-        return Video(_Images(as_frames(np.asarray(source))))
+        return Video(Images(as_frames(np.asarray(source))))
     if isinstance(source, Sequence) and not isinstance(source, bytes):
-        return Video(_Images(source, any(isinstance(item, str | Path) for item in source)), read_ahead)
+        return Video(Images(source, any(isinstance(item, str | Path) for item in source)), read_ahead)
     if isinstance(source, Iterable) and not isinstance(source, bytes | dict):
         return Video(_Stream(iter(source)))
     raise FrameError(
@@ -206,107 +199,18 @@ def open_video(source: Any, read_ahead: int = 4) -> Video:
     )
 
 
-def read_image(source: Any) -> np.ndarray:
-    """One image file, PIL image or array as uint8 RGB [H, W, 3]. EXIF orientation is applied to files only."""
-    if not isinstance(source, str | Path):
-        return np.asarray(as_image(source))
-    with _opened(source) as image:
-        try:
-            turned = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-            return np.ascontiguousarray(pil_rgb(turned))
-        except _BROKEN as error:
-            raise FrameError(f"{source}: the image is broken ({error}); replace or remove it.") from error
-
-
-def _opened(path: str | Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError as error:
-        raise FrameError(f"{path}: there is no such file.") from error
-    except _BROKEN as error:
-        raise FrameError(f"{path}: not an image that can be read ({error}).") from error
-
-
-def _orientation(image: Image.Image) -> int:
-    # Pillow would decode a whole PNG file to look for EXIF behind its pixels.
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1
-    return image.getexif().get(_EXIF_ORIENTATION, 1)
-
-
-def _image_size(path: str | Path) -> tuple[int, int]:
-    """Height and width, upright, from the file's header."""
-    with _opened(path) as image:
-        try:
-            turned = _orientation(image) in (5, 6, 7, 8)
-        except _BROKEN as error:
-            raise FrameError(f"{path}: the image is broken ({error}); replace or remove it.") from error
-        return (image.width, image.height) if turned else (image.height, image.width)
-
-
 def _open_path(path: Path) -> Source:
     if path.is_dir():
-        files = [f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
-        if not files:
-            raise FrameError(f"{path}: the folder holds no images; expected files with {', '.join(IMAGE_SUFFIXES)}.")
-        return _Images(sorted(files, key=lambda f: _natural(f.name)), threaded=True)
+        return Images(images_in(path), threaded=True)
     if not path.exists():
         raise FrameError(f"{path}: there is no such file or folder.")
     if path.stat().st_size == 0:
         raise FrameError(f"{path}: the file is empty.")
-    return _Images([path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
-
-
-def _natural(name: str) -> tuple[list[Any], str]:
-    """Sorts numbers in names by value; equal ones (1.png, 01.png) by name."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+    return Images([path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
 
 
 class _NoMoreFramesError(Exception):
     """An iterator has ended."""
-
-
-def _describe(index: int, item: Any) -> str:
-    return f"frame {index} ({item})" if isinstance(item, str | Path) else f"frame {index}"
-
-
-class _Images:
-    """Paths, PIL images and arrays, loaded one by one; its own reader."""
-
-    fps: float | None = None
-    length: int | None
-    threaded: bool
-    size: tuple[int, int]
-
-    def __init__(self, items: Sequence[Any] | Any, threaded: bool = False):
-        if len(items) == 0:
-            raise FrameError("the list of frames is empty; expected at least one.")
-        self._items, self.length, self.threaded = items, len(items), threaded
-        # Only headers are read here, so that a frame that does not fit is found before work on the others begins.
-        self.size = self._size(0)
-        for index in range(1, len(items)):
-            check_size(_describe(index, items[index]), self._size(index), self.size)
-
-    def reader(self) -> "_Images":
-        return self
-
-    def read(self, index: int) -> np.ndarray:
-        frame = read_image(self._items[index])
-        check_size(_describe(index, self._items[index]), frame.shape[:2], self.size)
-        return frame
-
-    def close(self) -> None:
-        pass
-
-    def _size(self, index: int) -> tuple[int, int]:
-        item = self._items[index]
-        if isinstance(item, str | Path):
-            return _image_size(item)
-        if isinstance(item, Image.Image):
-            return item.height, item.width
-        height, width = as_image(item).shape[:2]
-        return height, width
 
 
 class _Stream:
@@ -350,5 +254,5 @@ class _Stream:
             raise _NoMoreFramesError from None
         frame = read_image(item)
         if self._index >= 0:
-            check_size(_describe(self._index + 1, item), frame.shape[:2], self.size)
+            check_size(describe(self._index + 1, item), frame.shape[:2], self.size)
         self._latest, self._index = frame, self._index + 1

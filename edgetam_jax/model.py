@@ -1,6 +1,6 @@
 """`Model`: parameters and their configuration as one pytree, and how to make one without a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ class Model:
                 "load a checkpoint of the video model to track."
             )
 
-    def apply(self, method: str, *args: Any) -> Any:
+    def apply(self, method: str | Callable[..., Any], *args: Any) -> Any:
         """Runs a method of `nn.edgetam.EdgeTAM` with these parameters."""
         return EdgeTAM(self.config).apply({"params": self.params}, *args, method=method)
 

@@ -15,7 +15,7 @@ from edgetam_jax.memory import Bank
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.postprocess import rle_decode, rle_encode
 from edgetam_jax.prompts import bucket
-from edgetam_jax.tracking import Entry
+from edgetam_jax.step import Entry
 
 Keep = Literal["logits", "bits", "rle", "nothing"]
 

@@ -6,22 +6,19 @@ correction stays; a call that fails changes nothing.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from numpy.typing import ArrayLike
 
-from edgetam_jax import memory
+from edgetam_jax import programs
 from edgetam_jax.errors import PromptError
 from edgetam_jax.io import open_video
 from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
-from edgetam_jax.postprocess import fill_holes, non_overlapping, remove_islands, resize_logits
 from edgetam_jax.preprocess import Rule
 from edgetam_jax.prompts import bucket, check_inside, check_mask, check_points, closed
 from edgetam_jax.session import (
@@ -35,7 +32,7 @@ from edgetam_jax.session import (
     no_logits,
     pack_mask,
 )
-from edgetam_jax.tracking import Entry, Given, absent, answer_mask, answer_points, encode_frames, step
+from edgetam_jax.step import Entry, Given, absent
 
 Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
 CACHED_FRAMES = 2
@@ -106,7 +103,7 @@ class VideoPredictor:
         before = logits_on(tracked, frame_idx, state.keep, model.config)
         previous = no_logits(model.config) if before is None else before, np.array(before is not None)
         bank, direction = self._bank_for_correction(tracked, frame_idx)
-        entry = _points_entry(
+        entry = programs.points_entry(
             model,
             self._features(state, frame_idx),
             *closed(scaled, kinds, bucket(len(kinds) + 1)),
@@ -126,7 +123,7 @@ class VideoPredictor:
         if binary.shape != state.size:
             raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
         tracked = state.objects.get(obj_id) or TrackedObject()
-        entry = _mask_entry(self.model, self._features(state, frame_idx), binary)
+        entry = programs.mask_entry(self.model, self._features(state, frame_idx), binary)
         corrects = self._bank_for_correction(tracked, frame_idx)[0] is not None
         tracked.points.pop(frame_idx, None)
         return self._accept(state, frame_idx, obj_id, tracked, Answer(entry, conditioning=not corrects))
@@ -166,7 +163,7 @@ class VideoPredictor:
             frame = start + direction * offset
             features = self._features(state, frame, pixels)
             given = self._given(objects, frame, len(banks.recent.valid))
-            banks, entry, cleaned = _advance(model, banks, features, frame, given, direction, self._clean)
+            banks, entry, cleaned = programs.advance(model, banks, features, frame, given, direction, self._clean)
             self._keep(state, objects, frame, entry, np.asarray(cleaned), reverse)
             rows = [i for i, obj_id in enumerate(objects) if state.objects.get(obj_id) is objects[obj_id]]
             yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(cleaned)[rows])
@@ -226,7 +223,7 @@ class VideoPredictor:
     def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> Any:
         if frame not in state.features:
             pixels = state.video[frame] if pixels is None else pixels
-            state.features[frame] = _encode(self.model, pixels, self._rule)
+            state.features[frame] = programs.encode(self.model, pixels, self._rule)
             while len(state.features) > CACHED_FRAMES:
                 state.features.popitem(last=False)
         return state.features[frame]
@@ -273,7 +270,7 @@ class VideoPredictor:
             return np.zeros((0, 1, *state.size), np.float32)
         room = np.full((bucket(count, 1), *logits.shape[1:]), NO_OBJECT, np.float32)
         room[:count] = logits
-        return np.asarray(_resize(room, state.size, self._non_overlap))[:count, None]
+        return np.asarray(programs.resize(room, state.size, self._non_overlap))[:count, None]
 
     def _check(self, state: Session, frame_idx: int, obj_id: int) -> str:
         frame_idx = self._check_frame(state, frame_idx)
@@ -293,56 +290,3 @@ class VideoPredictor:
         if obj_id not in state.objects:
             raise PromptError(f"there is no object {obj_id}; there are {state.obj_ids}.")
         return state.objects[obj_id]
-
-
-@partial(jax.jit, static_argnums=2)
-def _encode(model: Model, pixels: Array, rule: Rule) -> Any:
-    return encode_frames(model, pixels, rule)
-
-
-@partial(jax.jit, static_argnums=8)
-def _points_entry(
-    model: Model,
-    features: Any,
-    points: Array,
-    labels: Array,
-    previous: tuple[Array, Array],
-    bank: Bank | None,
-    frame: Array,
-    direction: Array,
-    clean: tuple[int, int],
-) -> Entry:
-    remembered = None if bank is None else memory.read(bank, frame, direction, model.config)
-    entry = answer_points(model, features, points, labels, previous, remembered)
-    if clean == (0, 0):
-        return entry
-    # Memory is made of the mask that the user is shown.
-    logits = _cleaned(entry.sighting.logits, clean)
-    tokens = model.apply("encode_memory", features.image.embedding, logits, True)
-    return Entry(entry.sighting._replace(logits=logits), tokens)
-
-
-@jax.jit
-def _mask_entry(model: Model, features: Any, mask: Array) -> Entry:
-    return answer_mask(model, features, mask)
-
-
-@partial(jax.jit, static_argnums=6, donate_argnums=1)
-def _advance(
-    model: Model, banks: Bank, features: Any, frame: Array, given: Given, direction: Array, clean: tuple[int, int]
-) -> tuple[Bank, Entry, Array]:
-    banks, entry = step(model, banks, features, frame, given, direction)
-    # The memory of a tracked frame is made of its mask as it came.
-    return banks, entry, _cleaned(entry.sighting.logits, clean)
-
-
-def _cleaned(logits: Array, clean: tuple[int, int]) -> Array:
-    holes, islands = clean
-    logits = fill_holes(logits, holes) if holes else logits
-    return remove_islands(logits, islands) if islands else logits
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _resize(logits: Array, size: tuple[int, int], non_overlap: bool) -> Array:
-    large = resize_logits(logits, size)
-    return non_overlapping(large) if non_overlap else large

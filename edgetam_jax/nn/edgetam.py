@@ -1,6 +1,6 @@
 """EdgeTAM: all components, and what they do together for one frame and one object.
 
-Objects and frames are leading axes, or `vmap`. What happens over time is in `memory.py` and `tracking.py`.
+Objects and frames are leading axes, or `vmap`. What happens over time is in `memory.py` and `step.py`.
 """
 
 import flax.linen as nn

@@ -15,7 +15,7 @@ from edgetam_jax.memory import Slots
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT
 from edgetam_jax.prompts import Prompt, Prompts
-from edgetam_jax.track import Tracks, track
+from edgetam_jax.tracking import Tracks, track
 from tests.parity.networks import Ours
 from tests.parity.pairs import Pair
 from tests.tolerances import MEMORY_ATOL, NO_OBJECT, POINTER_ATOL, SCORE_ATOL, TRACKED_LOGITS_ATOL, assert_close

@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
-from edgetam_jax import tracking
+from edgetam_jax.answers import answer_all, given_on, keep_all
 from edgetam_jax.config import (
     Config,
     DecoderConfig,
@@ -30,12 +30,10 @@ from edgetam_jax.errors import PromptError
 from edgetam_jax.model import Model, param_shapes
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.prompts import Prompt, Prompts
-from edgetam_jax.track import (
+from edgetam_jax.step import encode_frames, step
+from edgetam_jax.tracking import (
     State,
     Tracks,
-    _answer_all,
-    _given,
-    _keep_all,
     _track_step,
     init_state,
     track,
@@ -209,14 +207,14 @@ def test_streaming_equals_offline(frames: jax.Array, first: Prompts, model: Mode
 
 
 def test_a_loop_over_the_step_equals_track(frames: jax.Array, prompts: Prompts, model: Model, tracks: Tracks) -> None:
-    """`tracking.step` with prompts answered beforehand, past and future ones, is all that `track` does."""
-    encode = jax.jit(partial(tracking.encode_frames, model))
-    given, answers = jax.jit(_answer_all, static_argnums=4)(model, frames, 0, prompts, "video")
-    banks = _keep_all(init_state(model, 2, SLOTS).banks, given, answers)
-    step = jax.jit(tracking.step)
+    """`step` with prompts answered beforehand, past and future ones, is all that `track` does."""
+    encode = jax.jit(partial(encode_frames, model))
+    given, answers = jax.jit(answer_all, static_argnums=4)(model, frames, 0, prompts, "video")
+    banks = keep_all(init_state(model, 2, SLOTS).banks, given, answers)
+    compiled = jax.jit(step)
     found = []
     for t, frame in enumerate(frames):
-        banks, entry = step(model, banks, encode(frame), t, _given(given, answers, jnp.asarray(t)))
+        banks, entry = compiled(model, banks, encode(frame), t, given_on(given, answers, jnp.asarray(t)))
         sighting = jax.tree.map(lambda x: x[None], entry.sighting)
         found.append(Tracks(sighting.logits, sighting.score, sighting.iou, prompts.obj_ids, None))
     assert_same(joined(found), tracks)

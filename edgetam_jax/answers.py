@@ -1,0 +1,77 @@
+"""What prompts mean: each becomes the entry of its object on its frame, before tracking begins."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from edgetam_jax import memory
+from edgetam_jax.memory import Bank
+from edgetam_jax.model import Model
+from edgetam_jax.preprocess import Rule
+from edgetam_jax.prompts import Prompts
+from edgetam_jax.step import Entry, Given, absent, answer_mask, answer_points, encode_frames
+
+
+def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule: Rule) -> tuple[Prompts, Entry]:
+    """Every prompt's entry [O, K, ...]; prompts that lie outside these frames become invalid.
+
+    In the order of their frames, each of which is encoded once.
+    """
+    inside = prompts.valid & (prompts.frames >= first) & (prompts.frames < first + frames.shape[0])
+    prompts = prompts._replace(valid=inside)
+    shape = inside.shape
+    flat = jax.tree.map(lambda x: x.reshape(inside.size, *x.shape[2:]), prompts._replace(obj_ids=None))
+    order = jnp.argsort(jnp.where(flat.valid, flat.frames, memory.FAR))
+
+    def encode(index: Array) -> Any:
+        return encode_frames(model, frames[index], rule)
+
+    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(encode, jnp.zeros((), jnp.int32)))
+
+    def body(carry: Any, index: Array) -> Any:
+        last, features = carry
+        prompt = jax.tree.map(lambda x: x[index], flat)
+        here = prompt.frames - first
+        new = prompt.valid & (here != last)
+        features = lax.cond(new, lambda: encode(here), lambda: features)
+        entry = lax.cond(prompt.valid, lambda: answer(model, features, prompt, frames[0]), lambda: absent(model))
+        return (jnp.where(new, here, last), features), entry
+
+    _, entries = lax.scan(body, (jnp.full((), -1), blank), order)
+    back = jnp.argsort(order)
+    return prompts, jax.tree.map(lambda x: x[back].reshape(*shape, *x.shape[1:]), entries)
+
+
+def answer(model: Model, features: Any, prompt: Any, pixels: Array) -> Entry:
+    """The entry of one prompt, its fields without leading axes."""
+    height, width = pixels.shape[:2]
+    scale = jnp.array([model.config.image_size / width, model.config.image_size / height])
+
+    def points() -> Entry:
+        return answer_points(model, features, prompt.points * scale, prompt.labels)
+
+    if not prompt.masks.size:
+        return points()
+    return lax.cond(prompt.is_mask, lambda: answer_mask(model, features, prompt.masks), points)
+
+
+def keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
+    def one(bank: Bank, prompts: Any, entries: Entry) -> Bank:
+        def body(bank: Bank, xs: Any) -> tuple[Bank, None]:
+            prompt, entry = xs
+            kept = memory.keep(bank, prompt.frames, entry.tokens, entry.sighting.pointer)
+            return jax.tree.map(lambda a, b: jnp.where(prompt.valid, a, b), kept, bank), None
+
+        return lax.scan(body, bank, (prompts, entries))[0]
+
+    return jax.vmap(one)(banks, prompts._replace(obj_ids=None), answers)
+
+
+def given_on(prompts: Prompts, answers: Entry, frame: Array) -> Given:
+    here = prompts.valid & (prompts.frames == frame)  # [O, K]
+    index = jnp.argmax(here, -1)
+    entry = jax.tree.map(lambda x: jax.vmap(lambda row, k: row[k])(x, index), answers)
+    valid = here.any(-1)
+    return Given(entry, valid, valid)

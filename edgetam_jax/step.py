@@ -1,0 +1,172 @@
+"""Tracking: what happens to objects from frame to frame.
+
+`step` is all there is: offline tracking scans it, streaming calls it, the interactive predictor calls it, training
+differentiates it. Objects are independent of each other, a leading axis O.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from edgetam_jax import memory
+from edgetam_jax.memory import Bank
+from edgetam_jax.model import Model
+from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
+from edgetam_jax.preprocess import Rule, preprocess
+from edgetam_jax.types import ImageFeatures, Label, PromptInputs, Sighting
+
+CLAMP = 32.0  # a mask that is fed back as a prompt has logits within +-32
+
+
+class FrameFeatures(NamedTuple):
+    """All that depends on a frame alone, shared by its objects."""
+
+    image: ImageFeatures
+    looked: Array  # [..., H * W, C] the embedding after memory attention's first look at itself
+
+
+class Entry(NamedTuple):
+    """What a frame leaves behind of an object."""
+
+    sighting: Sighting
+    tokens: Array  # [..., L, D]
+
+
+class Given(NamedTuple):
+    """Entries of O objects that a frame has before it is tracked: answers to prompts, and corrections."""
+
+    entry: Entry
+    valid: Array  # [O] bool
+    prompted: Array  # [O] bool: to be remembered for good
+
+
+def encode_frames(model: Model, frames: Array, rule: Rule = "video") -> FrameFeatures:
+    """Frames [..., H, W, 3] of uint8 to what tracking needs of them."""
+    image = model.apply("encode_image", preprocess(frames, model.config.image_size, rule))
+    return FrameFeatures(image, model.apply("look", image.embedding))
+
+
+def step(
+    model: Model,
+    banks: Bank,
+    features: FrameFeatures,
+    frame: Array,
+    given: Given,
+    direction: Array | int = 1,
+    *,
+    limit: int | None = None,
+    vectorize: bool | None = None,
+) -> tuple[Bank, Entry]:
+    """One frame for all objects: `banks` [O, ...] to the banks after it and each object's entry.
+
+    Objects with a given entry take it, those with a memory are followed, the others are absent and leave no trace.
+    """
+
+    def one(bank: Bank, given: Given) -> tuple[Bank, Entry]:
+        def follow_it() -> Entry:
+            return follow(model, features, memory.read(bank, frame, direction, model.config, limit))
+
+        def remember(entry: Entry) -> tuple[Bank, Entry]:
+            pointer = entry.sighting.pointer
+            after = memory.note(bank, frame, entry.tokens, pointer)
+            kept = memory.keep(after, frame, entry.tokens, pointer)
+            return jax.tree.map(lambda a, b: jnp.where(given.valid & given.prompted, a, b), kept, after), entry
+
+        mode = jnp.where(given.valid, 2, memory.known(bank).astype(jnp.int32))
+        return lax.switch(
+            mode,
+            [
+                lambda: (bank, absent(model)),
+                lambda: remember(follow_it()),
+                lambda: remember(given.entry),
+            ],
+        )
+
+    return over_objects(one, vectorize)(banks, given)
+
+
+def over_objects(function: Callable[..., Any], vectorize: bool | None = None) -> Callable[..., Any]:
+    """Maps a function over the objects: one after the other, or at once. The numbers are the same.
+
+    By default at once, except on CPU: there it is no faster, and takes memory for each object.
+    """
+    if vectorize is None:
+        vectorize = jax.default_backend() != "cpu"
+    return jax.vmap(function) if vectorize else lambda *args: lax.map(lambda a: function(*a), args)
+
+
+def follow(model: Model, features: FrameFeatures, remembered: Any) -> Entry:
+    """An object where it is now, from what is remembered of it."""
+    embedding = model.apply("with_memory", features.looked, remembered)
+    labels = jnp.full(2, Label.NOT_A_POINT)
+    return _answer(model, features, embedding, jnp.zeros((2, 2)), labels, None, from_prompt=False)
+
+
+def answer_points(
+    model: Model,
+    features: FrameFeatures,
+    points: Array,
+    labels: Array,
+    previous: tuple[Array, Array] | None = None,
+    remembered: Any = None,
+) -> Entry:
+    """The object that points [P, 2], in pixels of the model's input, and their labels [P] mean.
+
+    `previous` is a mask's logits [h, w] to start from and [] whether there is one. Memory plays no part, unless
+    `remembered` says what is.
+    """
+    embedding = features.image.embedding
+    if remembered is None:
+        embedding = model.apply("without_memory", embedding)
+    else:
+        embedding = model.apply("with_memory", features.looked, remembered)
+    return _answer(model, features, embedding, points, labels, previous, from_prompt=True)
+
+
+def answer_mask(model: Model, features: FrameFeatures, mask: Array) -> Entry:
+    """The object that a mask [H, W], in any size, covers."""
+    size = model.config.image_size
+    if mask.shape != (size, size):
+        mask = jax.image.resize(mask.astype(jnp.float32), (size, size), "linear", antialias=True) >= 0.5
+    sighting = model.apply("accept", features.image, mask.astype(jnp.float32))
+    return _remembered(model, features, sighting, from_prompt=True)
+
+
+def absent(model: Model) -> Entry:
+    """An object of which nothing is known yet."""
+    size, perceiver = model.config.mask_size, model.config.perceiver
+    return Entry(
+        Sighting(
+            logits=jnp.full((size, size), NO_OBJECT, jnp.float32),
+            iou=jnp.zeros(()),
+            score=jnp.full((), -MASK_LOGIT, jnp.float32),
+            pointer=jnp.zeros(model.config.hidden_dim),
+        ),
+        jnp.zeros((perceiver.tokens, model.config.memory_dim)),
+    )
+
+
+def _answer(
+    model: Model,
+    features: FrameFeatures,
+    embedding: Array,
+    points: Array,
+    labels: Array,
+    previous: tuple[Array, Array] | None,
+    from_prompt: bool,
+) -> Entry:
+    if previous is None:
+        previous = jnp.zeros(2 * (model.config.mask_size,)), jnp.zeros((), bool)
+    logits, exists = previous
+    prompt = PromptInputs(points, labels, jnp.clip(logits, -CLAMP, CLAMP), exists)
+    # Up to one point leaves doubt about what is meant: then the best of three masks is taken.
+    multimask = (labels >= Label.NEGATIVE).sum(-1) <= 1
+    sighting = model.apply("find", features.image._replace(embedding=embedding), prompt, multimask)
+    return _remembered(model, features, sighting, from_prompt)
+
+
+def _remembered(model: Model, features: FrameFeatures, sighting: Sighting, from_prompt: bool) -> Entry:
+    return Entry(sighting, model.apply("encode_memory", features.image.embedding, sighting.logits, from_prompt))
