@@ -207,6 +207,8 @@ def _scan(
     on = (order >= 0) & ((first + order - start) * direction >= 0)
     nothing = jax.tree.map(lambda x: jnp.repeat(x[None], num_objects, 0), absent(model)._replace(tokens=()))
 
+    remat = jax.checkpoint if options.remat else lambda function: function
+
     def one(carry: tuple[Bank, Bank], xs: Any) -> tuple[tuple[Bank, Bank], Entry]:
         features, index, on = xs
         frame = first + index
@@ -234,12 +236,12 @@ def _scan(
 
         def visit(carry: tuple[Bank, Bank]) -> tuple[tuple[Bank, Bank], Entry]:
             features = encode_frames(model, frames[jnp.maximum(index, 0)], options.rule)
-            return lax.scan(jax.checkpoint(one) if options.remat else one, carry, (features, index, on))
+            return lax.scan(remat(one), carry, (features, index, on))
 
         skipped = jax.tree.map(lambda x: jnp.repeat(x[None], chunk, 0), nothing)
         return lax.cond(on.any(), visit, lambda carry: (carry, skipped), carry)
 
-    (banks, around), entry = lax.scan(several, (banks, banks), (order, on))
+    (banks, around), entry = lax.scan(remat(several), (banks, banks), (order, on))
     entry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:length][::direction], entry)
     return banks, around, entry
 

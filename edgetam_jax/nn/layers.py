@@ -4,6 +4,9 @@ Everything is channels-last and takes any number of leading axes. Convolutions p
 compiles well: its grouped and few-channel convolutions are slow on CPU, its matrix products are not.
 """
 
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,19 +32,50 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     return _conv2d(x, kernel, stride, ((pad, pad), (pad, pad)))
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def depthwise_conv(x: Array, kernel: Array, bias: Array, stride: int = 1) -> Array:
     """Each channel of [..., H, W, C] with its own filter of [k, k, 1, C]: a sum of shifted copies.
 
     The sum starts from the bias. Added last, XLA fuses each block's sum into the next one's and computes all of
-    them again for every tap: six times slower over the trunk.
+    them again for every tap: six times slower over the trunk. The gradient is written out, because XLA takes
+    minutes to compile what the transposes of all taps would be; it is for reverse mode only.
     """
     size, (height, width) = kernel.shape[0], x.shape[-3:-1]
-    pad = size // 2
-    x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(pad, pad), (pad, pad), (0, 0)])
+    x = _padded(x, size // 2)
     for i in range(size):
         for j in range(size):
             bias = bias + x[..., i : i + height : stride, j : j + width : stride, :] * kernel[i, j, 0]
     return bias
+
+
+def _depthwise_forward(x: Array, kernel: Array, bias: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return depthwise_conv(x, kernel, bias, stride), (x, kernel)
+
+
+def _depthwise_backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
+    """To the input: the same sum over the gradient, with the filters turned around. To a tap: what it multiplied."""
+    x, kernel = saved
+    size, axes = kernel.shape[0], tuple(range(x.ndim - 1))
+    for axis in (-3, -2):  # zeros in the places that the stride left out
+        spread = [(0, 0, 0)] * x.ndim
+        spread[axis] = (0, x.shape[axis] - (gradient.shape[axis] - 1) * stride - 1, stride - 1)
+        gradient = lax.pad(gradient, jnp.zeros((), gradient.dtype), spread)
+    to_bias = gradient.sum(axes)
+    to_x: Any = depthwise_conv(gradient, kernel[::-1, ::-1], jnp.zeros_like(to_bias))
+    padded = _padded(x, size // 2)
+
+    def to_row(i: Array) -> Array:
+        rows = lax.dynamic_slice_in_dim(padded, i, x.shape[-3], x.ndim - 3)
+        return jnp.stack([(rows[..., j : j + x.shape[-2], :] * gradient).sum(axes) for j in range(size)])
+
+    return to_x, lax.map(to_row, jnp.arange(size))[:, :, None], to_bias
+
+
+depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _padded(x: Array, pad: int) -> Array:
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(pad, pad), (pad, pad), (0, 0)])
 
 
 def packed_conv(x: Array, kernel: Array, block: int) -> Array:

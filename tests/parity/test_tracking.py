@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgetam_jax.io import open_video
 from edgetam_jax.memory import Slots
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking import Tracks, track
+from tests.media import media
 from tests.parity.networks import Ours
 from tests.parity.pairs import Pair
 from tests.tolerances import MEMORY_ATOL, NO_OBJECT, POINTER_ATOL, SCORE_ATOL, TRACKED_LOGITS_ATOL, assert_close
 
 SHORT, LONG = 8, 20  # frames; in the long video all rings wrap
-FULL = 9  # frames at the full size: the ring of memories wraps
+FULL_HEIGHT, FULL_WIDTH = 480, 640
+FULL, FULL_REAL = 9, 18  # frames at the full size: the ring of memories wraps; on a real clip that of pointers too
 FULL_SHIFT = 2.5
 HEIGHT, WIDTH = 96, 128
 OBJECTS, PROMPTED = 3, 4  # the most that a case has: objects, and prompted frames of one
@@ -77,6 +80,21 @@ def write_video(folder: Path, count: int, height: int, width: int) -> np.ndarray
             frame[disk] = np.roll(thing, int(cx * width), 1)[disk]
         pixels = np.clip(128 + 48 * frame, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{t:05d}.jpg", quality=95)
+    return read_back(folder)
+
+
+def write_real_video(folder: Path, clip: Path, count: int, height: int, width: int) -> np.ndarray:
+    """The middle of a clip's first frames."""
+    folder.mkdir()
+    with open_video(clip) as video:
+        top, left = (video.height - height) // 2, (video.width - width) // 2
+        for t, frame in enumerate(video.frames(stop=count)):
+            pixels = frame[top : top + height, left : left + width]
+            Image.fromarray(pixels).save(folder / f"{t:05d}.jpg", quality=95)
+    return read_back(folder)
+
+
+def read_back(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
 
 
@@ -99,7 +117,10 @@ def short(tiny: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 def full(full_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Here objects are found: scores are shifted until they are."""
     folder = tmp_path_factory.mktemp("full") / "frames"
-    frames = write_video(folder, FULL, 480, 640)
+    if clip := media("bedroom.mp4"):
+        frames = write_real_video(folder, clip, FULL_REAL, FULL_HEIGHT, FULL_WIDTH)
+    else:
+        frames = write_video(folder, FULL, FULL_HEIGHT, FULL_WIDTH)
     bias = full_pair.torch.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
     before = bias.clone()
     bias.add_(FULL_SHIFT)
@@ -346,7 +367,7 @@ FULL_PROMPTS = {
     "one click": Prompt(points=[[195, 190]], labels=[1], obj_id=1),
     "box": Prompt(box=[60, 60, 330, 320], obj_id=2),
     "several clicks": Prompt(points=[[195, 190], [450, 380], [20, 20]], labels=[1, 0, 0], obj_id=3),
-    "mask": Prompt(mask=disk((480, 640)), obj_id=4),
+    "mask": Prompt(mask=disk((FULL_HEIGHT, FULL_WIDTH)), obj_id=4),
 }
 
 
@@ -356,14 +377,16 @@ def full_tracks(full: Scene) -> Tracks:
     return track(full.frames, Prompts.build(list(FULL_PROMPTS.values())), full.pair.model)
 
 
-@pytest.mark.parametrize(("row", "last"), [(0, FULL - 1), (1, 2), (2, 2), (3, 2)], ids=FULL_PROMPTS)
-def test_full_size(full: Scene, full_tracks: Tracks, row: int, last: int) -> None:
-    """Each beside a run of the original with one object: nine frames, so that the memories wrap, or three."""
+@pytest.mark.parametrize(("row", "last"), [(0, None), (1, 2), (2, 2), (3, 2)], ids=FULL_PROMPTS)
+def test_full_size(full: Scene, full_tracks: Tracks, row: int, last: int | None) -> None:
+    """Each beside a run of the original with one object: all frames, so that the memories wrap, or three."""
+    end = len(full.frames) - 1
+    last = end if last is None else last
     prompt = list(FULL_PROMPTS.values())[row]
     want = original(full, [prompt], [Pass(0)], last=last)
     got = jax.tree.map(lambda x: x[: last + 1, row : row + 1], full_tracks._replace(obj_ids=None, state=None))
     print(np.round([found.score[0] for found in want.values()], 2), compare(got, want, range(last + 1)))
-    if last == FULL - 1:
+    if last == end:
         assert full_tracks.state is not None
         state = full_tracks.state._replace(banks=jax.tree.map(lambda x: x[row : row + 1], full_tracks.state.banks))
         print(compare_memory(got._replace(state=state), want))

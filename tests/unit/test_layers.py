@@ -74,6 +74,24 @@ def test_depthwise_conv(lead: tuple, size: int, stride: int, width: int, height:
 
 
 @fast
+@given(batches, st.sampled_from((1, 3, 7)), st.sampled_from((1, 2)), channels, st.integers(4, 9), st.integers(4, 9))
+def test_gradients_of_depthwise_conv(lead: tuple, size: int, stride: int, width: int, height: int, across: int) -> None:
+    """They are written by hand; a plain convolution's are not."""
+    x, kernel, bias = normal(0, *lead, height, across, width), normal(1, size, size, 1, width), normal(2, width)
+    weight = normal(3, *lead, -(-height // stride), -(-across // stride), width)
+
+    def plain(x: Array, kernel: Array, bias: Array) -> Array:
+        return (weight * (plain_conv(x, kernel, stride, groups=width) + bias)).sum()
+
+    def ours(x: Array, kernel: Array, bias: Array) -> Array:
+        return (weight * depthwise_conv(x, kernel, bias, stride)).sum()
+
+    arguments = tuple(map(jnp.asarray, (x, kernel, bias)))
+    for got, want in zip(jax.grad(ours, (0, 1, 2))(*arguments), jax.grad(plain, (0, 1, 2))(*arguments), strict=True):
+        close(got, want)
+
+
+@fast
 @given(batches, st.sampled_from((2, 4)), channels, channels, st.integers(1, 3))
 def test_packed_conv(lead: tuple, block: int, inputs: int, features: int, cells: int) -> None:
     x, kernel = normal(0, *lead, block * cells, block * cells, inputs), normal(1, 3, 3, inputs, features)
