@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import jax
 
+from convert.goldens import read_media, table
 from convert.targets import write_hf, write_torch
-from convert.verify import read_images, table, verify
+from convert.verify import verify
 from edgetam_jax.checkpoint import Loaded, load, read, save
 from edgetam_jax.errors import CheckpointError, EdgeTAMError
 from edgetam_jax.files import check_place
@@ -39,8 +40,9 @@ def parser() -> argparse.ArgumentParser:
         "--verify",
         nargs="*",
         type=pathlib.Path,
-        metavar="IMAGE",
-        help="run published examples on what was written; images: truck.jpg, groceries.jpg, dog-sam.png, car.png",
+        metavar="PATH",
+        help="run published examples on what was written; pictures, or folders that hold some of them: truck.jpg, "
+        "groceries.jpg, dog-sam.png, car.png, and the video bedroom.mp4",
     )
     return arguments
 
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.to != "flax" and arguments.format != "safetensors":
             raise CheckpointError(f"--format {arguments.format} is for --to flax only; leave it out.")
         check_place(arguments.out, arguments.force)
-        images = read_images(arguments.verify or ())
+        media = read_media(arguments.verify or ())
         with Step(1, steps, f"reading {arguments.source}"):
             loaded = read(arguments.source)
         with Step(2, steps, "looking at what was read"):
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.verify is None:
             return 0
         with Step(4, steps, "running the published examples"):
-            rows = list(verify(load(arguments.out), images))
+            rows = list(verify(load(arguments.out), media))
         print(table(rows))
         return int(any(row.passed is False for row in rows))
     except EdgeTAMError as error:

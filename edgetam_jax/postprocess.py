@@ -1,28 +1,25 @@
-"""Masks on their way out: resizing, holes and islands, overlaps, compact storage.
+"""Masks on their way out: resizing, holes and islands, overlaps, bits.
 
-All but the run-lengths is pure JAX, works under `jit` and `vmap`, and takes any leading axes.
+All is pure JAX, works under `jit` and `vmap`, and takes any leading axes. Run-lengths are in `rle.py`.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.preprocess import weighted_sum
 
 
 def resize_logits(masks: Float[Array, "*b h w"], size: tuple[int, int]) -> Float[Array, "*b sh sw"]:
     """Bilinear without antialias, pixel centres at i + 0.5: torch's `interpolate(align_corners=False)`."""
     for axis, length in ((-2, size[0]), (-1, size[1])):
-        first, weights = _two_taps(masks.shape[axis], length)
+        first, weights = two_taps(masks.shape[axis], length)
         masks = weighted_sum(masks, first, weights.astype(masks.dtype), axis)
     return masks
 
 
-def _two_taps(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray]:
+def two_taps(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray]:
     """The first pixel under each output pixel, and the weights from there on [taps, new]."""
     # The scale and the positions are rounded to float32 as torch rounds them: near 256 that moves a position by 1e-5,
     # which would show in logits of size 50.
@@ -96,31 +93,6 @@ def pack_bits(mask: Bool[Array, "*b h w"]) -> UInt8[Array, "*b h bytes"]:
 def unpack_bits(bits: UInt8[Array, "*b h bytes"], width: int) -> Bool[Array, "*b h w"]:
     """The inverse of `pack_bits` for rows of `width` pixels."""
     return jnp.unpackbits(bits, axis=-1, count=width).astype(bool)
-
-
-def rle_encode(mask: np.ndarray) -> dict[str, list[int]]:
-    """COCO's uncompressed run-lengths of [H, W]: column by column, beginning with background (0 if there is none)."""
-    mask = np.asarray(mask)
-    if mask.ndim != 2:
-        raise EdgeTAMError(f"the mask has shape {mask.shape}; expected [H, W]. Encode masks one by one.")
-    flat = np.concatenate([[False], mask.astype(bool).ravel(order="F")])
-    starts = np.flatnonzero(flat[1:] != flat[:-1])
-    counts = np.diff(np.concatenate([[0], starts, [mask.size]]))
-    return {"size": [int(n) for n in mask.shape], "counts": counts.tolist()}
-
-
-def rle_decode(rle: dict[str, Any]) -> np.ndarray:
-    """The inverse of `rle_encode`."""
-    try:
-        (height, width), counts = rle["size"], np.asarray(rle["counts"], np.int64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EdgeTAMError(
-            'expected {"size": [height, width], "counts": [numbers]}; compressed counts (text) need pycocotools.'
-        ) from error
-    if counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:
-        raise EdgeTAMError(f"the counts add up to {counts.sum()}; expected {height} x {width} = {height * width}.")
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(height, width, order="F")
 
 
 def _roots(mask: jax.Array) -> jax.Array:

@@ -13,8 +13,8 @@ from edgetam_jax.config import Config
 from edgetam_jax.io import Video
 from edgetam_jax.memory import Bank
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
-from edgetam_jax.postprocess import rle_decode, rle_encode
 from edgetam_jax.prompts import bucket
+from edgetam_jax.rle import rle_decode, rle_encode
 from edgetam_jax.step import Entry
 
 Keep = Literal["logits", "bits", "rle", "nothing"]
@@ -28,14 +28,13 @@ class Found(NamedTuple):
     pointer: np.ndarray  # [C]
     score: float
     iou: float
-    reverse: bool  # which way tracking ran when it came here
 
 
 class Answer(NamedTuple):
     """What a prompt gave. It stays as it is until the prompt changes."""
 
     entry: Entry  # on the device
-    conditioning: bool  # attended from everywhere; a correction of a tracked frame is not
+    conditioning: bool  # attended from everywhere; a correction of a frame that tracking had found is not
 
 
 @dataclasses.dataclass
@@ -45,6 +44,7 @@ class TrackedObject:
     points: dict[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
     answers: dict[int, Answer] = dataclasses.field(default_factory=dict)
     found: dict[int, Found] = dataclasses.field(default_factory=dict)
+    visited: dict[int, bool] = dataclasses.field(default_factory=dict)  # tracked frames: was it on the way back?
 
     def conditioning(self) -> list[int]:
         return [frame for frame, answer in self.answers.items() if answer.conditioning]
@@ -52,6 +52,7 @@ class TrackedObject:
     def forget(self, frames: Iterable[int]) -> None:
         for frame in list(frames):
             self.found.pop(frame, None)
+            self.visited.pop(frame, None)
 
 
 @dataclasses.dataclass

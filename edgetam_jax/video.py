@@ -2,7 +2,7 @@
 
 Click an object, see its mask, track it, correct it on any frame, track again. What differs from SAM 2: objects are
 independent and may come and go at any time; an object is prompted, corrected and cleared without touching others; a
-correction stays; a call that fails changes nothing.
+correction stays, on prompted frames too, and is seen by the next one at once; a call that fails changes nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -114,7 +114,7 @@ class VideoPredictor:
             self._clean,
         )
         tracked.points[frame_idx] = xy, kinds
-        return self._accept(state, frame_idx, obj_id, tracked, Answer(entry, conditioning=bank is None))
+        return self._accept(state, frame_idx, obj_id, tracked, entry)
 
     def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> Masks:
         """A mask [H, W] of the video's size, taken as the truth on that frame; returns that frame's masks."""
@@ -124,9 +124,8 @@ class VideoPredictor:
             raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
         tracked = state.objects.get(obj_id) or TrackedObject()
         entry = programs.mask_entry(self.model, self._features(state, frame_idx), binary)
-        corrects = self._bank_for_correction(tracked, frame_idx)[0] is not None
         tracked.points.pop(frame_idx, None)
-        return self._accept(state, frame_idx, obj_id, tracked, Answer(entry, conditioning=not corrects))
+        return self._accept(state, frame_idx, obj_id, tracked, entry)
 
     def propagate_in_video(
         self,
@@ -176,10 +175,9 @@ class VideoPredictor:
         tracked = self._object(state, obj_id)
         tracked.points.pop(frame_idx, None)
         tracked.answers.pop(frame_idx, None)
-        tracked.found.pop(frame_idx, None)
+        tracked.forget([frame_idx])
         if not tracked.conditioning():
-            tracked.answers.clear()
-            tracked.found.clear()
+            state.objects[obj_id] = TrackedObject()
         return self.get_masks(state, frame_idx) if need_output else None
 
     def remove_object(
@@ -205,18 +203,19 @@ class VideoPredictor:
         logits = np.stack([no_logits(self.model.config) if x is None else x for x in known]) if known else np.zeros(0)
         return frame_idx, state.obj_ids, self._at_video_size(state, logits)
 
-    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, answer: Answer) -> Masks:
-        tracked.answers[frame_idx] = answer
+    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, entry: Entry) -> Masks:
+        before = tracked.answers.get(frame_idx)
+        conditioning = frame_idx not in tracked.visited if before is None else before.conditioning
+        tracked.answers[frame_idx] = Answer(entry, conditioning)
         tracked.found.pop(frame_idx, None)
         state.objects[obj_id] = tracked
         return self.get_masks(state, frame_idx)
 
     def _bank_for_correction(self, tracked: TrackedObject, frame: int) -> tuple[Bank | None, int]:
-        """What an object's tracked frame remembered; None where it was not tracked: there a prompt is a start."""
-        found, answer = tracked.found.get(frame), tracked.answers.get(frame)
-        if found is None and (answer is None or answer.conditioning):
+        """What an object is remembered by on a tracked frame; None where it was not tracked: there a prompt starts."""
+        if frame not in tracked.visited:
             return None, 1
-        reverse = found is not None and found.reverse
+        reverse = tracked.visited[frame]
         banks = build_banks({0: tracked}, frame, reverse, self.model.config)
         return jax.tree.map(lambda x: x[0], banks), -1 if reverse else 1
 
@@ -250,7 +249,10 @@ class VideoPredictor:
         sighting = jax.tree.map(np.asarray, entry.sighting)
         tokens = np.asarray(entry.tokens)
         for row, tracked in enumerate(objects.values()):
-            if frame in tracked.answers or not tracked.conditioning():
+            if not tracked.conditioning():
+                continue
+            tracked.visited[frame] = reverse
+            if frame in tracked.answers:
                 continue
             tracked.found[frame] = Found(
                 pack_mask(logits[row].copy(), state.keep),
@@ -258,7 +260,6 @@ class VideoPredictor:
                 sighting.pointer[row].copy(),
                 float(sighting.score[row]),
                 float(sighting.iou[row]),
-                reverse,
             )
             if state.keep == "nothing":
                 reach = self.model.config.pointers

@@ -1,8 +1,10 @@
 """The PyTorch references: the original EdgeTAM and the Hugging Face port, built from a `Config` without a download."""
 
 import functools
+import importlib
 import importlib.util
 import pathlib
+import warnings
 from typing import Any
 from unittest import mock
 
@@ -33,8 +35,26 @@ TINY = Config(
 )
 
 
+def _greedy_nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+    """What torchvision's `nms` computes."""
+    order = scores.sort(descending=True, stable=True).indices.tolist()
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas, kept = sides[:, 0] * sides[:, 1], []
+    while order:
+        best, *order = order
+        kept.append(best)
+        shared = torch.minimum(boxes[best, 2:], boxes[order, 2:]) - torch.maximum(boxes[best, :2], boxes[order, :2])
+        inside = shared.clamp(min=0).prod(-1)
+        overlap = (inside / (areas[best] + areas[order] - inside)).tolist()  # compared in float64, as there
+        order = [box for box, share in zip(order, overlap, strict=True) if not share > threshold]
+    return torch.tensor(kept, dtype=torch.int64)
+
+
 def _declare_vision_operators() -> None:
-    """torchvision's Python part wants these to exist, also where its compiled part was built for another torch."""
+    """torchvision's Python part wants these to exist, also where its compiled part was built for another torch.
+
+    Of these only `nms` is ever called, by the mask generators.
+    """
     spec = importlib.util.find_spec("torchvision")
     folder = pathlib.Path(spec.origin).parent if spec and spec.origin else pathlib.Path()
     try:
@@ -46,7 +66,9 @@ def _declare_vision_operators() -> None:
         library = torch.library.Library("torchvision", "FRAGMENT")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.impl("nms", _greedy_nms, "CPU")
         _declare_vision_operators.library = library  # its operators live as long as it does
+        importlib.import_module("torchvision.extension")._has_ops = lambda: True
 
 
 _declare_vision_operators()
@@ -159,6 +181,18 @@ def build_original(config: Config) -> Any:
     ):
         model = instantiate(settings, _recursive_=True)
     return model.eval().requires_grad_(False)
+
+
+def build_generator(model: Any, **settings: Any) -> Any:
+    """The original's mask generator on `build_original`'s model."""
+    from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it compiles its preprocessing with torch.jit
+        generator = SAM2AutomaticMaskGenerator(model, **settings)
+    size = model.image_size // model.backbone_stride
+    generator.predictor._bb_feat_sizes = [(scale * size,) * 2 for scale in (4, 2, 1)]  # fixed there for 1024
+    return generator
 
 
 def numpy_state_dict(module: torch.nn.Module) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -255,6 +256,16 @@ SESSIONS: list[Callable[[Both], None]] = [
     remove_an_object,
     reset,
 ]
+
+
+def test_correction_of_a_prompted_frame(both: Both) -> None:
+    """The original forgets it when it tracks again, unless all corrections stay for good; here this one does."""
+    both.click(0, 1, points=[[40, 40]], labels=[1])
+    both.track(max_frame_num_to_track=3)
+    with mock.patch.object(both.theirs, "add_all_frames_to_correct_as_cond", True):
+        both.click(0, 1, points=[[60, 60]], labels=[0], clear_old_points=False)
+    both.track(max_frame_num_to_track=3)
+    both.check_telling()
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.__name__)

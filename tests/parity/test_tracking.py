@@ -15,6 +15,7 @@ from edgetam_jax.io import open_video
 from edgetam_jax.memory import Slots
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT
+from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking import Tracks, track
 from tests.media import media
@@ -377,6 +378,12 @@ def full_tracks(full: Scene) -> Tracks:
     return track(full.frames, Prompts.build(list(FULL_PROMPTS.values())), full.pair.model)
 
 
+def sides(logits: Any) -> np.ndarray:
+    """Which pixels a prompt's mask covers. Where rounding puts one on the other side, memory differs visibly."""
+    size = 4 * logits.shape[-1]
+    return np.asarray(resize_logits(jnp.asarray(logits), (size, size)) > 0)
+
+
 @pytest.mark.parametrize(("row", "last"), [(0, None), (1, 2), (2, 2), (3, 2)], ids=FULL_PROMPTS)
 def test_full_size(full: Scene, full_tracks: Tracks, row: int, last: int | None) -> None:
     """Each beside a run of the original with one object: all frames, so that the memories wrap, or three."""
@@ -386,7 +393,9 @@ def test_full_size(full: Scene, full_tracks: Tracks, row: int, last: int | None)
     want = original(full, [prompt], [Pass(0)], last=last)
     got = jax.tree.map(lambda x: x[: last + 1, row : row + 1], full_tracks._replace(obj_ids=None, state=None))
     print(np.round([found.score[0] for found in want.values()], 2), compare(got, want, range(last + 1)))
-    if last == end:
+    flipped = sides(got.logits[0]) != sides(want[0].logits)
+    assert flipped.sum() <= 3
+    if last == end and not flipped.any():
         assert full_tracks.state is not None
         state = full_tracks.state._replace(banks=jax.tree.map(lambda x: x[row : row + 1], full_tracks.state.banks))
         print(compare_memory(got._replace(state=state), want))

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import convert.__main__ as cli
+from convert.goldens import Row
 from convert.layouts import to_layout
 from convert.rules import Layout
 from convert.targets import write_hf, write_torch
-from convert.verify import Row
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import EdgeTAMError
 from tests.checkpoints import SMALL, assert_equal, small_model
@@ -151,8 +151,8 @@ def test_verify_decides_the_exit_code(
 ) -> None:
     seen = {}
 
-    def verify(model: object, images: dict[str, np.ndarray]) -> list[Row]:
-        seen.update(images)
+    def verify(model: object, media: dict[str, np.ndarray]) -> list[Row]:
+        seen.update(media)
         assert_equal(model.params, small_model().params)  # type: ignore[attr-defined]
         return [Row("a check", "1", "2", passed)]
 

@@ -1,6 +1,5 @@
-"""`--verify`: the published numbers, the prompts made of them, and the judgement."""
+"""`--verify` on the published examples of still images: the prompts made of them, and the judgement."""
 
-import hashlib
 import pathlib
 import warnings
 from typing import Any
@@ -12,12 +11,12 @@ import torch
 from PIL import Image
 
 from convert import verify
-from convert.layouts import VIDEO_PARTS, from_layout
-from convert.rules import Layout
-from convert.verify import Prediction, Row, goldens
-from edgetam_jax.errors import FrameError
+from convert.goldens import gate_image, goldens
+from convert.layouts import VIDEO_PARTS
+from convert.verify import Prediction
 from edgetam_jax.model import Model
 from tests.checkpoints import SMALL, small_model
+from tests.parity.pairs import make_pair
 
 POINTS = {"points": [[90, 60], [20, 30]], "labels": [1, 0]}
 BOX = {"box": [10, 20, 120, 100]}
@@ -25,48 +24,17 @@ BOX = {"box": [10, 20, 120, 100]}
 
 def test_every_check_can_be_run() -> None:
     data = goldens()
-    names = [check["name"] for check in data["checks"]]
-    assert len(names) == 33
+    assert len(data["checks"]) == 33
     for i, check in enumerate(data["checks"]):
         assert check["image"] in {*data["images"], "gate"}
         assert check["preprocess"] in data["tolerances"]
         assert "box" in check or len(check["points"]) == len(check["labels"]) > 0
         assert len(check["ious"]) == (3 if check["multimask"] else 1)
         assert "mask" not in check or "mask_iou" in data["tolerances"][check["preprocess"]]
-        assert "mask_from" not in check or names.count(check["mask_from"]) == 1 == names[:i].count(check["mask_from"])
-
-
-def test_gate_image_is_as_its_masks_expect() -> None:
-    image = verify.gate_image()
-    assert image.shape == (800, 1200, 3)
-    assert (image != 128).any(-1).sum() == 5 * 144
-    for check in goldens()["checks"]:
-        if check["image"] == "gate":
-            mask = verify.decode_runs(check["mask"], image.shape[:2])
-            x, y = check["points"][0] if "points" in check else np.reshape(check["box"], (2, 2)).mean(0).astype(int)
-            assert mask[y, x]
-            assert mask[(image != 128).any(-1)].any()
-
-
-def test_runs() -> None:
-    mask = verify.decode_runs([1, 2, 3, 1, 1], (2, 4))
-    np.testing.assert_array_equal(mask, [[0, 1, 1, 0], [0, 0, 1, 0]])
-
-
-def test_images_are_known_by_content_or_by_name_and_size(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, size in (("truck.jpg", (1800, 1200)), ("car.png", (7, 5)), ("groceries.jpg", (5, 5)), ("x.png", (3, 2))):
-        Image.new("RGBA", size).convert("RGB").save(tmp_path / name)
-    images = verify.read_images(sorted(tmp_path.iterdir()))
-    assert images.keys() == {"gate", "truck.jpg", "car.png", str(tmp_path / "groceries.jpg"), str(tmp_path / "x.png")}
-    assert images["car.png"].shape == (5, 7, 3)
-    digest = hashlib.sha256((tmp_path / "x.png").read_bytes()).hexdigest()
-    monkeypatch.setitem(goldens()["images"]["truck.jpg"], "sha256", digest)
-    assert verify.read_images([tmp_path / "x.png"]).keys() == {"gate", "truck.jpg"}
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(FrameError, match=r"broken\.png cannot be read as an image"):
-        verify.read_images([tmp_path / "broken.png"])
+        before = [other["name"] for other in data["checks"][:i] if other["image"] == check["image"]]
+        assert "mask_from" not in check or before.count(check["mask_from"]) == 1
+    titles = [verify.title(check) for check in verify.checks()]
+    assert len(set(titles)) == len(titles) == 33 + 6
 
 
 def test_what_cannot_be_run_is_listed() -> None:
@@ -74,9 +42,9 @@ def test_what_cannot_be_run_is_listed() -> None:
     rows = list(verify.verify(small_model(), images))
     assert all(row.passed is None for row in rows)
     got = [row.got for row in rows]
-    assert got[0] == "unknown image"
+    assert got[0] == "unknown picture"
     assert got.count("needs gate") == 7
-    assert got.count("needs video") == len(goldens()["videos"]) == 6
+    assert got.count("needs bedroom.mp4") == 6
     assert len(rows) == 1 + 33 + 6
 
 
@@ -102,31 +70,16 @@ def test_judgement() -> None:
     assert passed(check_of("image", **ious, mask=[1, 15])) == [True, False]
 
 
-def test_table() -> None:
-    text = verify.table([Row("a", "1", "1", True), Row("long name", "1", "2", False), Row("c", "", "needs d", None)])
-    assert text.splitlines() == [
-        "check      expected  got      result",
-        "a          1         1        pass",
-        "long name  1         2        FAIL",
-        "c                    needs d  skip",
-        "1 passed, 1 failed, 1 not run",
-    ]
-
-
 @pytest.fixture(scope="module")
-def originals() -> tuple[Any, Model]:
+def originals(small_original: Any) -> tuple[Any, Model]:
     """The original's image predictor, and the same weights here."""
-    from tests import oracle  # first: it declares operators that the predictor's imports need
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-    from sam2.sam2_image_predictor import SAM2ImagePredictor  # isort: skip
-
-    module = oracle.randomize(oracle.build_original(SMALL), seed=3)
-    params, _ = from_layout(oracle.numpy_state_dict(module), Layout.ORIGINAL, SMALL, "original")
     with warnings.catch_warnings(action="ignore"):  # torch's, about its own compiler
-        predictor = SAM2ImagePredictor(module)
+        predictor = SAM2ImagePredictor(small_original)
     size = SMALL.embedding_size  # else it takes every image for one of 1024
     predictor._bb_feat_sizes = [(4 * size, 4 * size), (2 * size, 2 * size), (size, size)]
-    return predictor, Model(params=params, config=SMALL)
+    return predictor, make_pair(small_original, SMALL).model
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +151,7 @@ def test_predicts_as_the_hugging_face_port(
 
 def test_a_whole_run(originals: tuple[Any, Model], monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks made of the network's own answers pass; the same checks of other weights fail."""
-    model, gate = originals[1], verify.gate_image()
+    model, gate = originals[1], gate_image()
     first = {
         "name": "first",
         "image": "gate",
@@ -215,8 +168,8 @@ def test_a_whole_run(originals: tuple[Any, Model], monkeypatch: pytest.MonkeyPat
         best = answer.logits[np.argmax(answer.ious)]
         return check | {"ious": answer.ious.tolist(), "logits": best[:3, :3].tolist()}
 
-    data = dict(goldens(), checks=[filled(first, answer), filled(second, again)], videos=[])
-    monkeypatch.setattr(verify, "goldens", lambda: data)
+    monkeypatch.setitem(goldens(), "checks", [filled(first, answer), filled(second, again)])
+    monkeypatch.setitem(goldens(), "video_checks", [])
     rows = list(verify.verify(model, {"gate": gate}))
     assert [row.check for row in rows] == [
         f"gate, {name}: {what}" for name in ("first", "second") for what in ("IoU", "logits of the corner")

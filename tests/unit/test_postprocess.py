@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from edgetam_jax import postprocess as post
-from edgetam_jax.errors import EdgeTAMError
 
 areas_jit = jax.jit(post.component_areas)
 EIGHT = np.ones((3, 3))
@@ -143,36 +142,3 @@ def test_bits_round_trip(width):
     assert bits.dtype == jnp.uint8
     np.testing.assert_array_equal(bits, np.packbits(masks, axis=-1))
     np.testing.assert_array_equal(jax.jit(partial(post.unpack_bits, width=width))(bits), masks)
-
-
-def test_run_lengths_go_down_the_columns_and_begin_with_background():
-    mask = np.array([[0, 1, 1], [0, 1, 0]], bool)
-    assert post.rle_encode(mask) == {"size": [2, 3], "counts": [2, 3, 1]}
-    assert post.rle_encode(~mask) == {"size": [2, 3], "counts": [0, 2, 3, 1]}
-    assert post.rle_encode(np.zeros((2, 3))) == {"size": [2, 3], "counts": [6]}
-    assert post.rle_encode(np.ones((2, 3))) == {"size": [2, 3], "counts": [0, 6]}
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 20), st.integers(1, 20), st.floats(0, 1), st.integers(0, 1000))
-def test_run_lengths_round_trip(height, width, density, seed):
-    mask = np.random.default_rng(seed).random((height, width)) < density
-    rle = post.rle_encode(mask)
-    np.testing.assert_array_equal(post.rle_decode(rle), mask)
-    assert sum(rle["counts"][1::2]) == mask.sum()
-
-
-@pytest.mark.parametrize(
-    ("rle", "message"),
-    [
-        ({"size": [2, 3], "counts": [2, 3]}, "add up to 5"),
-        ({"size": [2, 3], "counts": [8, -2]}, "add up"),
-        ({"size": [2, 3], "counts": "abc"}, "pycocotools"),
-        ({"counts": [6]}, "size"),
-    ],
-)
-def test_bad_run_lengths(rle, message):
-    with pytest.raises(EdgeTAMError, match=message):
-        post.rle_decode(rle)
-    with pytest.raises(EdgeTAMError, match=r"\[H, W\]"):
-        post.rle_encode(np.zeros((1, 2, 3)))

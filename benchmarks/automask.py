@@ -1,0 +1,186 @@
+"""Masks of everything, here and in the PyTorch original: `python -m benchmarks.automask [PICTURE] [--size 1024]`.
+
+Both get the same random weights and the same picture, each in a process of its own, in turns; then their records are
+compared. The weights being random, masks are noise: the thresholds below leave about as many as photographs have, and
+a high mask threshold makes them as compact.
+"""
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+SETTINGS = {
+    "pred_iou_thresh": 0.3,
+    "stability_score_thresh": 0.1,
+    "mask_threshold": 20.0,
+    "box_nms_thresh": 0.9,
+    "output_mode": "uncompressed_rle",
+}
+_generator: Any = None  # of a worker
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("picture", nargs="?", type=Path, help="an image file (a drawn picture of 1800x1200)")
+    parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
+    parser.add_argument("--side", type=int, default=32, help="points a side (32)")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each that are timed (2)")
+    arguments = parser.parse_args()
+    settings = SETTINGS | {"points_per_side": arguments.side}
+    picture = drawn() if arguments.picture is None else photographed(arguments.picture)
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        with ProcessPoolExecutor(1, context) as writer:  # so that torch does not stay in this process
+            writer.submit(write_weights, folder, arguments.size).result()
+        runs: dict[str, list[dict[str, Any]]] = {"ours": [], "original": []}
+        with ProcessPoolExecutor(1, context) as ours, ProcessPoolExecutor(1, context) as original:
+            ours.submit(load_ours, folder, settings).result()
+            original.submit(load_original, folder, arguments.size, settings).result()
+            first = ours.submit(run, picture).result()
+            for _ in range(arguments.rounds):
+                for name, worker in (("ours", ours), ("original", original)):
+                    runs[name].append(worker.submit(run, picture).result())
+                    print(f"{name}: {runs[name][-1]['seconds']:.1f} s", file=sys.stderr)
+    report(arguments, settings, picture, first["seconds"], runs)
+
+
+def drawn(height: int = 1200, width: int = 1800) -> np.ndarray:
+    """A textured ground, and many textured disks on it."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (height // 40, width // 40, 3), np.uint8)
+    picture = coarse.repeat(40, 0).repeat(40, 1) // 2
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    for _ in range(60):
+        cx, cy, radius = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(20, 150)
+        disk = (x - cx) ** 2 + (y - cy) ** 2 < radius**2
+        picture[disk] = rng.integers(100, 255, 3) - 20 * ((x[disk] + y[disk]) // 8 % 2)[:, None]
+    return picture
+
+
+def photographed(path: Path) -> np.ndarray:
+    from edgetam_jax.image_file import read_image
+
+    return read_image(path)
+
+
+def write_weights(folder: str, size: int) -> None:
+    import torch
+
+    from convert.__main__ import main as convert
+    from edgetam_jax.config import EDGETAM, Config
+    from tests import oracle
+
+    config = Config.from_dict({**EDGETAM.to_dict(), "image_size": size})
+    state = oracle.randomize(oracle.build_original(config), 0).state_dict()
+    torch.save({"model": state}, Path(folder, "edgetam.pt"))
+    if convert([f"{folder}/edgetam.pt", f"{folder}/edgetam"]):
+        raise SystemExit("the weights could not be converted")
+
+
+def load_ours(folder: str, settings: dict[str, Any]) -> None:
+    global _generator
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import jax
+
+    from edgetam_jax.automask import AutomaticMaskGenerator
+    from edgetam_jax.checkpoint import load
+
+    jax.config.update("jax_default_matmul_precision", "highest")
+    _generator = AutomaticMaskGenerator(load(f"{folder}/edgetam"), **settings)
+
+
+def load_original(folder: str, size: int, settings: dict[str, Any]) -> None:
+    global _generator
+    import torch
+
+    from edgetam_jax.config import EDGETAM, Config
+    from tests import oracle
+
+    model = oracle.build_original(Config.from_dict({**EDGETAM.to_dict(), "image_size": size}))
+    model.load_state_dict(torch.load(f"{folder}/edgetam.pt", weights_only=True)["model"])
+    _generator = oracle.build_generator(model, **settings)
+
+
+def run(picture: np.ndarray) -> dict[str, Any]:
+    begin = time.perf_counter()
+    records = _generator.generate(picture)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "peak_bytes": peak, "records": records}
+
+
+def compare(ours: list[dict[str, Any]], original: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the two lists of records have in common."""
+    from edgetam_jax.rle import rle_decode
+
+    def key(record: dict[str, Any]) -> tuple[Any, ...]:
+        return *record["point_coords"][0], *record["bbox"], round(record["predicted_iou"], 4)
+
+    theirs = {key(record): record for record in original}
+    pairs = [(record, theirs[key(record)]) for record in ours if key(record) in theirs]
+    pixels = [
+        int(np.count_nonzero(rle_decode(a["segmentation"]) != rle_decode(b["segmentation"])))
+        for a, b in pairs
+        if a["segmentation"] != b["segmentation"]
+    ]
+    return {
+        "records": len(ours),
+        "records_original": len(original),
+        "same_point_box_and_iou": len(pairs),
+        "same_order": [key(a) for a in ours] == [key(b) for b in original],
+        "equal_run_lengths": len(pairs) - len(pixels),
+        "pixels_that_differ": sum(pixels),
+        "largest_iou_error": max((abs(a["predicted_iou"] - b["predicted_iou"]) for a, b in pairs), default=None),
+    }
+
+
+def report(
+    arguments: argparse.Namespace,
+    settings: dict[str, Any],
+    picture: np.ndarray,
+    first: float,
+    runs: dict[str, list[dict[str, Any]]],
+) -> None:
+    seconds = {name: [one["seconds"] for one in each] for name, each in runs.items()}
+    peaks = {name: each[-1]["peak_bytes"] for name, each in runs.items()}
+    ratio = statistics.median(seconds["original"]) / statistics.median(seconds["ours"])
+    common = compare(runs["ours"][-1]["records"], runs["original"][-1]["records"])
+    print("| | seconds (median) | min | peak memory |\n|---|---|---|---|")
+    for name, each in seconds.items():
+        print(f"| {name} | {statistics.median(each):.1f} | {min(each):.1f} | {peaks[name] / 1e9:.2f} GB |")
+    print(f"\n{ratio:.2f} times as fast; the first call, which compiles, took {first:.1f} s")
+    print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in common.items()))
+    document = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
+        "picture": f"{picture.shape[1]}x{picture.shape[0]}",
+        "image_size": arguments.size,
+        "settings": settings,
+        "seconds": seconds,
+        "first_call_s": first,
+        "speed_over_original": ratio,
+        "peak_bytes": peaks,
+        "records": common,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"automask_cpu_{arguments.size}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"written to {path.name}")
+
+
+if __name__ == "__main__":
+    main()

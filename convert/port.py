@@ -1,0 +1,85 @@
+"""What the Hugging Face port does with prompts and nobody else does, so that its published numbers can be checked."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from edgetam_jax.config import MASK_STRIDE
+from edgetam_jax.model import Model
+from edgetam_jax.nn.edgetam import NO_OBJECT, EdgeTAM
+from edgetam_jax.nn.mask_decoder import choose
+from edgetam_jax.step import Entry, FrameFeatures
+from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, PromptInputs, PromptTokens, Sighting
+
+ZERO_TOKEN = -10  # label with which it fills up ragged prompts: a token of zeros, which is attended
+
+
+def tokens_of(
+    points: ArrayLike, labels: ArrayLike, size: tuple[int, int], image_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points [P, 2] in pixels of an image of `size` (height, width), and their labels, as `segment` takes them."""
+    scale = image_size / np.array(size[::-1], np.float32)
+    coords = np.concatenate([np.asarray(points, np.float32).reshape(-1, 2), np.zeros((1, 2), np.float32)])
+    return coords * scale, np.append(np.asarray(labels, np.int32), np.int32(Label.NOT_A_POINT))
+
+
+@jax.jit
+def segment(model: Model, features: ImageFeatures, points: Array, labels: Array, mask: Array | None) -> MaskPrediction:
+    """All four masks for points in pixels of the model's input and, if there is one, a mask's logits [h, w]."""
+    return model.apply(_segment, features, points, labels, mask)
+
+
+@jax.jit
+def filled_up_entry(model: Model, features: FrameFeatures, points: Array, labels: Array) -> Entry:
+    """An object's entry for points, zero tokens among them. Those count as points, so that one mask is decoded."""
+
+    def run(network: EdgeTAM) -> Entry:
+        image = features.image._replace(embedding=network.without_memory(features.image.embedding))
+        mask = choose(_segment(network, image, points, labels, None), False, model.config.decoder)
+        present = mask.score > 0
+        logits = jnp.where(present, mask.logits, NO_OBJECT)
+        sighting = Sighting(logits, mask.iou, mask.score, network.pointer(mask.token, present))
+        return Entry(sighting, network.encode_memory(features.image.embedding, logits, from_prompt=True))
+
+    return model.apply(run)
+
+
+@jax.jit
+def given_mask_entry(model: Model, features: FrameFeatures, mask: Array) -> Entry:
+    """An object's entry for a mask [S, S] of 0 and 1.
+
+    The pointer belongs to the best alternative rather than to the first mask, and the memory is made of the mask itself
+    rather than of its logits at a quarter of the size.
+    """
+
+    def run(network: EdgeTAM) -> Entry:
+        config, embedding = model.config, features.image.embedding
+        prompt = PromptInputs(
+            points=jnp.zeros((2, 2)),
+            labels=jnp.full(2, Label.NOT_A_POINT),
+            mask=network.mask_downsample(mask[..., None])[..., 0],
+            has_mask=jnp.array(True),
+        )
+        accepted = network.accept(features.image, mask)
+        pointer = network.find(features.image, prompt, multimask=True).pointer
+        pointer = jnp.where((mask > 0).any(), pointer, accepted.pointer)
+        encoder, side = network.memory_encoder, config.mask_size
+        tiles = mask.reshape(side, MASK_STRIDE, side, MASK_STRIDE).swapaxes(1, 2).reshape(side, side, -1)
+        scaled = tiles * config.memory_encoder.sigmoid_scale + config.memory_encoder.sigmoid_bias
+        fused = encoder.fuser(encoder.pix_feat_proj(embedding) + encoder.mask_downsampler(scaled))
+        return Entry(accepted._replace(pointer=pointer), network.spatial_perceiver(encoder.out_proj(fused)))
+
+    return model.apply(run)
+
+
+def _segment(
+    network: EdgeTAM, features: ImageFeatures, points: Array, labels: Array, mask: Array | None
+) -> MaskPrediction:
+    encoder = network.sam_prompt_encoder
+    tokens = jnp.where((labels == ZERO_TOKEN)[:, None], 0, encoder.points(points, labels).tokens)
+    dense = encoder.no_mask() if mask is None else encoder.mask(mask)
+    return network.sam_mask_decoder(
+        features, dense, encoder.dense_position(), PromptTokens(tokens, jnp.ones(labels.shape, bool))
+    )
