@@ -1,5 +1,6 @@
 """EdgeTAM in JAX: click an object once, get its mask on every frame."""
 
+from edgetam_jax.automask import AutomaticMaskGenerator
 from edgetam_jax.checkpoint import from_pretrained, load, save
 from edgetam_jax.config import EDGETAM, EDGETAM_512, EDGETAM_768, Config
 from edgetam_jax.errors import EdgeTAMError
@@ -16,6 +17,7 @@ __all__ = [
     "EDGETAM",
     "EDGETAM_512",
     "EDGETAM_768",
+    "AutomaticMaskGenerator",
     "Config",
     "EdgeTAMError",
     "ImagePredictor",

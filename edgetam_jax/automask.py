@@ -19,19 +19,18 @@ from numpy.typing import ArrayLike
 
 from edgetam_jax import automask_programs as programs
 from edgetam_jax.boxes import float32_below, nms
+from edgetam_jax.checkpoint import from_pretrained
 from edgetam_jax.crops import Crop, check_grids, crops_of, cut_off, point_grids
 from edgetam_jax.errors import PromptError
+from edgetam_jax.image_file import read_image
 from edgetam_jax.model import Model
-from edgetam_jax.preprocess import Rule, as_image
+from edgetam_jax.preprocess import Rule
 from edgetam_jax.prompts import bucket
 from edgetam_jax.rle import counts_of_edges, rle_compress, rle_decode
 from edgetam_jax.segment import encode_image
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 Filters = Literal["sam2", "hf"]
-
-ENLARGED_PIXELS = 2**25  # of masks that are enlarged together
-ENLARGED_MASKS = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,20 +76,27 @@ class AutomaticMaskGenerator:
             return check_grids(self.point_grids, self.crop_n_layers)
         return point_grids(self.points_per_side or 0, self.crop_n_layers, self.crop_n_points_downscale_factor)
 
+    @classmethod
+    def from_pretrained(cls, model_id: str, **kwargs: Any) -> "AutomaticMaskGenerator":
+        """A generator with a model from the Hugging Face hub; `kwargs` are those of the generator."""
+        return cls(from_pretrained(model_id), **kwargs)
+
     def generate(self, image: Any) -> list[dict[str, Any]]:
-        """Records of all masks in one image [H, W, 3] of uint8 (else see `as_image`), the best first.
+        """Records of all masks in an image, the best first. Images are what `ImagePredictor` takes: arrays, PIL, files.
 
         Each holds `segmentation` (see `output_mode`), `area`, `bbox` (x, y, width, height), `predicted_iou`,
         `point_coords`, `stability_score` and `crop_box`. With several crops, those of smaller ones come first.
         """
-        pixels = np.asarray(as_image(image))
-        size = pixels.shape[0], pixels.shape[1]
+        pixels = read_image(image)
+        height, width, _ = pixels.shape
+        size = height, width
         crops = crops_of(size, self.crop_n_layers, self.crop_overlap_ratio)
         bar = _Bar(sum(len(self._grids[crop.layer]) for crop in crops), self.progress)
         found: list[_Mask] = []
         for crop in crops:
             room = programs.room([other for other in crops if other.layer == crop.layer])
-            in_crop = [mask for batch in self._look(pixels, crop, room, bar) for mask in batch]
+            view = _View(crop, programs.canvas(self.model.config.mask_size, crop, room), size)
+            in_crop = [mask for batch in self._look(pixels, view, bar) for mask in batch]
             if self.filters == "sam2":
                 in_crop = _without_duplicates(in_crop, [mask.iou for mask in in_crop], self.box_nms_thresh)
             found += in_crop
@@ -102,50 +108,43 @@ class AutomaticMaskGenerator:
             found = _without_duplicates(found, np.float32(1) / areas, self.crop_nms_thresh)
         return [self._record(mask, size) for mask in found]
 
-    def _look(self, image: np.ndarray, crop: Crop, room: tuple[int, int], bar: "_Bar") -> Iterator[list["_Mask"]]:
+    def _look(self, image: np.ndarray, view: "_View", bar: "_Bar") -> Iterator[list["_Mask"]]:
         """What is found in one crop, batch by batch."""
-        x0, y0, x1, y1 = crop.box
-        height, width = crop.size
-        features = encode_image(self.model, image[y0:y1, x0:x1], preprocess=self.preprocess)
-        canvas = programs.canvas(self.model.config.mask_size, crop, room)
-        grid = (self._grids[crop.layer] * (width, height)).astype(np.float32)
-        for points in _batches(grid, self.points_per_batch):
-            shares = points / np.array([width, height], np.float32)
-            full = np.concatenate([shares, np.repeat(shares[-1:], self.points_per_batch - len(points), 0)])
-            logits, ious = programs.click(self.model, features, full, self.multimask_output)
+        crop, room = view.crop, self.points_per_batch
+        features = encode_image(self.model, image[crop.y0 : crop.y1, crop.x0 : crop.x1], preprocess=self.preprocess)
+        scale = np.array(crop.size[::-1])
+        for points in _batches((self._grids[crop.layer] * scale).astype(np.float32), room):
+            shares, count = points / scale.astype(np.float32), len(points)
+            shares = np.pad(shares, ((0, room - count), (0, 0)))
+            logits, ious = programs.click(self.model, features, shares, count, self.multimask_output)
             if self.use_m2m:
-                logits, ious = programs.refine(self.model, features, full, logits)
-            batch = list(self._sift(logits, np.asarray(ious), points, crop, canvas, image.shape[:2]))
-            bar.add(len(points), len(batch))
+                logits, ious = programs.refine(self.model, features, shares, count, logits)
+            batch = list(self._sift(logits, np.asarray(ious)[:count], points, view))
+            bar.add(count, len(batch))
             yield batch
 
-    def _sift(
-        self,
-        logits: Array,
-        ious: np.ndarray,
-        points: np.ndarray,
-        crop: Crop,
-        canvas: programs.Canvas,
-        size: tuple[int, ...],
-    ) -> Iterator["_Mask"]:
-        """The masks of a batch, logits [B, M, h, w] and ious [B, M], that pass."""
-        ious, masks = ious[: len(points)].reshape(-1), ious.shape[-1]
-        survivors = np.flatnonzero(ious > np.float32(self.pred_iou_thresh)) if self.pred_iou_thresh > 0 else None
+    def _sift(self, logits: Array, ious: np.ndarray, points: np.ndarray, view: "_View") -> Iterator["_Mask"]:
+        """The masks of a batch that pass: logits [B, M, h, w] and ious [P, M] of points [P, 2]."""
+        (crop, canvas, size), masks, ious = view, ious.shape[1], ious.ravel()
+        # A threshold of zero lets everything pass, whatever it is.
+        good = np.flatnonzero((ious > np.float32(self.pred_iou_thresh)) | (self.pred_iou_thresh == 0))
         levels = np.float32(self.mask_threshold + np.array([-1, 0, 1]) * self.stability_score_offset)
         clean = self.min_mask_region_area, self.mask_threshold
-        corner = np.array([crop.x0, crop.y0])
-        at_once = max(1, min(ENLARGED_MASKS, ENLARGED_PIXELS // (len(canvas.rows.first) * len(canvas.columns.first))))
-        for some in _batches(np.arange(len(ious)) if survivors is None else survivors, at_once):
-            places = np.pad(some, (0, at_once - len(some)))
-            used = np.arange(at_once) < len(some)
+        for some in _batches(good, canvas.masks_at_once):
+            spare = canvas.masks_at_once - len(some)
+            places, used = np.pad(some, (0, spare)), np.arange(len(some) + spare) < len(some)
             large = programs.enlarge(logits, places, used, canvas, levels, clean)
             stability, boxes, edges = (np.asarray(part)[: len(some)] for part in large)
-            boxes = boxes + np.tile(corner, 2)
-            keep = self._stable(stability) & ~cut_off(boxes, crop, (size[0], size[1]))
-            for i in np.flatnonzero(keep):
-                counts = counts_of_edges(edges[i], (crop.x0, crop.y0), (size[0], size[1]))
-                point = points[some[i] // masks] + corner.astype(np.float32)
-                yield _Mask(counts, boxes[i], float(ious[some[i]]), float(stability[i]), point, crop)
+            boxes = boxes + np.array([crop.x0, crop.y0, crop.x0, crop.y0])
+            for i in np.flatnonzero(self._stable(stability) & ~cut_off(boxes, crop, size)):
+                yield _Mask(
+                    counts=counts_of_edges(edges[i], (crop.x0, crop.y0), size),
+                    box=boxes[i],
+                    iou=float(ious[some[i]]),
+                    stability=float(stability[i]),
+                    point=points[some[i] // masks] + np.array([crop.x0, crop.y0], np.float32),
+                    crop=crop,
+                )
 
     def _stable(self, scores: np.ndarray) -> np.ndarray:
         limit = np.float32(self.stability_score_thresh)
@@ -168,6 +167,14 @@ class AutomaticMaskGenerator:
             "stability_score": mask.stability,
             "crop_box": _xywh(mask.crop.box),
         }
+
+
+class _View(NamedTuple):
+    """A crop of an image."""
+
+    crop: Crop
+    canvas: programs.Canvas
+    size: tuple[int, int]  # height and width of the image
 
 
 class _Mask(NamedTuple):

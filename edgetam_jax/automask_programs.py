@@ -1,7 +1,8 @@
 """The compiled programs of the mask generator: click points, refine masks, enlarge and measure those that are left."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from edgetam_jax.crops import Crop
 from edgetam_jax.model import Model
 from edgetam_jax.nn.mask_decoder import choose
 from edgetam_jax.postprocess import clean_mask, two_taps
-from edgetam_jax.segment import _complete, decoder_embedding
+from edgetam_jax.segment import completed, decoder_embedding
 from edgetam_jax.step import CLAMP, over_objects
 from edgetam_jax.types import ImageFeatures, Label, PromptInputs
 
@@ -29,6 +30,11 @@ class Axis(NamedTuple):
 class Canvas(NamedTuple):
     rows: Axis
     columns: Axis
+
+    @property
+    def masks_at_once(self) -> int:
+        """So many that memory stays flat, however large the image is."""
+        return max(1, min(16, 2**25 // (len(self.rows.first) * len(self.columns.first))))
 
 
 def room(crops: list[Crop]) -> tuple[int, int]:
@@ -47,9 +53,11 @@ def canvas(mask_size: int, crop: Crop, room: tuple[int, int]) -> Canvas:
     return Canvas(axis(height, rows), axis(width, columns))
 
 
-@partial(jax.jit, static_argnums=3)
-def click(model: Model, features: ImageFeatures, points: Array, multimask: bool) -> tuple[Array, Array]:
-    """Masks for each point [B, 2] in 0..1: logits [B, M, h, w], ious [B, M]; three each, or one."""
+@partial(jax.jit, static_argnums=4)
+def click(
+    model: Model, features: ImageFeatures, points: Array, count: Array | int, multimask: bool
+) -> tuple[Array, Array]:
+    """Masks for the first `count` points [B, 2], in 0..1: logits [B, M, h, w] and ious [B, M]; three each, or one."""
     model, features = _ready(model, features)
     no_mask = jnp.zeros((model.config.mask_size,) * 2), jnp.zeros((), bool)
 
@@ -60,11 +68,13 @@ def click(model: Model, features: ImageFeatures, points: Array, multimask: bool)
         chosen = choose(found, False, model.config.decoder)
         return chosen.logits[None], chosen.iou[None]
 
-    return over_objects(one)(points)
+    return _over_first(count, one, points)
 
 
 @jax.jit
-def refine(model: Model, features: ImageFeatures, points: Array, logits: Array) -> tuple[Array, Array]:
+def refine(
+    model: Model, features: ImageFeatures, points: Array, count: Array | int, logits: Array
+) -> tuple[Array, Array]:
     """One better mask for each of logits [B, M, h, w] and the point [B, 2] that it came from."""
     model, features = _ready(model, features)
 
@@ -75,12 +85,30 @@ def refine(model: Model, features: ImageFeatures, points: Array, logits: Array) 
         return chosen.logits, chosen.iou
 
     # As many at once as there are points.
-    better = lax.map(lambda column: over_objects(one)(points, column), logits.swapaxes(0, 1))
+    better = lax.map(lambda column: _over_first(count, one, points, column), logits.swapaxes(0, 1))
     return jax.tree.map(lambda x: x.swapaxes(0, 1), better)
 
 
+def _over_first(count: Array | int, function: Callable[..., Any], *values: Array) -> Any:
+    """Maps over the first `count` rows; of the others the result is anything.
+
+    On CPU one after the other, so that what fills a batch up costs nothing. Not with `cond`: XLA takes out of a loop
+    what all rounds share, which here is a good part, but not out of a branch.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)(*values)
+    shapes = jax.eval_shape(function, *(rows[0] for rows in values))
+    empty = jax.tree.map(lambda one: jnp.zeros((len(values[0]), *one.shape), one.dtype), shapes)
+
+    def fill(i: Array, results: Any) -> Any:
+        result = function(*(rows[i] for rows in values))
+        return jax.tree.map(lambda rows, row: rows.at[i].set(row), results, result)
+
+    return lax.fori_loop(0, count, fill, empty)
+
+
 def _ready(model: Model, features: ImageFeatures) -> tuple[Model, ImageFeatures]:
-    return _complete(model), features._replace(embedding=decoder_embedding(model, features.embedding))
+    return completed(model), features._replace(embedding=decoder_embedding(model, features.embedding))
 
 
 def _closed(model: Model, point: Array) -> tuple[Array, Array]:

@@ -4,26 +4,26 @@ Beside each video (a file, or a folder of frames) lies a JSON file of the same n
 
     [{"obj_id": 1, "frame": 0, "points": [[210, 350]], "labels": [1]}, {"obj_id": 2, "box": [300, 0, 500, 400]}]
 
-Each video becomes a folder OUT/NAME of palette PNGs, one a frame, whose values are the object ids. A video's folder
-appears when it is finished; those that exist are skipped. So a run can be killed and started again at any time.
+Each video becomes a folder OUT/NAME of palette PNGs whose values are the object ids, one for each frame from the first
+prompted one on. A video's folder appears when it is finished; those that exist are skipped. So a run can be killed and
+started again at any time, and a process that dies takes only its current video with it.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from PIL import Image
 
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
 from edgetam_jax.files import replacing
 from edgetam_jax.io import open_video
+from edgetam_jax.palette import mask_to_palette
 from edgetam_jax.video import VideoPredictor
 
 LARGEST_ID = 255  # of a palette image
@@ -32,31 +32,46 @@ LARGEST_ID = 255  # of a palette image
 def main(argv: Sequence[str] | None = None) -> int:
     """0: all videos done; 1: some could not be tracked, and the others are done; 2: nothing could be started."""
     arguments = _parser().parse_args(argv)
-    if arguments.coordinator:
-        jax.distributed.initialize(arguments.coordinator, arguments.processes, arguments.process)
-    rank, count = jax.process_index(), jax.process_count()
     try:
+        processes = join_processes(arguments)
         predictor = VideoPredictor(load(arguments.model), non_overlap_masks=True)
-        videos = find_videos(arguments.videos)[rank::count]
+        names = find_names(arguments.videos)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+    def work(name: str, out: Path) -> int:
+        prompts = read_prompts(arguments.videos / f"{name}.json")
+        return track_video(predictor, find_video(arguments.videos, name), prompts, out)
+
+    return int(work_through(names, arguments.out, work, processes) > 0)
+
+
+def work_through(
+    names: Sequence[str], out: Path, work: Callable[[str, Path], int], processes: tuple[int, int] = (0, 1)
+) -> int:
+    """The share of one of several processes (which, of how many), every n-th video; returns how many failed.
+
+    `work` makes the folder that it is given, for one video, and returns the number of its frames. Where the folder is
+    there already, the video was done before.
+    """
+    rank, count = processes
+    share = names[rank::count]
     failed = 0
-    for number, (video, prompts) in enumerate(videos, 1):
-        out = arguments.out / prompts.stem
-        label = f"[process {rank + 1}/{count}, video {number}/{len(videos)}] {prompts.stem}"
-        if out.exists():
+    for number, name in enumerate(share, 1):
+        label = f"[process {rank + 1}/{count}, video {number}/{len(share)}] {name}"
+        if (out / name).exists():
             print(f"{label}: done before", flush=True)
             continue
         begin = time.perf_counter()
         try:
-            frames = track_video(predictor, video, read_prompts(prompts), out)
+            frames = work(name, out / name)
         except EdgeTAMError as error:
             failed += 1
             print(f"{label}: failed: {error}", file=sys.stderr, flush=True)
             continue
         print(f"{label}: {frames} frames, {frames / (time.perf_counter() - begin):.1f} a second", flush=True)
-    return int(failed > 0)
+    return failed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,27 +81,53 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("videos", type=Path, help="folder of videos and their prompts, NAME.mp4 or NAME/ and NAME.json")
     parser.add_argument("out", type=Path, help="folder for the masks")
     parser.add_argument("--model", required=True, help="a checkpoint of any kind")
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, where there are several")
-    parser.add_argument("--processes", type=int, help="how many there are")
-    parser.add_argument("--process", type=int, help="which one this is, from 0")
+    add_process_arguments(parser)
     return parser
 
 
-def find_videos(folder: Path) -> list[tuple[Path, Path]]:
-    """Videos with their prompt files, in the same order everywhere."""
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=int, help="over how many processes the videos are split")
+    parser.add_argument("--process", type=int, help="which one this is, from 0")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, to begin together")
+
+
+def join_processes(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Which process this is, and how many there are."""
+    rank, count = arguments.process, arguments.processes
+    if (rank is None) != (count is None) or (arguments.coordinator and rank is None):
+        raise EdgeTAMError("--process and --processes go together, and with --coordinator; one of them is missing.")
+    if rank is None:
+        return 0, 1
+    if not 0 <= rank < count:
+        raise EdgeTAMError(f"--process is {rank}; expected 0 to {count - 1}, for there are {count}.")
+    if arguments.coordinator:
+        jax.distributed.initialize(arguments.coordinator, count, rank)
+        rank, count = jax.process_index(), jax.process_count()
+        # All have begun. From here on they share nothing, and one that dies must not end the others.
+        jax.distributed.shutdown()
+    return rank, count
+
+
+def find_names(folder: Path) -> list[str]:
+    """Of the videos that have a prompt file, in the same order everywhere."""
     if not folder.is_dir():
         raise FrameError(f"{folder} is not a folder; expected one with videos and a JSON file of prompts for each.")
-    pairs = []
-    for prompts in sorted(folder.glob("*.json")):
-        videos = sorted(
-            path for path in folder.glob(f"{prompts.stem}*") if path.stem == prompts.stem and path != prompts
-        )
-        if len(videos) != 1:
-            raise FrameError(f"{prompts} needs one video of the same name beside it; found {len(videos)}.")
-        pairs.append((videos[0], prompts))
-    if not pairs:
-        raise FrameError(f"{folder} holds no JSON file with prompts; see python -m edgetam_jax.batch --help.")
-    return pairs
+    if names := sorted(path.stem for path in folder.glob("*.json")):
+        return names
+    raise FrameError(f"{folder} holds no JSON file with prompts; see python -m edgetam_jax.batch --help.")
+
+
+def find_video(folder: Path, name: str) -> Path:
+    """The folder NAME, or the file NAME with any suffix."""
+
+    def fits(path: Path) -> bool:
+        return path.name == name if path.is_dir() else path.stem == name and path.suffix != ".json"
+
+    videos = sorted(path for path in folder.iterdir() if fits(path))
+    if len(videos) != 1:
+        found = ", ".join(path.name for path in videos) or "none"
+        raise FrameError(f"{folder / name}.json needs one video of the same name beside it; found {found}.")
+    return videos[0]
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
@@ -104,6 +145,9 @@ def read_prompts(path: Path) -> list[dict[str, Any]]:
         obj_id = entry.get("obj_id")
         if not isinstance(obj_id, int) or not 0 < obj_id <= LARGEST_ID:
             raise PromptError(f"{path}, prompt {index}: obj_id is {obj_id!r}; expected 1 to {LARGEST_ID}.")
+    places = [(entry["obj_id"], entry.get("frame", 0)) for entry in entries]
+    if twice := sorted({place for place in places if places.count(place) > 1}, key=str):
+        raise PromptError(f"{path}: two prompts for one object and frame, {twice}; put all into one.")
     return entries
 
 
@@ -125,23 +169,10 @@ def track_video(predictor: VideoPredictor, video: Path, prompts: list[dict[str, 
             partial.mkdir()
             written = 0
             for frame, obj_ids, logits in predictor.propagate_in_video(state):
-                labels = np.zeros(state.size, np.uint8)
-                for obj_id, mask in zip(obj_ids, logits[:, 0] > 0, strict=True):
-                    labels[mask] = obj_id
-                image = Image.fromarray(labels, mode="P")
-                image.putpalette(palette())
+                image = mask_to_palette(logits > 0, obj_ids)
                 image.save(partial / f"{frame:05d}.png")
                 written += 1
     return written
-
-
-def palette() -> list[int]:
-    """256 colours that differ most where the ids are small: the ids' bits, dealt out to red, green and blue."""
-    colours = []
-    for index in range(256):
-        bits = [(index >> (3 * level + channel)) & 1 for channel in range(3) for level in range(3)]
-        colours += [sum(bit << (7 - level) for level, bit in enumerate(bits[3 * c : 3 * c + 3])) for c in range(3)]
-    return colours
 
 
 if __name__ == "__main__":

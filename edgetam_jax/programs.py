@@ -1,9 +1,9 @@
 """The compiled programs of an interactive session."""
 
 from functools import partial
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax import memory
@@ -11,18 +11,18 @@ from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.postprocess import fill_holes, non_overlapping, remove_islands, resize_logits
 from edgetam_jax.preprocess import Rule
-from edgetam_jax.step import Entry, Given, answer_mask, answer_points, encode_frames, step
+from edgetam_jax.step import Entry, FrameFeatures, Given, answer_mask, answer_points, encode_frames, step
 
 
 @partial(jax.jit, static_argnums=2)
-def encode(model: Model, pixels: Array, rule: Rule) -> Any:
+def encode(model: Model, pixels: Array, rule: Rule) -> FrameFeatures:
     return encode_frames(model, pixels, rule)
 
 
 @partial(jax.jit, static_argnums=8)
 def points_entry(
     model: Model,
-    features: Any,
+    features: FrameFeatures,
     points: Array,
     labels: Array,
     previous: tuple[Array, Array],
@@ -42,17 +42,24 @@ def points_entry(
 
 
 @jax.jit
-def mask_entry(model: Model, features: Any, mask: Array) -> Entry:
+def mask_entry(model: Model, features: FrameFeatures, mask: Array) -> Entry:
     return answer_mask(model, features, mask)
 
 
 @partial(jax.jit, static_argnums=6, donate_argnums=1)
 def advance(
-    model: Model, banks: Bank, features: Any, frame: Array, given: Given, direction: Array, clean: tuple[int, int]
+    model: Model,
+    banks: Bank,
+    features: FrameFeatures,
+    frame: Array,
+    given: Given,
+    direction: Array,
+    clean: tuple[int, int],
 ) -> tuple[Bank, Entry, Array]:
     banks, entry = step(model, banks, features, frame, given, direction)
-    # The memory of a tracked frame is made of its mask as it came.
-    return banks, entry, _cleaned(entry.sighting.logits, clean)
+    # The memory of a tracked frame is made of its mask as it came. Answers are shown as they were given.
+    logits = entry.sighting.logits
+    return banks, entry, jnp.where(given.valid[:, None, None], logits, _cleaned(logits, clean))
 
 
 def _cleaned(logits: Array, clean: tuple[int, int]) -> Array:

@@ -47,8 +47,10 @@ class Prompts(NamedTuple):
         A state that tracks on has its own rows: `num_objects` adds empty ones to their number, and `obj_ids` names the
         objects of all rows, also of those that get no prompt now.
         """
-        if not prompts:
-            raise PromptError("there is no prompt; give at least one Prompt with points, a box or a mask.")
+        if isinstance(prompts, Prompt) or not prompts:
+            raise PromptError("there is no prompt; give a list of at least one Prompt with points, a box or a mask.")
+        if num_objects is not None:
+            check_count("num_objects", num_objects)
         every = [_check(prompt, f"prompt {index}") for index, prompt in enumerate(prompts)]
         if obj_ids is not None:
             _check_ids(prompts, list(obj_ids))
@@ -69,6 +71,8 @@ class Prompts(NamedTuple):
 
 
 def _check_ids(prompts: Sequence[Prompt], obj_ids: list[int]) -> None:
+    if not all(map(_is_int32, obj_ids)):
+        raise PromptError(f"obj_ids are {obj_ids}; expected integers of 32 bits.")
     if len(set(obj_ids)) < len(obj_ids):
         raise PromptError(f"obj_ids are {obj_ids}; expected each once.")
     if unknown := [prompt.obj_id for prompt in prompts if prompt.obj_id not in obj_ids]:
@@ -131,11 +135,9 @@ def check_points(
 
 def check_mask(mask: ArrayLike, name: str = "prompt") -> np.ndarray:
     """A mask [H, W] of booleans; anything above zero is on the object."""
-    array = np.asarray(mask)
+    array = _numbers(mask, f"{name}: the mask")
     if array.ndim != 2 or not array.size:
         raise PromptError(f"{name}: the mask has shape {array.shape}; expected [height, width].")
-    if not np.isfinite(array).all():
-        raise PromptError(f"{name}: the mask holds values that are not finite.")
     if not (array > 0).any():
         raise PromptError(f"{name}: the mask is empty; it must cover at least one pixel.")
     return array > 0
@@ -165,9 +167,10 @@ def _numbers(values: ArrayLike, name: str) -> np.ndarray:
     try:
         array = np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
-        raise PromptError(f"{name} cannot be read as numbers: {values!r}.") from error
+        raise PromptError(f"{name} cannot be read as numbers ({error}).") from error
     if not np.isfinite(array).all():
-        raise PromptError(f"{name} hold values that are not finite: {array.tolist()}.")
+        shown = f": {array.tolist()}" if array.size < 20 else ""
+        raise PromptError(f"{name} holds values that are not finite{shown}.")
     return array
 
 
@@ -179,7 +182,7 @@ def _lay_out(rows: dict[int, dict[int, _Checked]], num_objects: int) -> Prompts:
     if len(sizes) > 1:
         raise PromptError(f"the masks have different sizes, {sorted(sizes)}; expected all of the video's.")
     height, width = sizes.pop() if sizes else (0, 0)
-    spare = max(rows) + 1 + np.arange(num_objects - len(rows))
+    spare = [i for i in range(num_objects) if i not in rows][: num_objects - len(rows)]
     frames, valid = np.zeros((num_objects, places), np.int32), np.zeros((num_objects, places), bool)
     points = np.zeros((num_objects, places, room, 2), np.float32)
     labels = np.full((num_objects, places, room), Label.ABSENT, np.int32)
@@ -193,10 +196,56 @@ def _lay_out(rows: dict[int, dict[int, _Checked]], num_objects: int) -> Prompts:
     return Prompts(*map(jnp.asarray, (ids, frames, valid, points, labels, masks, is_mask)))
 
 
+def check_count(name: str, value: Any) -> None:
+    if not _is_int32(value) or value < 1:
+        raise PromptError(f"{name} is {value!r}; expected an integer from 1.")
+
+
+def check_start(start: Any, first: Any, length: int) -> None:
+    """`start` must be one of `length` frames that begin with `first`. Traced ones pass unseen."""
+    if start is None or isinstance(start, Tracer) or isinstance(first, Tracer):
+        return
+    whole = np.ndim(start) == 0 and np.issubdtype(np.asarray(start).dtype, np.integer)
+    if not whole or not 0 <= start - first < length:
+        last = int(first) + length - 1
+        raise PromptError(f"start is {start!r}; expected a frame of the video, {int(first)} to {last}.")
+
+
+def check_for_state(prompts: Prompts, state: Any, streaming: bool = False) -> None:
+    """Prompts against the rows and the frame of a state; to stream they must be about this frame. Traced ones pass."""
+    rows, room = len(prompts.obj_ids), len(state.obj_ids)
+    if rows != room:
+        raise PromptError(
+            f"the prompts have {rows} rows, the state has room for {room} objects; build them with "
+            f"num_objects={room}, or, once objects have memory, with the obj_ids of all rows."
+        )
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((prompts, state))):
+        return
+    ids, first = np.asarray(state.obj_ids).tolist(), int(state.frame)
+    kept = jax.tree.map(np.asarray, state.banks.prompted._replace(values=()))
+    used = kept.valid.any(1) | np.asarray(state.banks.recent.valid).any(1)
+    prompts = jax.tree.map(np.asarray, prompts)
+    for row, place in np.argwhere(prompts.valid):
+        obj_id, frame = int(prompts.obj_ids[row]), int(prompts.frames[row, place])
+        if (used[row] and obj_id != ids[row]) or any(used[r] and ids[r] == obj_id for r in range(room) if r != row):
+            raise PromptError(
+                f"the prompts have object {obj_id} in row {row}, the state's rows are {ids}; build the prompts with "
+                f"obj_ids={ids}, where a new object may take the place of one without memory."
+            )
+        known = (kept.frames[row] == frame) & kept.valid[row]
+        if not known.any() and (frame < first or (streaming and frame > first)):
+            raise PromptError(
+                f"the prompt of object {obj_id} is about frame {frame}, the state is at frame {first}; "
+                "frames count from the beginning of the video."
+            )
+
+
 def check_for_video(prompts: Any, num_frames: int | None, size: tuple[int, int]) -> None:
     """Prompts against a video's length, from `num_frames`, and its size (height, width). Traced ones pass unseen."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(prompts)):
         return
+    if not isinstance(prompts, Prompts):
+        raise PromptError(f"prompts are a {type(prompts).__name__}; expected Prompts, see `Prompts.build`.")
     prompts = jax.tree.map(np.asarray, prompts)  # an operation of JAX's, inside a trace, would make tracers
     for o, k in np.argwhere(prompts.valid):
         name = f"object {prompts.obj_ids[o]}, frame {prompts.frames[o, k]}"

@@ -3,6 +3,7 @@
 Both functions are pure and take batches. Objects do not see each other, nor what fills a batch up to its shape.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -62,7 +63,7 @@ def _prepare(images: Array, size: int, rule: Rule) -> Array:
 
 @jax.jit
 def _encode(model: Model, pixels: Array) -> ImageFeatures:
-    encode = partial(_complete(model).apply, "encode_image")
+    encode = partial(completed(model).apply, "encode_image")
     lead = pixels.shape[:-3]
     if not lead:
         return encode(pixels)
@@ -75,7 +76,7 @@ def _encode(model: Model, pixels: Array) -> ImageFeatures:
 @jax.jit
 def decoder_embedding(model: Model, embedding: Array) -> Array:
     """An image's embedding as the decoder expects it."""
-    return _complete(model).apply("without_memory", embedding)
+    return completed(model).apply("without_memory", embedding)
 
 
 def segment(
@@ -113,7 +114,7 @@ def _segment(
     model: Model, features: ImageFeatures, prompts: ImagePrompts, multimask: bool, vectorize: bool
 ) -> Segments:
     features = features._replace(embedding=decoder_embedding(model, features.embedding))
-    model = _complete(model)
+    model = completed(model)
 
     def one_image(features: ImageFeatures, prompts: ImagePrompts) -> Segments:
         def one_object(prompt: ImagePrompts) -> Segments:
@@ -124,7 +125,7 @@ def _segment(
     lead = prompts.valid.shape[:-1]
     if not lead:
         return one_image(features, prompts)
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), (features, prompts))
+    flat = jax.tree.map(lambda x: x.reshape(math.prod(lead), *x.shape[len(lead) :]), (features, prompts))
     return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), over_objects(one_image, vectorize)(*flat))
 
 
@@ -171,7 +172,7 @@ def _answer(model: Model, features: ImageFeatures, prompt: ImagePrompts, multima
     return Segments(chosen.logits[None], chosen.iou[None], chosen.score, prompt.valid)
 
 
-def _complete(model: Model) -> Model:
+def completed(model: Model) -> Model:
     """The model with two vectors that a checkpoint for still images lacks. Flax asks for them; nothing reads them."""
     config = model.config
     unread = {

@@ -6,16 +6,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from edgetam_jax import memory
 from edgetam_jax.config import Config
 from edgetam_jax.io import Video
 from edgetam_jax.memory import Bank
+from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.prompts import bucket
 from edgetam_jax.rle import rle_decode, rle_encode
-from edgetam_jax.step import Entry
+from edgetam_jax.step import Entry, FrameFeatures, Given, absent
 
 Keep = Literal["logits", "bits", "rle", "nothing"]
 
@@ -49,6 +52,10 @@ class TrackedObject:
     def conditioning(self) -> list[int]:
         return [frame for frame, answer in self.answers.items() if answer.conditioning]
 
+    def snapshot(self) -> "TrackedObject":
+        """The same object with the answers of now: later ones do not show in it, what it finds shows in both."""
+        return dataclasses.replace(self, answers=dict(self.answers))
+
     def forget(self, frames: Iterable[int]) -> None:
         for frame in list(frames):
             self.found.pop(frame, None)
@@ -61,8 +68,11 @@ class Session:
 
     video: Video
     keep: Keep
+    forward_only: bool = False  # the video is an iterator
     objects: dict[int, TrackedObject] = dataclasses.field(default_factory=dict)
-    features: OrderedDict[int, Any] = dataclasses.field(default_factory=OrderedDict)  # of the latest frames
+    features: OrderedDict[int, FrameFeatures] = dataclasses.field(default_factory=OrderedDict)  # of the latest frames
+    room: int = 1  # objects and prompted frames of each that the compiled programs hold; see `grow`
+    slots: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -71,6 +81,12 @@ class Session:
     @property
     def obj_ids(self) -> list[int]:
         return list(self.objects)
+
+    def grow(self) -> None:
+        """Makes room for all objects and prompts, by doubling. It never shrinks: other shapes are compiled anew."""
+        prompted = max((len(tracked.conditioning()) for tracked in self.objects.values()), default=1)
+        self.room = max(self.room, bucket(max(len(self.objects), 1), 1))
+        self.slots = max(self.slots, bucket(max(prompted, 1), 1))
 
 
 def pack_mask(logits: np.ndarray, keep: Keep) -> Any:
@@ -103,13 +119,57 @@ def no_logits(config: Config) -> np.ndarray:
     return np.full((config.mask_size, config.mask_size), NO_OBJECT, np.float32)
 
 
-def build_banks(objects: Mapping[int, TrackedObject], frame: int, reverse: bool, config: Config) -> Bank:
-    """The banks [O, ...] with which tracking goes on at `frame`: what is known of the frames around it.
+def given_on(frame: int, objects: Mapping[int, TrackedObject], room: int, model: Model) -> Given:
+    """The answers [room, ...] that the objects have on a frame."""
+    blank = absent(model)
+    answers = [tracked.answers.get(frame) for tracked in objects.values()]
+    answers += [None] * (room - len(answers))
+    return Given(
+        jax.tree.map(lambda *x: jnp.stack(x), *[blank if a is None else a.entry for a in answers]),
+        jnp.array([a is not None for a in answers]),
+        jnp.array([a is not None and a.conditioning for a in answers]),
+    )
 
-    O and the number of prompted frames are padded to powers of two, so that few programs are compiled.
+
+def note_found(
+    state: Session,
+    objects: Iterable[tuple[TrackedObject, TrackedObject]],
+    frame: int,
+    entry: Entry,
+    logits: Array,
+    reverse: bool,
+    reach: int,
+) -> None:
+    """Notes what a pass found on a frame, in objects as they are now, each with its snapshot of the pass's start.
+
+    A prompt that was added or taken back meanwhile has the last word.
     """
-    room = bucket(len(objects), 1)
-    slots = bucket(max((len(tracked.conditioning()) for tracked in objects.values()), default=1) or 1, 1)
+    sighting, tokens, masks = jax.tree.map(np.asarray, (entry.sighting, entry.tokens, logits))
+    for row, (tracked, snapshot) in enumerate(objects):
+        taken_back = frame in snapshot.answers and frame not in tracked.answers
+        if taken_back or not snapshot.conditioning():
+            continue
+        tracked.visited[frame] = reverse
+        if frame in tracked.answers:
+            continue
+        tracked.found[frame] = Found(
+            pack_mask(masks[row].copy(), state.keep),
+            tokens[row].copy(),
+            sighting.pointer[row].copy(),
+            float(sighting.score[row]),
+            float(sighting.iou[row]),
+        )
+        if state.keep == "nothing":
+            tracked.forget(old for old in tracked.found if abs(old - frame) >= reach)
+
+
+def build_banks(
+    objects: Mapping[int, TrackedObject], frame: int, reverse: bool, config: Config, room: int, slots: int
+) -> Bank:
+    """The banks [room, ...] with which tracking goes on at `frame`: what is known of the frames around it.
+
+    Each has `slots` places for prompted frames.
+    """
     blank = jax.tree.map(np.asarray, memory.init(config, slots))
     banks = jax.tree.map(lambda x: np.repeat(x[None], room, 0), blank)
     side = -1 if reverse else 1

@@ -1,20 +1,22 @@
 """`track`, a whole video at once, and `track_step`, one frame at a time: both are `step` in a loop."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.core import Tracer
 
 from edgetam_jax import memory
 from edgetam_jax.answers import answer, answer_all, given_on, keep_all
-from edgetam_jax.errors import FrameError, PromptError
+from edgetam_jax.errors import PromptError
 from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.preprocess import Rule, as_frames, as_image
-from edgetam_jax.prompts import Prompts, check_for_video
+from edgetam_jax.prompts import Prompts, bucket, check_count, check_for_state, check_for_video, check_start
 from edgetam_jax.step import Entry, Given, absent, encode_frames, over_objects, step
 from edgetam_jax.types import Label
 
@@ -34,7 +36,7 @@ class Tracks(NamedTuple):
     scores: Array  # [T, O] logit of the object's presence
     ious: Array  # [T, O] the network's estimate of its mask's quality
     obj_ids: Array  # [O]
-    state: State | None  # to go on with the next frames; after "forward" only, and not from `track_step`
+    state: State | None  # to go on with the next frames; after `track` forward only
 
     def masks(self, size: tuple[int, int]) -> Array:
         """[T, O, height, width] bool at the video's size. For long videos call `resize_logits` frame by frame."""
@@ -42,7 +44,13 @@ class Tracks(NamedTuple):
 
 
 def init_state(model: Model, num_objects: int, prompt_slots: int = 4) -> State:
-    """A state without memory, with room for objects and for that many prompted frames of each."""
+    """A state without memory, with room for objects and for that many prompted frames of each.
+
+    Where more frames are prompted, the one farthest away in time makes room.
+    """
+    model.check_for_video()
+    check_count("num_objects", num_objects)
+    check_count("prompt_slots", prompt_slots)
     bank = memory.init(model.config, prompt_slots)
     banks = jax.tree.map(lambda x: jnp.repeat(x[None], num_objects, 0), bank)
     return State(banks, jnp.zeros((), jnp.int32), jnp.arange(num_objects, dtype=jnp.int32))
@@ -51,21 +59,25 @@ def init_state(model: Model, num_objects: int, prompt_slots: int = 4) -> State:
 def track_step(
     model: Model, state: State, frame: Any, prompts: Prompts | None = None, *, preprocess: Rule = "video"
 ) -> tuple[State, Tracks]:
-    """Tracks into the next frame, [H, W, 3] uint8; `prompts` are about this frame, row by row of the state's objects.
+    """Tracks into the next frame, [H, W, 3] uint8. `prompts` are about this frame, `state.frame`.
 
-    `state` is donated: go on with the one that is returned.
+    The state has a row for each object, and an object that has memory keeps its row: build further prompts with
+    `obj_ids=` the objects of all rows. `state` is donated: go on with the one that is returned.
     """
+    model.check_for_video()
     pixels = as_image(frame)
     if prompts is None:
         prompts = _no_prompts(len(state.obj_ids))
-    _check_rows(prompts, state)
-    check_for_video(prompts, None, (pixels.shape[0], pixels.shape[1]))
+    else:
+        check_for_video(prompts, None, (pixels.shape[0], pixels.shape[1]))
+        check_for_state(prompts, state, streaming=True)
     return _track_step(model, state, pixels, prompts, preprocess)
 
 
 @partial(jax.jit, static_argnums=4, donate_argnums=1)
 def _track_step(model: Model, state: State, pixels: Array, prompts: Prompts, rule: Rule) -> tuple[State, Tracks]:
     features = encode_frames(model, pixels, rule)
+    prompts = prompts._replace(valid=prompts.valid & (prompts.frames == state.frame))
 
     def given(prompt: Prompts) -> Entry:
         first = jnp.argmax(prompt.valid)
@@ -82,15 +94,6 @@ def _track_step(model: Model, state: State, pixels: Array, prompts: Prompts, rul
     return State(banks, state.frame + 1, obj_ids), _tracks(jax.tree.map(lambda x: x[None], entry), obj_ids, None)
 
 
-def _check_rows(prompts: Prompts, state: State) -> None:
-    rows, room = len(prompts.obj_ids), len(state.obj_ids)
-    if rows != room:
-        raise PromptError(
-            f"the prompts have {rows} rows, the state has room for {room} objects; "
-            f"build them with num_objects={room}, or with the obj_ids of all rows."
-        )
-
-
 def track(
     frames: Any,
     prompts: Prompts,
@@ -99,7 +102,7 @@ def track(
     direction: Direction = "forward",
     start: int | None = None,
     state: State | None = None,
-    prompt_slots: int | None = None,
+    attend_prompts: int | None = None,
     chunk: int | None = None,
     preprocess: Rule = "video",
     vectorize: bool | None = None,
@@ -107,31 +110,52 @@ def track(
 ) -> Tracks:
     """Follows the prompted objects through frames [T, H, W, 3] of uint8, as one compiled program.
 
-    Prompts on later frames are attended before they are reached. `direction` says which frames get a mask: those
-    from `start` on, those up to it, or all. `start` is the first prompted frame, or the last for "backward". Frames
-    without a mask have logits of -1024.
+    An object is looked for on every visited frame, also before its first prompt: prompts on later frames are attended
+    before they are reached. `direction` says which frames are visited: those from `start` on, those up to it, or all.
+    `start` is the first prompted frame, or the last for "backward". Other frames have logits of -1024.
 
-    `state`, as an earlier call returned it, continues a video: frames and prompts then go on counting from its frame.
-    `prompt_slots` limits how many prompted frames one frame attends, the closest first. `chunk` frames are encoded
+    `state`, as an earlier call returned it, continues a video: prompts go on counting from the video's first frame,
+    those on frames to come wait for them, and rows are as `track_step` says. Its slots grow where prompts need it.
+
+    `attend_prompts` limits how many prompted frames one frame attends, the closest first. `chunk` frames are encoded
     at once. `vectorize` computes objects at once rather than one after the other, `remat` saves memory when this is
-    differentiated; neither changes the numbers.
+    differentiated; neither changes the numbers beyond rounding.
     """
+    model.check_for_video()
     if direction not in ("forward", "backward", "both"):
         raise PromptError(f'direction is {direction!r}; expected "forward", "backward" or "both".')
     if state is not None and direction != "forward":
         raise PromptError('a state continues a video forward; use direction="forward" or leave the state out.')
     frames = as_frames(frames)
-    if not frames.shape[0]:
-        raise FrameError("the video has no frames.")
+    length = frames.shape[0]
+    check_for_video(prompts, length if state is None else None, frames.shape[1:3])
     if state is not None:
-        _check_rows(prompts, state)
-    check_for_video(prompts, frames.shape[0] if state is None else None, frames.shape[1:3])
-    for name, count in (("prompt_slots", prompt_slots), ("chunk", chunk)):
-        if count is not None and count < 1:
-            raise PromptError(f"{name} is {count}; expected at least 1, or None.")
-    if isinstance(start, int) and state is None and not 0 <= start < frames.shape[0]:
-        raise PromptError(f"start is {start}; expected a frame of the video, 0 to {frames.shape[0] - 1}.")
-    return _track(model, frames, prompts, start, state, direction, prompt_slots, chunk, preprocess, vectorize, remat)
+        check_for_state(prompts, state)
+        state = _with_room(state, prompts, length)
+    for name, count in (("attend_prompts", attend_prompts), ("chunk", chunk)):
+        if count is not None:
+            check_count(name, count)
+    check_start(start, 0 if state is None else state.frame, length)
+    return _track(model, frames, prompts, start, state, direction, attend_prompts, chunk, preprocess, vectorize, remat)
+
+
+def _with_room(state: State, prompts: Prompts, length: int) -> State:
+    """With free slots for all prompts on the next `length` frames, so that they displace none before its time."""
+    if isinstance(state.frame, Tracer) or isinstance(prompts.valid, Tracer):
+        return state
+    kept = state.banks.prompted
+    fresh = prompts.valid & (prompts.frames >= state.frame) & (prompts.frames < state.frame + length)
+    slots, needed = kept.valid.shape[1], int((kept.valid.sum(1) + fresh.sum(1)).max())
+    if needed <= slots:
+        return state
+
+    def grown(x: Array) -> Array:
+        return jnp.pad(x, [(0, 0), (0, bucket(needed, 1) - slots)] + [(0, 0)] * (x.ndim - 2))
+
+    banks = state.banks._replace(
+        prompted=jax.tree.map(grown, kept), prompted_pointers=grown(state.banks.prompted_pointers)
+    )
+    return state._replace(banks=banks)
 
 
 @partial(jax.jit, static_argnums=range(5, 11))
@@ -142,7 +166,7 @@ def _track(
     start: Array | None,
     state: State | None,
     direction: Direction,
-    prompt_slots: int | None,
+    attend_prompts: int | None,
     chunk: int | None,
     rule: Rule,
     vectorize: bool | None,
@@ -150,6 +174,7 @@ def _track(
 ) -> Tracks:
     length = frames.shape[0]
     state = state or init_state(model, *prompts.valid.shape)
+    obj_ids = jnp.where(jax.vmap(memory.known)(state.banks), state.obj_ids, prompts.obj_ids)
     prompts, answers = answer_all(model, frames, state.frame, prompts, rule)
     banks = keep_all(state.banks, prompts, answers)
     if start is None:
@@ -164,19 +189,19 @@ def _track(
         prompts,
         answers,
         start,
-        _Options(prompt_slots, chunk, rule, vectorize, remat),
+        _Options(attend_prompts, chunk, rule, vectorize, remat),
     )
-    end = state.frame + length
     if direction == "backward":
         _, _, entry = run(banks, -1)
-        return _tracks(entry, prompts.obj_ids, State(banks, end, prompts.obj_ids))
+        return _tracks(entry, obj_ids, None)
     after, around, entry = run(banks, 1)
     if direction == "both":
         # Going back, the frames just after the start are the recent ones.
         _, _, before = run(banks._replace(recent=around.recent, pointers=around.pointers), -1)
         earlier = jnp.arange(length) <= start
         entry = jax.tree.map(lambda b, a: jnp.where(earlier.reshape(-1, *[1] * (a.ndim - 1)), b, a), before, entry)
-    return _tracks(entry, prompts.obj_ids, State(after, end, prompts.obj_ids))
+        return _tracks(entry, obj_ids, None)
+    return _tracks(entry, obj_ids, State(after, state.frame + length, obj_ids))
 
 
 class _Options(NamedTuple):
@@ -250,15 +275,17 @@ def _while(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
+@cache
 def _no_prompts(num_objects: int) -> Prompts:
+    host: Any = np  # no arrays on the device, which would have to be made for every frame
     return Prompts(
-        obj_ids=jnp.arange(num_objects, dtype=jnp.int32),
-        frames=jnp.zeros((num_objects, 1), jnp.int32),
-        valid=jnp.zeros((num_objects, 1), bool),
-        points=jnp.zeros((num_objects, 1, 4, 2)),
-        labels=jnp.full((num_objects, 1, 4), Label.ABSENT, jnp.int32),
-        masks=jnp.zeros((num_objects, 1, 0, 0), bool),
-        is_mask=jnp.zeros((num_objects, 1), bool),
+        obj_ids=host.arange(num_objects, dtype=np.int32),
+        frames=host.zeros((num_objects, 1), np.int32),
+        valid=host.zeros((num_objects, 1), bool),
+        points=host.zeros((num_objects, 1, 4, 2), np.float32),
+        labels=host.full((num_objects, 1, 4), Label.ABSENT, np.int32),
+        masks=host.zeros((num_objects, 1, 0, 0), bool),
+        is_mask=host.zeros((num_objects, 1), bool),
     )
 
 

@@ -5,16 +5,15 @@ independent and may come and go at any time; an object is prompted, corrected an
 correction stays, on prompted frames too, and is seen by the next one at once; a call that fails changes nothing.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from edgetam_jax import programs
-from edgetam_jax.errors import PromptError
+from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.io import open_video
 from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
@@ -23,16 +22,16 @@ from edgetam_jax.preprocess import Rule
 from edgetam_jax.prompts import bucket, check_inside, check_mask, check_points, closed
 from edgetam_jax.session import (
     Answer,
-    Found,
     Keep,
     Session,
     TrackedObject,
     build_banks,
+    given_on,
     logits_on,
     no_logits,
-    pack_mask,
+    note_found,
 )
-from edgetam_jax.step import Entry, Given, absent
+from edgetam_jax.step import Entry, FrameFeatures
 
 Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
 CACHED_FRAMES = 2
@@ -43,6 +42,10 @@ class VideoPredictor:
 
     `fill_hole_area` and `island_area` remove holes and islands of up to that many pixels from the network's masks
     (a quarter of its input size); `non_overlap_masks` gives every pixel to one object at most.
+
+    A prompt counts for the frames before it too: where tracking starts earlier (because another object was prompted
+    there, say) the object is sought on the frames up to its first prompt, as SAM 2 does. To avoid that, track with
+    `start_frame_idx` at its prompt.
     """
 
     def __init__(
@@ -55,21 +58,31 @@ class VideoPredictor:
         preprocess: Rule = "video",
     ) -> None:
         model.check_for_video()
+        for name, area in (("fill_hole_area", fill_hole_area), ("island_area", island_area)):
+            if not _is_count(area):
+                raise PromptError(f"{name} is {area!r}; expected a number of pixels, 0 or more.")
+        if preprocess not in get_args(Rule):
+            raise FrameError(f"preprocess is {preprocess!r}; expected one of {get_args(Rule)}.")
         self.model = model
-        self._clean = fill_hole_area, island_area
+        self._clean = int(fill_hole_area), int(island_area)
         self._non_overlap = non_overlap_masks
         self._rule: Rule = preprocess
 
     def init_state(self, video: Any, keep: Keep = "logits") -> Session:
         """Opens a folder of frames, a video file, an array [T, H, W, 3], or a list of images.
 
-        `keep` says what is kept of each tracked frame, for `get_masks` and for corrections: the mask's logits, its
-        bits, its run-lengths, or nothing: then also the memory of all but the latest frames is let go, and a video
-        of any length takes the same space.
+        `keep` says what is kept of each tracked frame's mask, for `get_masks` and for corrections: its logits (262 KB
+        a frame and object), its "bits" (8 KB) or its run-lengths ("rle"). With each of them the frame's memory stays
+        too, 131 KB a frame and object: far more than bits or run-lengths take.
+
+        With "nothing", no mask stays and only the latest frames' memory: a video of any length takes the same space.
+        What is not kept is answered as -1024: `get_masks`, and what a prompt returns about the other objects, then
+        say "absent" on a tracked frame, even where tracking had found the object.
         """
-        if keep not in ("logits", "bits", "rle", "nothing"):
+        if keep not in get_args(Keep):
             raise PromptError(f'keep is {keep!r}; expected "logits", "bits", "rle" or "nothing".')
-        return Session(open_video(video), keep)
+        opened = open_video(video)
+        return Session(opened, keep, forward_only=opened.num_frames is None)
 
     def add_new_points_or_box(
         self,
@@ -87,7 +100,7 @@ class VideoPredictor:
         Coordinates are (x, y) in pixels of the video, or in 0..1 with `normalize_coords=False`. All points given for
         a frame count, unless `clear_old_points`. The object's mask on this frame, if there is one, is the start.
         """
-        name = self._check(state, frame_idx, obj_id)
+        frame_idx, obj_id, name = self._check(state, frame_idx, obj_id)
         xy, kinds = check_points(points, labels, box, name)
         if not normalize_coords:
             xy = xy * np.array(state.size[::-1], np.float32)
@@ -102,7 +115,7 @@ class VideoPredictor:
         scaled = xy * np.array([size / state.video.width, size / state.video.height], np.float32)
         before = logits_on(tracked, frame_idx, state.keep, model.config)
         previous = no_logits(model.config) if before is None else before, np.array(before is not None)
-        bank, direction = self._bank_for_correction(tracked, frame_idx)
+        bank, direction = self._bank_for_correction(state, tracked, frame_idx)
         entry = programs.points_entry(
             model,
             self._features(state, frame_idx),
@@ -118,7 +131,7 @@ class VideoPredictor:
 
     def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> Masks:
         """A mask [H, W] of the video's size, taken as the truth on that frame; returns that frame's masks."""
-        name = self._check(state, frame_idx, obj_id)
+        frame_idx, obj_id, name = self._check(state, frame_idx, obj_id)
         binary = check_mask(mask, name)
         if binary.shape != state.size:
             raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
@@ -146,32 +159,39 @@ class VideoPredictor:
         if start is None:
             start = max(prompted) if reverse else min(prompted)
         start = self._check_frame(state, start)
-        if max_frame_num_to_track is not None and max_frame_num_to_track < 0:
-            raise PromptError(f"max_frame_num_to_track is {max_frame_num_to_track}; expected 0 or more.")
-        return self._propagate(state, start, max_frame_num_to_track, reverse)
+        count = max_frame_num_to_track
+        if count is not None and not _is_count(count):
+            raise PromptError(f"max_frame_num_to_track is {count!r}; expected a number of frames, 0 or more, or None.")
+        if reverse and state.forward_only:
+            raise PromptError("an iterator cannot be tracked backward; give a list, an array, a folder or a file.")
+        return self._propagate(state, start, count, reverse)
 
     def _propagate(self, state: Session, start: int, count: int | None, reverse: bool) -> Iterator[Masks]:
         if reverse and start == 0:
             return  # as SAM 2: there is nothing before it
         model, direction = self.model, -1 if reverse else 1
         stop = None if count is None else max(start + direction * (count + 1), -1)
-        objects = dict(state.objects)  # those that are tracked now; ones added meanwhile wait for the next call
-        banks = build_banks(objects, start, reverse, model.config)
+        # What is tracked now; objects and prompts that are added meanwhile wait for the next call.
+        current = dict(state.objects)
+        objects = {obj_id: tracked.snapshot() for obj_id, tracked in current.items()}
+        pairs = list(zip(current.values(), objects.values(), strict=True))
+        room, reach = state.room, model.config.pointers
+        banks = build_banks(objects, start, reverse, model.config, room, state.slots)
         frames = state.video.frames(start, None if stop == -1 else stop, direction)
         for offset, pixels in enumerate(frames):
             frame = start + direction * offset
             features = self._features(state, frame, pixels)
-            given = self._given(objects, frame, len(banks.recent.valid))
+            given = given_on(frame, objects, room, model)
             banks, entry, cleaned = programs.advance(model, banks, features, frame, given, direction, self._clean)
-            self._keep(state, objects, frame, entry, np.asarray(cleaned), reverse)
-            rows = [i for i, obj_id in enumerate(objects) if state.objects.get(obj_id) is objects[obj_id]]
+            note_found(state, pairs, frame, entry, cleaned, reverse, reach)
+            rows = [i for i, (obj_id, tracked) in enumerate(current.items()) if state.objects.get(obj_id) is tracked]
             yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(cleaned)[rows])
 
     def clear_all_prompts_in_frame(
         self, state: Session, frame_idx: int, obj_id: int, need_output: bool = True
     ) -> Masks | None:
         """Takes back what was said about an object on a frame, and what came of it there."""
-        self._check_frame(state, frame_idx)
+        frame_idx = self._check_frame(state, frame_idx)
         tracked = self._object(state, obj_id)
         tracked.points.pop(frame_idx, None)
         tracked.answers.pop(frame_idx, None)
@@ -209,17 +229,18 @@ class VideoPredictor:
         tracked.answers[frame_idx] = Answer(entry, conditioning)
         tracked.found.pop(frame_idx, None)
         state.objects[obj_id] = tracked
+        state.grow()
         return self.get_masks(state, frame_idx)
 
-    def _bank_for_correction(self, tracked: TrackedObject, frame: int) -> tuple[Bank | None, int]:
+    def _bank_for_correction(self, state: Session, tracked: TrackedObject, frame: int) -> tuple[Bank | None, int]:
         """What an object is remembered by on a tracked frame; None where it was not tracked: there a prompt starts."""
         if frame not in tracked.visited:
             return None, 1
         reverse = tracked.visited[frame]
-        banks = build_banks({0: tracked}, frame, reverse, self.model.config)
+        banks = build_banks({0: tracked}, frame, reverse, self.model.config, 1, state.slots)
         return jax.tree.map(lambda x: x[0], banks), -1 if reverse else 1
 
-    def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> Any:
+    def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> FrameFeatures:
         if frame not in state.features:
             pixels = state.video[frame] if pixels is None else pixels
             state.features[frame] = programs.encode(self.model, pixels, self._rule)
@@ -227,57 +248,19 @@ class VideoPredictor:
                 state.features.popitem(last=False)
         return state.features[frame]
 
-    def _given(self, objects: Mapping[int, TrackedObject], frame: int, room: int) -> Given:
-        blank = absent(self.model)
-        answers = [tracked.answers.get(frame) for tracked in objects.values()]
-        answers += [None] * (room - len(answers))
-        return Given(
-            jax.tree.map(lambda *x: jnp.stack(x), *[blank if a is None else a.entry for a in answers]),
-            jnp.array([a is not None for a in answers]),
-            jnp.array([a is not None and a.conditioning for a in answers]),
-        )
-
-    def _keep(
-        self,
-        state: Session,
-        objects: Mapping[int, TrackedObject],
-        frame: int,
-        entry: Entry,
-        logits: np.ndarray,
-        reverse: bool,
-    ) -> None:
-        sighting = jax.tree.map(np.asarray, entry.sighting)
-        tokens = np.asarray(entry.tokens)
-        for row, tracked in enumerate(objects.values()):
-            if not tracked.conditioning():
-                continue
-            tracked.visited[frame] = reverse
-            if frame in tracked.answers:
-                continue
-            tracked.found[frame] = Found(
-                pack_mask(logits[row].copy(), state.keep),
-                tokens[row].copy(),
-                sighting.pointer[row].copy(),
-                float(sighting.score[row]),
-                float(sighting.iou[row]),
-            )
-            if state.keep == "nothing":
-                reach = self.model.config.pointers
-                tracked.forget(old for old in tracked.found if abs(old - frame) >= reach)
-
     def _at_video_size(self, state: Session, logits: np.ndarray) -> np.ndarray:
         count = len(logits)
         if not count:
             return np.zeros((0, 1, *state.size), np.float32)
-        room = np.full((bucket(count, 1), *logits.shape[1:]), NO_OBJECT, np.float32)
+        room = np.full((state.room, *logits.shape[1:]), NO_OBJECT, np.float32)
         room[:count] = logits
         return np.asarray(programs.resize(room, state.size, self._non_overlap))[:count, None]
 
-    def _check(self, state: Session, frame_idx: int, obj_id: int) -> str:
+    def _check(self, state: Session, frame_idx: int, obj_id: int) -> tuple[int, int, str]:
         frame_idx = self._check_frame(state, frame_idx)
         if isinstance(obj_id, bool) or not isinstance(obj_id, int | np.integer):
             raise PromptError(f"obj_id is {obj_id!r}; expected an integer.")
-        return f"object {obj_id}, frame {frame_idx}"
+        return frame_idx, int(obj_id), f"object {obj_id}, frame {frame_idx}"
 
     def _check_frame(self, state: Session, frame_idx: int) -> int:
         length = state.video.num_frames
@@ -291,3 +274,7 @@ class VideoPredictor:
         if obj_id not in state.objects:
             raise PromptError(f"there is no object {obj_id}; there are {state.obj_ids}.")
         return state.objects[obj_id]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0

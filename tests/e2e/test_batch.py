@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from edgetam_jax import save
-from edgetam_jax.batch import find_videos, main, palette, read_prompts
+from edgetam_jax.batch import find_names, find_video, main, read_prompts
 from edgetam_jax.errors import FrameError, PromptError
 from tests.oracle import TINY
 from tests.parity.pairs import make_pair, with_score_bias
@@ -71,15 +71,18 @@ def same(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> bool:
     return got.keys() == want.keys() and all(np.array_equal(got[name], want[name]) for name in want)
 
 
-def test_two_processes_share_the_work(videos: Path, expected: dict[str, np.ndarray]) -> None:
-    out = videos / "together"
+def start_two(videos: Path, out: Path) -> list[subprocess.Popen]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    workers = [
+    return [
         start(videos, out, "--coordinator", address, "--processes", "2", "--process", str(rank)) for rank in range(2)
     ]
-    for rank, worker in enumerate(workers):
+
+
+def test_two_processes_share_the_work(videos: Path, expected: dict[str, np.ndarray]) -> None:
+    out = videos / "together"
+    for rank, worker in enumerate(start_two(videos, out)):
         output, _ = worker.communicate(timeout=300)
         assert worker.returncode == 0, output
         for index in range(VIDEOS):
@@ -88,15 +91,19 @@ def test_two_processes_share_the_work(videos: Path, expected: dict[str, np.ndarr
 
 
 def test_a_killed_worker_loses_only_its_current_video(videos: Path, expected: dict[str, np.ndarray]) -> None:
+    """Of two, the other one finishes its share, and a new one the rest."""
     out = videos / "killed"
-    worker = start(videos, out)
+    survivor, worker = start_two(videos, out)
     deadline = time.monotonic() + 300
-    while not (out / "clip0").exists() and time.monotonic() < deadline:
+    while not (out / "clip1").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
+    output, _ = survivor.communicate(timeout=90)
+    assert survivor.returncode == 0, output
     done = {folder: folder.stat().st_mtime_ns for folder in out.glob("clip*")}
-    assert 1 <= len(done) < VIDEOS
+    assert len(done) < VIDEOS
+    assert {out / f"clip{index}" for index in (1, *range(0, VIDEOS, 2))} <= done.keys()
     output, _ = (again := start(videos, out)).communicate(timeout=300)
     assert again.returncode == 0, output
     assert same(pixels(out), expected)
@@ -106,21 +113,44 @@ def test_a_killed_worker_loses_only_its_current_video(videos: Path, expected: di
 
 def test_prompts_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="not a folder"):
-        find_videos(tmp_path / "none")
+        find_names(tmp_path / "none")
     with pytest.raises(FrameError, match="no JSON file"):
-        find_videos(tmp_path)
+        find_names(tmp_path)
     prompts = tmp_path / "clip.json"
     for text, message in (
         ("[", "cannot be read"),
         ("{}", "a list of prompts"),
         ('[{"obj_id": 1, "point": [[1, 2]]}]', "unknown keys"),
         ('[{"obj_id": 0, "box": [1, 2, 3, 4]}]', "obj_id is 0"),
+        ('[{"obj_id": 1, "box": [1, 2, 3, 4]}, {"obj_id": 1, "frame": 0}]', "two prompts"),
     ):
         prompts.write_text(text)
         with pytest.raises(PromptError, match=message):
             read_prompts(prompts)
-    with pytest.raises(FrameError, match="needs one video"):
-        find_videos(tmp_path)
+    with pytest.raises(FrameError, match="found none"):
+        find_video(tmp_path, "clip")
+    for name in ("clip", "clip.v1"):
+        (tmp_path / name).mkdir()
+    assert find_video(tmp_path, "clip") == tmp_path / "clip"
+    assert find_video(tmp_path, "clip.v1") == tmp_path / "clip.v1"
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(FrameError, match=r"found clip, clip\.mp4"):
+        find_video(tmp_path, "clip")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--process", "1"], "go together"),
+        (["--coordinator", "localhost:1"], "go together"),
+        (["--process", "2", "--processes", "2"], "expected 0 to 1"),
+    ],
+)
+def test_processes_that_cannot_be(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main([str(tmp_path), str(tmp_path / "out"), "--model", "none", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_video_that_fails_does_not_stop_the_others(
@@ -132,10 +162,3 @@ def test_a_video_that_fails_does_not_stop_the_others(
     assert main([str(tmp_path), str(tmp_path / "out"), "--model", str(videos / "model.safetensors")]) == 1
     assert "outside the frame" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
-
-
-def test_palette_has_a_colour_for_every_id() -> None:
-    colours = np.array(palette()).reshape(256, 3)
-    assert len({tuple(colour) for colour in colours}) == 256
-    assert colours[0].tolist() == [0, 0, 0]
-    assert colours[1].tolist() == [128, 0, 0]

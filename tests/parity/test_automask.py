@@ -141,7 +141,7 @@ def test_filters(both: Both, settings: dict[str, Any]) -> None:
 
 
 def test_crops(both: Both) -> None:
-    settings = COMPACT | {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2}
+    settings = {"mask_threshold": 25.0, "crop_n_layers": 1, "crop_n_points_downscale_factor": 2}
     _, everything = both.theirs(settings | EVERYTHING)
     assert len(everything) < 3 * (SIDE**2 + 4 * (SIDE // 2) ** 2)  # crops cut some off
     limits = thresholds(everything)
@@ -219,7 +219,7 @@ def click_all(generator: AutomaticMaskGenerator, picture: np.ndarray, crop: Crop
     points = generator._grids[crop.layer].astype(np.float32)
     room = -len(points) % generator.points_per_batch
     batches = np.pad(points, ((0, room), (0, 0))).reshape(-1, generator.points_per_batch, 2)
-    found = [programs.click(generator.model, features, batch, True) for batch in batches]
+    found = [programs.click(generator.model, features, batch, len(batch), True) for batch in batches]
     logits, ious = (np.concatenate(part)[: len(points)] for part in zip(*found, strict=True))
     return torch.tensor(logits), torch.tensor(ious)
 

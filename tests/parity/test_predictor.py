@@ -211,6 +211,13 @@ def correct_a_tracked_frame(both: Both) -> None:
     both.track(max_frame_num_to_track=9)
 
 
+def correct_on_the_way_back(both: Both) -> None:
+    both.click(12, 1, points=[[60, 40]], labels=[1])
+    both.track(reverse=True, max_frame_num_to_track=8)
+    both.click(8, 1, points=[[50, 45], [90, 60]], labels=[1, 0])
+    both.track(reverse=True, max_frame_num_to_track=8)
+
+
 def clear_prompts(both: Both) -> None:
     both.click(0, 1, points=[[40, 40]], labels=[1])
     both.click(5, 1, points=[[50, 45]], labels=[1])
@@ -252,6 +259,7 @@ SESSIONS: list[Callable[[Both], None]] = [
     start_before_the_prompt,
     start_after_the_prompt,
     correct_a_tracked_frame,
+    correct_on_the_way_back,
     clear_prompts,
     remove_an_object,
     reset,

@@ -297,7 +297,7 @@ def test_forward(short: Scene, case: Case) -> None:
     prompts, start, limit = case
     model, want = some_absent(short, lambda: original(short, prompts, [Pass(start)], limit))
     first = min(prompt.frame for prompt in prompts) if start is None else start
-    got = follow(short, model, prompts, start=first, prompt_slots=SLOTS)
+    got = follow(short, model, prompts, start=first, attend_prompts=SLOTS)
     print(compare(got, want, range(first, SHORT)), compare_memory(got, want))
 
 
@@ -325,7 +325,7 @@ def test_backward(short: Scene, case: Case, passes: list[Pass]) -> None:
     model, want = some_absent(short, lambda: original(short, case.prompts, passes, case.limit))
     last = passes[0].start
     assert last is not None
-    got = follow(short, model, case.prompts, direction="backward", start=last, prompt_slots=SLOTS)
+    got = follow(short, model, case.prompts, direction="backward", start=last, attend_prompts=SLOTS)
     print(compare(got, want, range(last + 1)))
 
 
@@ -347,7 +347,7 @@ def test_objects_on_different_frames(short: Scene) -> None:
         return {t: Found(*map(np.concatenate, zip(*(run[t] for run in runs), strict=True))) for t in range(SHORT)}
 
     model, want = some_absent(short, alone)
-    got = follow(short, model, [p for prompts in objects for p in prompts], start=0, prompt_slots=SLOTS)
+    got = follow(short, model, [p for prompts in objects for p in prompts], start=0, attend_prompts=SLOTS)
     print(compare(got, want, range(SHORT)), compare_memory(got, want))
 
 

@@ -163,6 +163,15 @@ def test_images_of_any_kind(predictor: ImagePredictor, photo: np.ndarray, tmp_pa
         assert predictor.predict(**{"box": [1, 1, 50, 50]})[0].shape[1:] == rgb.shape[:2], name
 
 
+def test_preprocessing_can_be_chosen(model: Model, predictor: ImagePredictor, photo: np.ndarray) -> None:
+    other = ImagePredictor(model, preprocess="hf")
+    other.set_image(photo)
+    difference = np.abs(other.get_image_embedding() - predictor.get_image_embedding()).max()
+    assert 0 < difference < 1
+    with pytest.raises(FrameError, match="preprocessing rule"):
+        ImagePredictor(model, preprocess="HF").set_image(photo)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (129, 128)])
 def test_images_of_any_size(predictor: ImagePredictor, size: tuple[int, int]) -> None:
     predictor.set_image(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8))

@@ -51,7 +51,7 @@ def test_objects_without_a_name_are_each_their_own() -> None:
 
 def test_empty_rows() -> None:
     prompts = Prompts.build([Prompt(box=[0, 0, 1, 1], obj_id=4)], num_objects=3)
-    assert prompts.obj_ids.tolist() == [4, 5, 6]
+    assert prompts.obj_ids.tolist() == [4, 0, 1]
     assert prompts.valid.tolist() == [[True], [False], [False]]
 
 
@@ -149,7 +149,7 @@ def test_prompts_that_do_not_fit_the_video(prompt: Prompt, message: str) -> None
     """Said before anything is computed: the model here could not compute."""
     prompts = Prompts.build([Prompt(box=[0, 0, 1, 1], frame=1), prompt])
     with pytest.raises(PromptError, match=message):
-        track(np.zeros((3, HEIGHT, WIDTH, 3), np.uint8), prompts, Model({}, Config()))
+        track(np.zeros((3, HEIGHT, WIDTH, 3), np.uint8), prompts, Model({"memory_attention": {}}, Config()))
     with pytest.raises(ValueError, match=message):
         check_for_video(prompts, 3, (HEIGHT, WIDTH))
 
@@ -176,7 +176,7 @@ def test_prompts_on_the_edge_fit() -> None:
 )
 def test_wrong_frames(frames: Any) -> None:
     with pytest.raises(FrameError):
-        track(frames, Prompts.build([Prompt(box=[0, 0, 1, 1])]), Model({}, Config()))
+        track(frames, Prompts.build([Prompt(box=[0, 0, 1, 1])]), Model({"memory_attention": {}}, Config()))
     assert issubclass(FrameError, EdgeTAMError)
 
 

@@ -62,41 +62,34 @@ def row(tree: Any, *index: int) -> Any:
     return jax.tree.map(lambda x: np.asarray(x[index]), tree)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["three masks", "one mask"])
-def multimask(request: pytest.FixtureRequest) -> bool:
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def together(model: Model, features: ImageFeatures, multimask: bool) -> Segments:
-    return segment(model, features, ImagePrompts.build(RAGGED, SIZE), multimask)
+def together(model: Model, features: ImageFeatures) -> Segments:
+    return segment(model, features, ImagePrompts.build(RAGGED, SIZE))
 
 
-def test_shapes(together: Segments, multimask: bool) -> None:
-    masks = 3 if multimask else 1
-    assert together.logits.shape == (2, 8, masks, SIDE, SIDE)
-    assert together.ious.shape == (2, 8, masks)
+def test_shapes(together: Segments) -> None:
+    assert together.logits.shape == (2, 8, 3, SIDE, SIDE)
+    assert together.ious.shape == (2, 8, 3)
     assert together.valid.tolist() == [5 * [True] + 3 * [False], [True] + 7 * [False]]
     valid = np.asarray(together.valid)
     assert_telling("logits", np.asarray(together.logits)[valid], both_signs=True)
     assert (np.asarray(together.logits)[~valid] == NO_OBJECT).all()
     large = together.masks(SIZE)
-    assert large.shape == (2, 8, masks, *SIZE) and large.dtype == bool
+    assert large.shape == (2, 8, 3, *SIZE) and large.dtype == bool
     assert not large[0, 5:].any() and large[0, :5].any()
 
 
 @pytest.mark.parametrize(("image", "index"), [(i, o) for i, row in enumerate(RAGGED) for o in range(len(row))])
 def test_an_object_is_the_same_alone(
-    model: Model, features: ImageFeatures, together: Segments, multimask: bool, image: int, index: int
+    model: Model, features: ImageFeatures, together: Segments, image: int, index: int
 ) -> None:
     """Whatever it is batched with: other images, more objects, longer lists of points, masks. Bit by bit."""
     prompt = ImagePrompts.build([RAGGED[image][index]], SIZE)
-    alone = segment(model, row(features, image), prompt, multimask)
+    alone = segment(model, row(features, image), prompt)
     for name, got, want in zip(Segments._fields, row(together, image, index), row(alone, 0), strict=True):
         np.testing.assert_array_equal(got, want, err_msg=name)
 
 
-@pytest.mark.parametrize("multimask", [True], indirect=True)
 def test_at_once_is_one_after_the_other(model: Model, features: ImageFeatures, together: Segments) -> None:
     got = segment(model, features, ImagePrompts.build(RAGGED, SIZE), vectorize=True)
     valid = np.asarray(together.valid)
@@ -105,15 +98,13 @@ def test_at_once_is_one_after_the_other(model: Model, features: ImageFeatures, t
         assert_close(name, np.asarray(getattr(got, name))[valid], np.asarray(getattr(together, name))[valid], atol=atol)
 
 
-def test_what_fills_a_batch_is_not_seen(
-    model: Model, features: ImageFeatures, together: Segments, multimask: bool
-) -> None:
+def test_what_fills_a_batch_is_not_seen(model: Model, features: ImageFeatures, together: Segments) -> None:
     prompts = ImagePrompts.build(RAGGED, SIZE)
     garbage = prompts._replace(
         points=jnp.where((prompts.labels == -2)[..., None], jnp.nan, prompts.points),
         masks=jnp.where(prompts.has_mask[..., None, None], prompts.masks, jnp.nan),
     )
-    jax.tree.map(np.testing.assert_array_equal, segment(model, features, garbage, multimask), together)
+    jax.tree.map(np.testing.assert_array_equal, segment(model, features, garbage), together)
 
 
 def test_the_objects_score_hides_no_mask(model: Model, features: ImageFeatures) -> None:
@@ -149,6 +140,11 @@ def test_gradients(model: Model, features: ImageFeatures) -> None:
     gradient = np.asarray(jax.jit(jax.grad(size))(prompts.points))
     assert np.isfinite(gradient).all()
     assert np.abs(gradient[0, 0]).min() > 0 and not gradient[0, 1:].any()
+
+
+def test_a_batch_without_masks(model: Model, features: ImageFeatures) -> None:
+    prompts = ImagePrompts.build([[Prompt(**clicks(0, 1))]] * 2, SIZE)
+    assert jax.eval_shape(segment, model, features, prompts).logits.shape == (2, 1, 3, SIDE, SIDE)
 
 
 def test_wrong_batches(model: Model, features: ImageFeatures) -> None:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from edgetam_jax import Prompt, Prompts, VideoPredictor, track
-from edgetam_jax.errors import CheckpointError, FrameError, PromptError
+from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
-from edgetam_jax.postprocess import resize_logits
+from edgetam_jax.postprocess import fill_holes, remove_islands, resize_logits
 from edgetam_jax.session import Session
 from tests.oracle import TINY
 from tests.parity.pairs import make_pair, with_score_bias
@@ -112,11 +112,29 @@ def test_objects_come_and_go_without_compiling(
     predictor.add_new_points_or_box(state, 3, 7, **BOX)
     assert masks(predictor, state, start_frame_idx=3).keys() == {0, 1, 2, 7}
     assert predictor.remove_object(state, 1)[0] == [0, 2, 7]
-    predictor.add_new_points_or_box(state, 3, 9, **CLICK)
+    predictor.add_new_points_or_box(state, np.int64(3), 9, **CLICK)
     longer = predictor.init_state(np.concatenate([frames, frames]))
     for obj_id in range(4):
         predictor.add_new_points_or_box(longer, 0, obj_id, **CLICK)
     assert len(masks(predictor, longer)[0]) == 2 * FRAMES
+    assert len(compilations) == before
+
+
+def test_taking_prompts_and_objects_away_compiles_nothing(
+    predictor: VideoPredictor, state: Session, compilations: list[str]
+) -> None:
+    for frame, obj_id in ((0, 1), (3, 1), (5, 1), (0, 2), (0, 3)):
+        predictor.add_new_points_or_box(state, frame, obj_id, **CLICK)
+    masks(predictor, state, max_frame_num_to_track=1)
+    before = len(compilations)
+    # The shapes that fewer prompts and objects would need are in no other test.
+    predictor.clear_all_prompts_in_frame(state, 3, 1)
+    assert len(masks(predictor, state, max_frame_num_to_track=1)) == 3
+    predictor.remove_object(state, 3)
+    assert len(masks(predictor, state, max_frame_num_to_track=1)) == 2
+    predictor.reset_state(state)
+    predictor.add_new_points_or_box(state, 0, 1, **CLICK)
+    assert len(masks(predictor, state, max_frame_num_to_track=1)) == 1
     assert len(compilations) == before
 
 
@@ -136,6 +154,41 @@ def test_correction_on_a_tracked_frame_stays(predictor: VideoPredictor, state: S
     shown = predictor.add_new_points_or_box(state, 5, 1, points=[[50, 30], [10, 10]], labels=[1, 0])[2]
     np.testing.assert_array_equal(masks(predictor, state)[1][5], shown[0, 0])
     np.testing.assert_array_equal(predictor.get_masks(state, 5)[2], shown)
+
+
+def test_a_prompt_during_a_pass_waits_for_the_next(
+    predictor: VideoPredictor, state: Session, frames: np.ndarray
+) -> None:
+    before = alone(predictor, frames, 0, CLICK)
+    predictor.add_new_points_or_box(state, 0, 1, **CLICK)
+    found, shown = {}, np.zeros(0)
+    for frame, _, logits in predictor.propagate_in_video(state):
+        found[frame] = logits[0, 0]
+        if frame == 3:
+            shown = predictor.add_new_points_or_box(state, 6, 1, **BOX)[2]
+            predictor.add_new_points_or_box(state, 6, 2, **BOX)
+    assert_same_tracks(found, before)
+    assert np.abs(shown[0, 0] - before[6]).max() > 0.1
+    np.testing.assert_array_equal(predictor.get_masks(state, 6)[2][0], shown[0])
+    after = predictor.init_state(frames)
+    predictor.add_new_points_or_box(after, 0, 1, **CLICK)
+    predictor.add_new_points_or_box(after, 6, 1, **BOX)
+    assert_same_tracks(masks(predictor, state)[1], masks(predictor, after)[1])
+
+
+def test_a_prompt_taken_back_during_a_pass_is_gone(predictor: VideoPredictor, state: Session) -> None:
+    for frame in (0, 6):
+        predictor.add_new_points_or_box(state, frame, 1, **CLICK)
+    for frame, *_ in predictor.propagate_in_video(state, max_frame_num_to_track=7):
+        if frame == 1:
+            predictor.clear_all_prompts_in_frame(state, 6, 1)
+    assert state.objects[1].found.keys() == state.objects[1].visited.keys() - {0} == {1, 2, 3, 4, 5, 7}
+
+
+def test_going_back_starts_at_the_last_prompt(predictor: VideoPredictor, state: Session) -> None:
+    for frame in (2, 5):
+        predictor.add_new_points_or_box(state, frame, 1, **CLICK)
+    assert list(masks(predictor, state, reverse=True)[1]) == [5, 4, 3, 2, 1, 0]
 
 
 def test_starting_in_the_middle_goes_on_from_what_is_known(predictor: VideoPredictor, state: Session) -> None:
@@ -172,6 +225,8 @@ def test_keeping_nothing_bounds_what_is_held(predictor: VideoPredictor, frames: 
     assert len(state.objects[1].found) <= TINY.pointers
     assert all(entry.mask is None for entry in state.objects[1].found.values())
     assert len(full.objects[1].found) == len(long) - 1
+    last = len(long) - 1
+    assert_same_tracks(masks(predictor, state, start_frame_idx=last)[1], {last: want[last]})
 
 
 def test_no_overlap(model: Model, frames: np.ndarray) -> None:
@@ -195,48 +250,28 @@ def test_holes_are_filled_in_what_is_shown_and_remembered(model: Model, frames: 
     assert np.abs(shown[1] - shown[3]).max() > 1e-3
 
 
-WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"frame_idx": FRAMES}, "no frame 12"),
-    ({"frame_idx": -1}, "expected a frame number"),
-    ({"obj_id": "cat"}, "expected an integer"),
-    ({"points": [[30, 25]], "labels": None}, "go together"),
-    ({"points": None, "labels": None}, "neither points nor a box"),
-    ({"points": [[30, 25], [1, 2]], "labels": [1]}, "2 points and 1 labels"),
-    ({"points": [], "labels": []}, "empty"),
-    ({"labels": [2]}, "expected 1"),
-    ({"points": [[80.5, 25]]}, "outside the frame"),
-    ({"points": [[-1, 25]]}, "outside the frame"),
-    ({"points": [[float("nan"), 25]]}, "not finite"),
-    ({"points": [[0.4, 1.2]], "normalize_coords": False}, "outside the frame"),
-    ({"box": [40, 20, 30, 55]}, "x0 < x1"),
-    ({"box": [40, 20, 90, 55]}, "outside the frame"),
-    ({"box": [40, 20, 70, 55], "clear_old_points": False}, "starts anew"),
-]
-
-
-@pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_wrong_points_change_nothing(
-    predictor: VideoPredictor, state: Session, change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(PromptError, match=message):
-        predictor.add_new_points_or_box(state, **{"frame_idx": 0, "obj_id": 1, **CLICK, **change})
-    assert not state.objects
-
-
-@pytest.mark.parametrize(
-    ("mask", "message"),
-    [
-        (np.ones((HEIGHT, WIDTH + 1)), "the mask is"),
-        (np.ones((1, HEIGHT, WIDTH)), "expected .height, width"),
-        (np.zeros((0, 0)), "expected .height, width"),
-        (np.zeros((HEIGHT, WIDTH)), "empty"),
-        (np.full((HEIGHT, WIDTH), np.nan), "not finite"),
-    ],
-)
-def test_wrong_masks_change_nothing(predictor: VideoPredictor, state: Session, mask: np.ndarray, message: str) -> None:
-    with pytest.raises(PromptError, match=message):
-        predictor.add_new_mask(state, 0, 1, mask)
-    assert not state.objects
+def test_tracked_masks_are_cleaned_and_remembered_as_they_came(model: Model, frames: np.ndarray) -> None:
+    areas = 20, 30
+    given = np.zeros((HEIGHT, WIDTH), bool)
+    given[10:50, 20:60] = True
+    hole = np.s_[26:33, 36:43]
+    given[hole] = False
+    plain, clean = VideoPredictor(model), VideoPredictor(model, fill_hole_area=areas[0], island_area=areas[1])
+    shown, found, kept = [], [], []
+    for predictor in (plain, clean):
+        state = predictor.init_state(frames)
+        shown.append(predictor.add_new_mask(state, 0, 1, given)[2][0, 0])
+        found.append(masks(predictor, state, max_frame_num_to_track=4)[1])
+        kept.append(np.stack([entry.mask for entry in state.objects[1].found.values()]))
+    assert (shown[1][hole] <= 0).any()
+    np.testing.assert_array_equal(found[1][0], shown[1])  # as it was given, with its hole
+    filled = np.asarray(fill_holes(kept[0], areas[0]))
+    want = np.asarray(remove_islands(filled, areas[1]))
+    assert (filled != kept[0]).any()
+    assert (want != filled).any()
+    np.testing.assert_allclose(kept[1], want, rtol=0, atol=1e-4)
+    for frame, mask in enumerate(resize_logits(want, (HEIGHT, WIDTH)), start=1):
+        np.testing.assert_allclose(found[1][frame], mask, rtol=0, atol=1e-4, err_msg=f"frame {frame}")
 
 
 def test_wrong_calls_on_objects(predictor: VideoPredictor, state: Session) -> None:
@@ -248,6 +283,9 @@ def test_wrong_calls_on_objects(predictor: VideoPredictor, state: Session) -> No
     with pytest.raises(PromptError, match="no object 5"):
         predictor.remove_object(state, 5, strict=True)
     assert predictor.remove_object(state, 5) == ([1], [])
+    for count in (-1, 1.5, "a", True):
+        with pytest.raises(PromptError, match="max_frame_num_to_track is"):
+            predictor.propagate_in_video(state, max_frame_num_to_track=count)  # pyright: ignore[reportArgumentType]
     predictor.clear_all_prompts_in_frame(state, 2, 1)
     with pytest.raises(PromptError, match="nothing to track"):
         predictor.propagate_in_video(state)
@@ -257,13 +295,15 @@ def test_wrong_calls_on_objects(predictor: VideoPredictor, state: Session) -> No
         predictor.init_state(np.zeros((0, 8, 8, 3), np.uint8))
 
 
+def test_an_iterator_goes_forward_only(predictor: VideoPredictor, frames: np.ndarray) -> None:
+    state = predictor.init_state(iter(frames))
+    predictor.add_new_points_or_box(state, 2, 1, **CLICK)
+    with pytest.raises(PromptError, match="iterator cannot be tracked backward"):
+        predictor.propagate_in_video(state, reverse=True)
+    assert masks(predictor, state, max_frame_num_to_track=1)[1].keys() == {2, 3}
+
+
 def test_one_frame(predictor: VideoPredictor, frames: np.ndarray) -> None:
     state = predictor.init_state(frames[:1])
     predictor.add_new_points_or_box(state, 0, 1, **CLICK)
     assert masks(predictor, state)[1].keys() == {0}
-
-
-def test_a_model_for_still_images_cannot_track(model: Model) -> None:
-    still = Model({name: part for name, part in model.params.items() if name != "memory_attention"}, TINY)
-    with pytest.raises(CheckpointError, match="still images only"):
-        VideoPredictor(still)

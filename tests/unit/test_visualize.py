@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetam_jax import batch
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
 from edgetam_jax.palette import PALETTE, davis_palette, mask_to_palette, object_colors
 from edgetam_jax.visualize import BACKGROUND, HALO, contact_sheet, draw_contours, draw_prompts, overlay
@@ -249,7 +248,7 @@ def test_palette_image() -> None:
     assert set(np.unique(mask_to_palette(masks))) == {0, 1, 2}
     first = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128)]
     np.testing.assert_array_equal(davis_palette()[:7], first)
-    assert davis_palette().ravel().tolist() == batch.palette()
+    assert len(np.unique(davis_palette(), axis=0)) == 256
 
 
 MASK, IMAGE = square(0, 0, 5), gray(0)

@@ -1,4 +1,4 @@
-"""`track` and `track_step` under every transformation and in every way of calling them: the same numbers."""
+"""`track` and `track_step` in every way of calling them: the same numbers."""
 
 import dataclasses
 import gc
@@ -153,19 +153,25 @@ def test_grayscale_and_alpha(frames: jax.Array, model: Model, first: Prompts) ->
     [
         ({"direction": "sideways"}, 'expected "forward"'),
         ({"start": FRAMES}, "start is 8"),
-        ({"start": -1}, "start is -1"),
-        ({"prompt_slots": 0}, "prompt_slots is 0"),
-        ({"chunk": 0}, "chunk is 0"),
+        ({"start": np.int64(-1)}, "start is .*-1"),
+        ({"start": 2.5}, "start is 2.5"),
+        ({"attend_prompts": 0}, "attend_prompts is 0"),
+        ({"chunk": 2.5}, "chunk is 2.5"),
+        ({"prompts": [CLICK]}, "prompts are a list"),
+        ({"prompts": None}, "prompts are a NoneType"),
     ],
 )
 def test_wrong_options(
     frames: jax.Array, model: Model, first: Prompts, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(PromptError, match=message):
-        track(frames, first, model, **arguments)
+        track(**{"frames": frames, "prompts": first, "model": model, **arguments})
 
 
 def test_a_state_has_its_rows_and_its_direction(frames: jax.Array, model: Model, first: Prompts) -> None:
+    for wrong in ({"num_objects": -1}, {"num_objects": 2, "prompt_slots": 0}):
+        with pytest.raises(PromptError, match="expected an integer from 1"):
+            init_state(model, **wrong)
     state = init_state(model, 4)
     with pytest.raises(PromptError, match="room for 4 objects"):
         track_step(model, state, frames[0], at_once(first))
@@ -173,12 +179,48 @@ def test_a_state_has_its_rows_and_its_direction(frames: jax.Array, model: Model,
         track(frames, first, model, state=state)
     with pytest.raises(PromptError, match="continues a video forward"):
         track(frames, first, model, state=init_state(model, 2), direction="both")
-    wrong = Prompts.build([Prompt(mask=np.ones((3, 3)))], num_objects=4)
+    small = Prompts.build([Prompt(mask=np.ones((3, 3)))], num_objects=4)
     with pytest.raises(PromptError, match=r"the mask is \(3, 3\)"):
-        track_step(model, state, frames[0], wrong)
+        track_step(model, state, frames[0], small)
     with pytest.raises(PromptError, match=r"the mask is \(3, 3\)"):
-        track(frames, wrong, model, state=state)
+        track(frames, small, model, state=state)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_rows_belong_to_their_objects(frames: jax.Array, model: Model, first: Prompts) -> None:
+    """Prompts in another order, about others, or about another frame are refused, and the state stays as it is."""
+    state, _ = stream(model, init_state(model, 2, SLOTS), frames[:1], {0: at_once(first)})
+    now = {"points": [[12, 14]], "labels": [1], "frame": 1}
+    swapped = Prompts.build([Prompt(**now, obj_id=8)], num_objects=2)
+    other = Prompts.build([Prompt(**now, obj_id=5)], obj_ids=(5, 8))
+    for prompts in (swapped, other):
+        with pytest.raises(PromptError, match=r"rows are \[3, 8\]"):
+            track_step(model, state, frames[1], prompts)
+        with pytest.raises(PromptError, match=r"rows are \[3, 8\]"):
+            track(frames[1:], prompts, model, state=state)
+    for frame, calls in ((0, 2), (2, 1)):
+        late = Prompts.build([Prompt(**{**now, "frame": frame}, obj_id=9)], obj_ids=(9, 8))
+        fresh = init_state(model, 2, SLOTS)._replace(frame=jnp.asarray(1, jnp.int32))
+        with pytest.raises(PromptError, match=f"about frame {frame}, the state is at frame 1"):
+            track_step(model, fresh, frames[1], late)
+        if calls == 2:
+            with pytest.raises(PromptError, match="about frame 0, the state is at frame 1"):
+                track(frames[1:], late, model, state=fresh)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_later_prompts_displace_none(frames: jax.Array, model: Model, first: Prompts) -> None:
+    """A state without free slots grows, and goes on as one that had enough."""
+    later = Prompts.build([Prompt(points=[[20, 14]], labels=[1], frame=6, obj_id=3)], obj_ids=(3, 8))
+    roomy, _ = stream(model, init_state(model, 2, SLOTS), frames[:3], {0: at_once(first)})
+    banks = roomy.banks._replace(
+        prompted=jax.tree.map(lambda x: x[:, :1], roomy.banks.prompted),
+        prompted_pointers=roomy.banks.prompted_pointers[:, :1],
+    )
+    roomy, tight = (track(frames[3:], later, model, state=s) for s in (roomy, roomy._replace(banks=banks)))
+    assert_same(tight, roomy)
+    assert tight.state is not None
+    np.testing.assert_array_equal(tight.state.banks.prompted.frames[0], [0, 6])
 
 
 def test_memory_stays_constant(frames: jax.Array, first: Prompts, model: Model) -> None:

@@ -1,0 +1,101 @@
+"""What 64 clicks cost in one batch and in 64 calls: `python -m benchmarks.prompts [--size 1024]`.
+
+Times `segment` on an encoded image, `ImagePredictor.predict`, which also makes masks at the image's size, and both
+steps from pixels. Random weights.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from edgetam_jax import EDGETAM, ImagePredictor, ImagePrompts, Model, Prompt, encode_image, segment
+from edgetam_jax.config import Config
+from edgetam_jax.model import init_params
+
+RESULTS = Path(__file__).parent / "results"
+POINTS = 64
+HEIGHT, WIDTH = 540, 960
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
+    parser.add_argument("--rounds", type=int, default=5, help="times that everything is timed (5)")
+    arguments = parser.parse_args()
+    config = Config.from_dict({**EDGETAM.to_dict(), "image_size": arguments.size})
+    model = Model(init_params(config, jax.random.key(0)), config)
+    contests = make_contests(model)
+    times: dict[tuple[str, str], list[float]] = {}
+    for number in range(arguments.rounds + 1):  # in turns, so that all meet the same machine
+        for what, (batch, calls) in contests.items():
+            for how, function in (("batch", batch), ("calls", calls)):
+                begin = time.perf_counter()
+                function()
+                if number:  # the first compiles
+                    times.setdefault((what, how), []).append(time.perf_counter() - begin)
+    report(config, times)
+
+
+def make_contests(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """For each way to ask: all points in one batch, and one after the other."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    points = rng.uniform(0, HEIGHT, (POINTS, 1, 2)).astype(np.float32)
+    labels = np.ones((POINTS, 1), np.int32)
+    features = encode_image(model, image)
+    predictor = ImagePredictor(model)
+    predictor.set_image(image)
+    batch = ImagePrompts.build([Prompt(points=p, labels=[1]) for p in points], (HEIGHT, WIDTH))
+    each = [ImagePrompts.build([Prompt(points=p, labels=[1])], (HEIGHT, WIDTH)) for p in points]
+
+    def found(prompts: ImagePrompts) -> None:
+        jax.block_until_ready(segment(model, features, prompts))
+
+    def from_pixels(prompts: ImagePrompts) -> None:
+        jax.block_until_ready(segment(model, encode_image(model, image), prompts))
+
+    return {
+        "segment": (lambda: found(batch), lambda: [found(one) for one in each]),
+        "predict": (
+            lambda: predictor.predict(points, labels),
+            lambda: [predictor.predict(p, one) for p, one in zip(points, labels, strict=True)],
+        ),
+        "encode and segment": (lambda: from_pixels(batch), lambda: [from_pixels(one) for one in each]),
+    }
+
+
+def report(config: Config, times: dict[tuple[str, str], list[float]]) -> None:
+    rows = []
+    print(f"| {POINTS} points, ms (median) | one batch | {POINTS} calls | batch over calls |\n{'|---' * 4}|")
+    for what in dict.fromkeys(what for what, _ in times):
+        batch, calls = (statistics.median(times[what, how]) for how in ("batch", "calls"))
+        rows.append({"what": what, "batch_ms": 1e3 * batch, "calls_ms": 1e3 * calls, "batch_over_calls": batch / calls})
+        print(f"| {what} | {1e3 * batch:.0f} | {1e3 * calls:.0f} | {batch / calls:.0%} |")
+    device = jax.devices()[0]
+    document = {
+        "date": datetime.date.today().isoformat(),
+        "device": device.device_kind,
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "jax": jax.__version__,
+        "image_size": config.image_size,
+        "points": POINTS,
+        "image": [HEIGHT, WIDTH],
+        "rows": rows,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"prompts_{device.platform}_{config.image_size}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"\n{device.device_kind}, jax {jax.__version__}, image size {config.image_size}; written to {path.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Random numbers for functions that need many draws."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.scipy.special import erfinv
+from numpy.typing import ArrayLike
+
+
+class Draws:
+    """Hands out uniform numbers [N] that were drawn at once: XLA takes long to compile each call of `jax.random`."""
+
+    def __init__(self, numbers: Array) -> None:
+        self._numbers, self._used = numbers, 0
+
+    def __call__(self, *shape: int, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> Array:
+        """[*shape] between `low` and `high`."""
+        count = int(np.prod(shape))
+        first, self._used = self._used, self._used + count
+        if self._used > self._numbers.size:
+            raise ValueError(f"{self._used} numbers are needed, {self._numbers.size} were drawn; draw more.")
+        low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        return self._numbers[first : self._used].reshape(shape) * (high - low) + low
+
+    def normal(self, *shape: int) -> Array:
+        """[*shape] of mean 0 and deviation 1."""
+        above = np.nextafter(np.float32(-1), np.float32(0))  # the inverse of -1 is not finite
+        return erfinv(self(*shape, low=above)) * np.float32(np.sqrt(2))
+
+    def integer(self, low: ArrayLike, high: ArrayLike) -> Array:
+        """[] int32 from `low` up to `high`, that included."""
+        return whole(self(), low, high)
+
+    def choice(self, options: Sequence[int], weights: Sequence[float] | None = None) -> Array:
+        """[] int32: one of the options."""
+        share = np.ones(len(options)) if weights is None else np.asarray(weights)
+        edges = np.cumsum(share / share.sum())[:-1]
+        return jnp.asarray(np.asarray(options, np.int32))[(self() >= edges.astype(np.float32)).sum()]
+
+    def chance(self, share: float) -> Array:
+        """[] bool, true in that share of cases."""
+        return self() < share
+
+
+def whole(number: Array, low: ArrayLike, high: ArrayLike) -> Array:
+    """A number in 0..1 as an integer from `low` up to `high`, that included."""
+    low, high = jnp.asarray(low), jnp.asarray(high)
+    return jnp.minimum(low + (number * (high - low + 1)).astype(jnp.int32), high)  # the product may round up
