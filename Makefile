@@ -14,7 +14,7 @@ demo: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTo
 	$(BIN)/python -m benchmarks.parity
 
 test: $(STAMP)  ## Run every test, and list the slowest
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --durations=15
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=15
 
 lint: $(STAMP)  ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -41,6 +41,7 @@ def track(model: Model, frames: np.ndarray, check: Mapping[str, Any], before: np
 
 def _accept(session: Session, obj_id: int, entry: Any) -> None:
     session.objects[obj_id] = TrackedObject(answers={0: Answer(entry, conditioning=True)})
+    session.grow()
 
 
 def judge(check: Mapping[str, Any], logits: np.ndarray) -> Iterator[Row]:

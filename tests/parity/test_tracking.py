@@ -314,6 +314,7 @@ BACKWARD = {
 }
 BOTH = {
     "one click": (Case([click(1, 10)]), [Pass(), Pass(reverse=True)]),
+    "more frames after than are remembered": (Case([click(1, 2)]), [Pass(), Pass(reverse=True)]),
     "two frames": (Case([click(1, 13), box(1, 8)]), [Pass(), Pass(reverse=True)]),
     "from a frame without prompt": (Case([click(1, 1)], 9), [Pass(9), Pass(9, True)]),
     "three objects": (Case([click(1, 4), box(2, 4), mask(3, 4)]), [Pass(), Pass(reverse=True)]),
@@ -393,9 +394,14 @@ def test_full_size(full: Scene, full_tracks: Tracks, row: int, last: int | None)
     want = original(full, [prompt], [Pass(0)], last=last)
     got = jax.tree.map(lambda x: x[: last + 1, row : row + 1], full_tracks._replace(obj_ids=None, state=None))
     print(np.round([found.score[0] for found in want.values()], 2), compare(got, want, range(last + 1)))
+    assert full_tracks.state is not None
+    ring = jax.tree.map(lambda x: np.asarray(x)[row], full_tracks.state.banks.pointers)
+    kept = [(i, want[int(t)].pointer[0]) for i, t in enumerate(ring.frames) if ring.valid[i] and int(t) in want]
+    if kept or last == end:  # after a long clip the first pointers are gone
+        places, pointers = zip(*kept, strict=True)
+        assert_close("pointers", ring.values[list(places)], np.stack(pointers), atol=POINTER_ATOL)
     flipped = sides(got.logits[0]) != sides(want[0].logits)
     assert flipped.sum() <= 3
     if last == end and not flipped.any():
-        assert full_tracks.state is not None
         state = full_tracks.state._replace(banks=jax.tree.map(lambda x: x[row : row + 1], full_tracks.state.banks))
         print(compare_memory(got._replace(state=state), want))

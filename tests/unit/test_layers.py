@@ -87,8 +87,10 @@ def test_gradients_of_depthwise_conv(lead: tuple, size: int, stride: int, width:
         return (weight * depthwise_conv(x, kernel, bias, stride)).sum()
 
     arguments = tuple(map(jnp.asarray, (x, kernel, bias)))
-    for got, want in zip(jax.grad(ours, (0, 1, 2))(*arguments), jax.grad(plain, (0, 1, 2))(*arguments), strict=True):
-        close(got, want)
+    all_three = 0, 1, 2
+    for got, want in zip(jax.grad(ours, all_three)(*arguments), jax.grad(plain, all_three)(*arguments), strict=True):
+        # A tap's gradient is a sum over the image, in which much may cancel.
+        np.testing.assert_allclose(got, want, rtol=0, atol=COMPONENT_RTOL * max(np.abs(want).max(), weight.size**0.5))
 
 
 @fast

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -130,15 +129,11 @@ def test_starting_again(tmp_path: Path) -> None:
     assert len(written(out)) == 9
 
 
-def test_processes_share_the_videos(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_processes_share_the_videos(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     ids = [ids_of({1: square(1, 1)})] * 2
     dataset = open_dataset(make_davis(tmp_path, dict.fromkeys("abcde", ids)))
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
     for rank, share in enumerate(("ace", "bd")):
-        monkeypatch.setattr(jax, "process_index", lambda rank=rank: rank)
-        assert run(dataset, tmp_path / "out") == 0
+        assert vos.run(Standing(), dataset, tmp_path / "out", (rank, 2)) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split("] ")[1][0] for line in lines] == list(share)
         assert lines[0].startswith(f"[process {rank + 1}/2, video 1/{len(share)}]")

@@ -16,8 +16,9 @@ from edgetam_jax import Model, Prompt, Prompts, Tracks, init_state, track, track
 from edgetam_jax.answers import answer_all, given_on, keep_all
 from edgetam_jax.errors import PromptError
 from edgetam_jax.nn.edgetam import NO_OBJECT
-from edgetam_jax.step import encode_frames, step
+from edgetam_jax.step import answer_points, encode_frames, step
 from edgetam_jax.tracking import _track_step
+from edgetam_jax.types import Label
 from tests.scene import BOX, CLICK, FRAMES, MASK, SLOTS, assert_same, at_once, disk, joined, places, stream
 
 
@@ -109,6 +110,16 @@ def test_objects_are_absent_before_anything_is_known(frames: jax.Array, model: M
 
     assert_same(column(got, 1, slice(3, None)), column(rolled, 1, slice(0, FRAMES - 3)))
     assert_same(column(got, 0, slice(None)), column(alone, 0, slice(None)))
+
+
+def test_masks_that_are_fed_back_are_clamped(frames: jax.Array, model: Model) -> None:
+    features = jax.jit(partial(encode_frames, model))(frames[0])
+    points, labels = jnp.array([[12.0, 14.0], [0.0, 0.0]]), jnp.array([Label.POSITIVE, Label.NOT_A_POINT])
+    logits = 100 * jax.random.normal(jax.random.key(0), 2 * (model.config.mask_size,))
+    answer = jax.jit(lambda x: answer_points(model, features, points, labels, (x, jnp.array(True))).sighting.score)
+    large, clamped, small = answer(logits), answer(jnp.clip(logits, -32, 32)), answer(jnp.clip(logits, -30, 30))
+    np.testing.assert_array_equal(large, clamped)
+    assert abs(large - small) > 1e-4
 
 
 def test_prompts_in_the_future_are_attended(frames: jax.Array, model: Model, first: Prompts) -> None:
