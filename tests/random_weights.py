@@ -137,10 +137,12 @@ def _decode(model: Any, images: Tensor, random: torch.Generator) -> Tensor:
 def _balance(head: nn.Linear, features: Tensor) -> None:
     """Centres a head's outputs on zero, and lets them follow the prompt rather than the image.
 
-    Image means differ far more than prompts do: left alone, all objects of an image would share one sign.
+    Image means differ far more than prompts do: left alone, all objects of an image would share one sign. At most half
+    of the directions go: in small networks the others are little but rounding, which scaled up differs by processor.
     """
     means = features.reshape(IMAGES, PROMPTS, -1).mean(1)
-    image_axes = torch.linalg.svd(means - means.mean(0), full_matrices=False)[2][: IMAGES - 1]
+    count = min(IMAGES - 1, features.shape[-1] // 2)
+    image_axes = torch.linalg.svd(means - means.mean(0), full_matrices=False)[2][:count]
     head.weight.sub_(head.weight @ image_axes.T @ image_axes)
     outputs = head(features)
     _scale(head, SPREAD / float(outputs.std(0).mean()))
