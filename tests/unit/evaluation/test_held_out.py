@@ -1,0 +1,174 @@
+"""Evaluation on synthetic clips: what is asked, of which network, and what is reported."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edgetam_jax import Model, Prompt, Prompts, save, track
+from edgetam_jax.errors import ConfigError
+from edgetam_jax.evaluation import held_out
+from edgetam_jax.evaluation.baselines import follow_box, hold_still
+from edgetam_jax.evaluation.held_out import KINDS, baselines, evaluate, first_prompts, first_shown, least_pixels
+from edgetam_jax.evaluation.summary import judge, summarize
+from edgetam_jax.training.synthetic import Clip, ClipConfig
+from tests import oracle
+from tests.parity.pairs import make_pair, with_score_bias
+from tests.scene import FRAMES, HEIGHT, MINIMAL, WIDTH, clip, disk
+
+CONFIG = ClipConfig(frames=FRAMES, height=HEIGHT, width=WIDTH)
+
+
+def made(seed: int = 0) -> Clip:
+    """One object from the first frame on, which leaves and comes back, one that is hardly seen, one that comes late."""
+    masks = np.zeros((FRAMES, 3, HEIGHT, WIDTH), bool)
+    for t in range(FRAMES):
+        if t not in (3, 4):
+            masks[t, 0] = disk(12 + 3 * t, 14, 7)
+        masks[t, 1, 5, 5 : 5 + least_pixels(HEIGHT, WIDTH) - 1] = True
+        masks[t, 2] = disk(30 + t, 20, 9) & (t > 1)
+    masks[1, 2, 20, 30] = True
+    arrays = clip(seed), masks, masks.any((2, 3)), np.zeros((FRAMES, 3, 4), np.int32), np.zeros((FRAMES, 3))
+    return Clip(*map(jnp.asarray, arrays))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Random in every tensor, and biased so that it finds all objects."""
+    original = oracle.randomize(oracle.build_original(MINIMAL), seed=0)
+    found = with_score_bias(make_pair(original, MINIMAL).model, lambda bias: bias + 3.0)
+    return jax.tree.map(jnp.asarray, found)
+
+
+@pytest.fixture(scope="module")
+def asked() -> Prompts:
+    """What a user would say of the first and the last object."""
+    first, last = np.asarray(made().masks)[[0, 2], [0, 2]]
+    said: list[dict[str, Any]] = [
+        {"points": [[12, 14]], "labels": [1]},
+        {"points": [[32, 20]], "labels": [1]},
+        {"box": [6, 8, 18, 20]},
+        {"box": [24, 12, 40, 28]},
+        {"mask": first},
+        {"mask": last},
+    ]
+    assert first.any(0).nonzero()[0].tolist() == list(range(6, 19)) and last[20, 24:41].all()
+    # With empty rows, so that all tests share a compiled program.
+    return Prompts.build([Prompt(**one, frame=2 * (i % 2)) for i, one in enumerate(said)], num_objects=9)
+
+
+def test_prompts(asked: Prompts) -> None:
+    """Each kind for each object, as users would give them; the object that is hardly seen gets none."""
+    masks = made().masks
+    assert first_shown(masks).tolist() == [0, -1, 2]
+    got = first_prompts(masks)
+    rows = np.flatnonzero(got.valid[:, 0])
+    assert rows.tolist() == [0, 2, 3, 5, 6, 8]
+    for name in ("frames", "valid", "points", "labels", "masks", "is_mask"):
+        np.testing.assert_array_equal(getattr(got, name)[rows], getattr(asked, name)[:6], err_msg=name)
+        assert getattr(got, name).dtype == getattr(asked, name).dtype
+    assert least_pixels(256, 256) == 64
+
+
+def test_results_of_a_network(model: Model, asked: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of tracks that the public function gives, whose masks are cut and scored here."""
+    clips, scores = [made(0), made(1)], np.random.default_rng(0).normal(size=(FRAMES, 9))
+    monkeypatch.setattr(held_out, "track", lambda *args: track(*args)._replace(scores=jnp.asarray(scores)))
+    results = evaluate(model, clips)
+    want: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    for one in clips:
+        tracks = track(one.frames, asked, model)
+        masks, truth = np.asarray(tracks.masks((HEIGHT, WIDTH))), np.asarray(one.masks)
+        for row, score in enumerate(scores[:, [0, 2, 3, 5, 6, 8]].T):
+            o = 2 * (row % 2)
+            want[KINDS[row // 2]].append(judge(masks[:, row], truth[:, o], o, score > 0))
+    assert list(results) == list(KINDS)
+    for kind, objects in want.items():
+        np.testing.assert_equal(results[kind]._asdict(), summarize(objects)._asdict())
+        assert results[kind].objects == 4
+    jfs = [result.score.jf for result in results.values()]
+    assert len(set(jfs)) == 3 and min(jfs) > 0
+    shares = [result.absent.value for result in results.values() if result.absent]
+    assert len(set(shares)) == 3
+
+
+def test_results_without_a_network() -> None:
+    one = made()
+    frames, truth = np.asarray(one.frames), np.asarray(one.masks)
+    results = baselines([one])
+    for way, follow in (("held still", hold_still), ("box's best match", follow_box)):
+        objects = []
+        for o, start in ((0, 0), (2, 2)):
+            found = np.concatenate([truth[:start, o], follow(frames[start:], truth[start, o])])
+            objects.append(judge(found, truth[:, o], start))
+        np.testing.assert_equal(results[way]._asdict(), summarize(objects)._asdict())
+    still, moved = results.values()
+    assert 0 < still.score.jf != moved.score.jf and still.absent is None
+
+
+def test_held_out_keys_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They differ from each other, from those of other seeds, and from what is split off these."""
+    monkeypatch.setattr(held_out, "make_clip", lambda key, config: key)
+    keys: list[Any] = [held_out.held_out_clip(number, CONFIG) for number in range(100)]
+    for seed in range(20):
+        key = jax.random.key(seed)
+        keys += [key, *jax.random.split(key, 8)]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys)
+
+
+def test_report(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """It says what was done, and names what is not there by nothing."""
+    seen = []
+    monkeypatch.setattr(held_out, "held_out_clip", lambda n, config: seen.append((n, config)) or made(n))
+    save(model, tmp_path / "model.safetensors")
+    sizes = ["--clips", "2", "--frames", str(FRAMES), "--size", "64", "--objects", "2"]
+    out = tmp_path / "results.json"
+    assert held_out.main([str(tmp_path / "model.safetensors"), "--out", str(out), *sizes]) == 0
+    assert seen == [(n, ClipConfig(frames=FRAMES, height=64, width=64, objects=2)) for n in (0, 1)]
+
+    def refuse(value: str) -> None:
+        raise AssertionError(value)
+
+    document = json.loads(out.read_text(), parse_constant=refuse)
+    want = evaluate(model, [made(0), made(1)]) | baselines([made(0), made(1)])
+    assert list(document["results"]) == list(want)
+    for way, result in want.items():
+        told = document["results"][way]
+        assert told["jf"] == result.score.jf and told["objects"] == 4
+        assert told["score"]["j"]["decay"] == result.score.j.decay
+        assert told["by_distance"]["1-7"] == {"value": result.by_distance["1-7"].value, "frames": 2 * (6 + 4)}
+        assert told["by_distance"]["8-15"] == {"value": None, "frames": 0}
+    assert document["results"]["held still"]["absent"] is None
+    assert document["clips"]["seed"] == held_out.HELD_OUT and document["clips"]["count"] == 2
+    assert document["network"] == json.loads(json.dumps(MINIMAL.to_dict()))
+    told = capsys.readouterr()
+    assert "clip 2/2" in told.err
+    jf = want["click"].score.jf
+    assert f"click: J&F {jf:.3f}, bar 0.80: {jf - 0.8:+.3f}" in told.out
+
+
+def test_the_report_names_the_weights(model: Model) -> None:
+    same = jax.tree.map(lambda x: x + 0, model)
+    other = same.replace(params={**same.params, "no_mem_embed": same.params["no_mem_embed"] + 1e-3})
+    digests = [held_out.describe("a", m, CONFIG, 3)["parameters_sha256"] for m in (model, same, other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_what_cannot_be_evaluated(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for arguments, message in (
+        (["--clips", "0"], "expected at least 1 of at least 3"),
+        (["--frames", "2"], "expected at least 1 of at least 3"),
+        (["--size", "8"], "height is 8"),
+        ([], "none"),
+        (["--out", str(tmp_path / "no" / "results.json")], "does not exist"),
+    ):
+        out = [] if "--out" in arguments else ["--out", str(tmp_path / "results.json")]
+        assert held_out.main([str(tmp_path / "none"), *out, *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="expected some of"):
+        evaluate(model, [made()], ["scribble"])  # pyright: ignore[reportArgumentType]
