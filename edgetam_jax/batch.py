@@ -52,7 +52,7 @@ def work_through(
 ) -> int:
     """The share of one of several processes (which, of how many), every n-th video; returns how many failed.
 
-    `work` makes the folder that it is given, for one video, and returns the number of its frames. Where the folder is
+    `work` makes the folder or file that it is given, for one video, and returns the number of its frames. Where that is
     there already, the video was done before.
     """
     rank, count = processes

@@ -11,8 +11,6 @@ the network's, cut at 0 at the frame's size. Beside it stand two ways of trackin
 import argparse
 import dataclasses
 import datetime
-import hashlib
-import json
 import math
 import platform
 import sys
@@ -32,8 +30,9 @@ from edgetam_jax.boxes import boxes_around
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import ConfigError, EdgeTAMError
 from edgetam_jax.evaluation.baselines import SEARCH, follow_box, hold_still
+from edgetam_jax.evaluation.reports import fingerprint, write_report
 from edgetam_jax.evaluation.summary import Followed, Result, collect, counts, judge, table
-from edgetam_jax.files import check_place, replacing
+from edgetam_jax.files import check_place
 from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import Tracks, track
@@ -154,9 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model.check_for_video()
         document = describe(arguments.model, model, config, arguments.clips)
         results = collect(_every_clip(model, config, arguments.clips))
-        document |= {"seconds": round(time.perf_counter() - begin, 1), "results": as_json(results)}
-        with replacing(arguments.out, force=True) as unfinished:
-            unfinished.write_text(json.dumps(document, indent=2) + "\n")
+        found = {way: {"jf": result.score.jf, **result._asdict()} for way, result in results.items()}
+        document |= {"seconds": round(time.perf_counter() - begin, 1), "results": found}
+        write_report(arguments.out, document, force=True)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -188,13 +187,10 @@ def _absent(result: Result) -> float:
 
 def describe(name: str, model: Model, config: ClipConfig, count: int) -> dict[str, Any]:
     """All that it takes to do the same again."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(model.params):
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode() + np.asarray(leaf).tobytes())
     return {
         "date": datetime.date.today().isoformat(),
         "model": name,
-        "parameters_sha256": digest.hexdigest(),
+        "fingerprint": fingerprint(model),
         "network": model.config.to_dict(),
         "clips": {"seed": HELD_OUT, "count": count, **dataclasses.asdict(config)},
         "least_pixels": least_pixels(config.height, config.width),
@@ -203,19 +199,6 @@ def describe(name: str, model: Model, config: ClipConfig, count: int) -> dict[st
         "versions": {name: version(name) for name in ("edgetam-jax", "jax", "numpy")},
         "device": f"{jax.devices()[0].device_kind}, {platform.machine()}",
     }
-
-
-def as_json(results: Mapping[str, Result]) -> dict[str, Any]:
-    """Results as JSON has them; what is not a number is null."""
-
-    def plain(value: Any) -> Any:
-        if hasattr(value, "_asdict"):
-            value = value._asdict()
-        if isinstance(value, dict):
-            return {name: plain(one) for name, one in value.items()}
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    return {way: {"jf": result.score.jf, **plain(result)} for way, result in results.items()}
 
 
 def _parser() -> argparse.ArgumentParser:

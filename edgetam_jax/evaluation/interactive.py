@@ -1,164 +1,164 @@
-"""Videos segmented by a user who is played by the truth, after SAM 2 (arXiv:2408.00714, appendix on zero-shot video).
+"""Segmentation of a dataset by a user who clicks: `python -m edgetam_jax.evaluation.interactive DATASET --model MODEL`.
 
-The user clicks where the mask is most wrong: in the middle of the error, as far from its border as possible. Offline,
-the whole video is tracked again and again, and before each pass one more frame is corrected, the worst. Online, it is
-tracked once, and the user stops it where a mask is bad; what was seen stays as it was.
+    python -m edgetam_jax.evaluation.interactive DAVIS/ --model MODEL --out results.json --online
 
-One object at a time: masks of others do not change its own. No frame is given, so all annotated ones are scored.
+What the user does, offline and online, is said in `protocols`. Every object is segmented by itself.
+
+What became of a video is written to results/NAME.json when it is finished, and results.json when none is missing.
+Videos that are there are skipped. So a run can be killed and started again, and split over processes and machines.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from edgetam_jax.errors import PromptError
-from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity
-from edgetam_jax.session import Session
+from edgetam_jax.batch import add_process_arguments, join_processes, work_through
+from edgetam_jax.checkpoint import load
+from edgetam_jax.errors import ConfigError, EdgeTAMError, FrameError
+from edgetam_jax.evaluation.datasets import Clip, Dataset, open_dataset
+from edgetam_jax.evaluation.protocols import CLICKS, FRAMES, GOOD, Outcome, offline, online
+from edgetam_jax.evaluation.reports import fingerprint, write_report
+from edgetam_jax.files import check_place
+from edgetam_jax.io import open_video
 from edgetam_jax.video import VideoPredictor
 
-OBJECT = 1  # its id in the session
-CLICKS = 3  # on each frame that is corrected
-FRAMES = 8  # that are corrected at most
-GOOD = 0.75  # the IoU below which the user stops an online run
-
-Truth = Mapping[int, np.ndarray]  # [H, W] bool by frame, of those that are annotated
+ENDING = ".json"
 
 
-class Click(NamedTuple):
-    x: int
-    y: int
-    positive: bool
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Who is asked, and what the user does."""
+
+    weights: str  # their fingerprint
+    mode: Literal["offline", "online"] = "offline"
+    frames: int = FRAMES
+    clicks: int = CLICKS
+    good: float = GOOD  # online only
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.clicks) < 1:
+            raise ConfigError(f"{self.clicks} clicks on {self.frames} frames; expected at least 1 of each.")
+        if not 0 <= self.good <= 1:
+            raise ConfigError(f"good is {self.good}; expected an IoU, 0 to 1.")
 
 
-class Outcome(NamedTuple):
-    """How good the masks were after some frames had been clicked on."""
-
-    clicked: tuple[int, ...]  # in the order in which it was done
-    frames: tuple[int, ...]  # that are annotated, from the first with the object on
-    j: np.ndarray  # [T] on those
-    f: np.ndarray  # [T]
-
-    @property
-    def jf(self) -> float:
-        return float((self.j.mean() + self.f.mean()) / 2)
-
-
-def next_click(found: np.ndarray, truth: np.ndarray) -> Click | None:
-    """Where two masks [H, W] differ most; None if they do not."""
-    missed, wrong = depth(truth & ~found), depth(found & ~truth)
-    if not missed.any() and not wrong.any():
-        return None
-    positive = bool(missed.max() > wrong.max())
-    y, x = np.unravel_index(np.argmax(missed if positive else wrong), truth.shape)
-    return Click(int(x), int(y), positive)
-
-
-def depth(mask: np.ndarray) -> np.ndarray:
-    """[H, W] int: the squared distance to the nearest pixel outside; beyond the image all is outside."""
-    result = np.zeros(mask.shape, int)
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    if not len(rows):
-        return result
-    place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    inside = np.pad(mask[place], 1)
-    number = np.arange(len(inside))[:, None]
-    above = np.maximum.accumulate(np.where(inside, 0, number), axis=0)
-    below = np.minimum.accumulate(np.where(inside, len(inside), number)[::-1], axis=0)[::-1]
-    along = np.minimum(number - above, below - number) ** 2
-    nearest = along.copy()
-    for step in range(1, along.shape[1]):
-        if step**2 >= nearest.max():
-            break
-        for here, there in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
-            np.minimum(nearest[:, here], along[:, there] + step**2, out=nearest[:, here])
-    result[place] = nearest[1:-1, 1:-1]
-    return result
-
-
-def offline(
-    predictor: VideoPredictor, video: Any, truth: Truth, frames: int = FRAMES, clicks: int = CLICKS
-) -> list[Outcome]:
-    """The outcome of each pass; fewer than `frames` if all masks become right."""
-    state = predictor.init_state(video)
-    annotated = _from_first(truth, state)
-    target, clicked, outcomes = annotated[0], [], []
-    while target is not None and len(clicked) < frames:
-        _correct(predictor, state, target, truth[target], clicks)
-        clicked.append(target)
-        quality = {}
-        for frame, _, logits in predictor.propagate_in_video(state, annotated[0]):
-            if frame in truth:
-                quality[frame] = _quality(logits, truth[frame])
-        outcomes.append(_outcome(clicked, annotated, quality))
-        wrong = [frame for frame in annotated if frame not in clicked and quality[frame][0] < 1]
-        target = min(wrong, key=lambda frame: quality[frame][0], default=None)
+def play(predictor: VideoPredictor, clip: Clip, settings: Settings) -> dict[int, list[Outcome]]:
+    """The outcomes for each object of a video: of all passes offline, of the one online."""
+    outcomes = {}
+    with open_video(clip.frames) as video:
+        for obj_id in clip.first_masks():
+            truth = clip.masks_of(obj_id)
+            if len(truth) < 2:
+                raise FrameError(f"{clip.name}: object {obj_id} is annotated on one frame only; nobody could judge it.")
+            limits = settings.frames, settings.clicks
+            if settings.mode == "offline":
+                outcomes[obj_id] = offline(predictor, video, truth, *limits)
+            else:
+                outcomes[obj_id] = [online(predictor, video, truth, *limits, settings.good)]
+    if not outcomes:
+        raise FrameError(f"{clip.name}: its annotations show no object, so there is nothing to click on.")
     return outcomes
 
 
-def online(
-    predictor: VideoPredictor,
-    video: Any,
-    truth: Truth,
-    frames: int = FRAMES,
-    clicks: int = CLICKS,
-    good: float = GOOD,
-) -> Outcome:
-    """The outcome of one pass, in which up to `frames` frames are clicked on, the first included."""
-    state = predictor.init_state(video)
-    annotated = _from_first(truth, state)
-    clicked, quality = [annotated[0]], {}
-    _correct(predictor, state, annotated[0], truth[annotated[0]], clicks)
+def run(
+    predictor: VideoPredictor, dataset: Dataset, folder: Path, settings: Settings, processes: tuple[int, int] = (0, 1)
+) -> int:
+    """Plays one process's share of a dataset, a file for each video; returns how many videos failed."""
 
-    def watch(start: int) -> int | None:
-        """Until the user stops, and corrects what is there: on which frame?"""
-        for frame, _, logits in predictor.propagate_in_video(state, start):
-            if frame not in truth:
-                continue
-            quality[frame] = _quality(logits, truth[frame])
-            if quality[frame][0] < good and frame not in clicked and len(clicked) < frames:
-                _correct(predictor, state, frame, truth[frame], clicks)
-                clicked.append(frame)
-                return frame
-        return None
+    def work(name: str, path: Path) -> int:
+        clip = dataset.clip(name.removesuffix(ENDING))
+        outcomes = play(predictor, clip, settings)
+        folder.mkdir(exist_ok=True)
+        objects = {i: [{**one._asdict(), "jf": one.jf} for one in found] for i, found in outcomes.items()}
+        write_report(path, {"settings": dataclasses.asdict(settings), "objects": objects})
+        return len(clip.frames)
 
-    at: int | None = annotated[0]
-    while at is not None:
-        at = watch(at)
-    return _outcome(clicked, annotated, quality)
+    return work_through([name + ENDING for name in dataset.names], folder, work, processes)
 
 
-def _correct(predictor: VideoPredictor, state: Session, frame: int, truth: np.ndarray, clicks: int) -> None:
-    """One click after the other, each at what the one before has left wrong."""
-    known = predictor.get_masks(state, frame)[2]
-    found = known[0, 0] > 0 if len(known) else np.zeros(truth.shape, bool)
-    for _ in range(clicks):
-        click = next_click(found, truth)
-        if click is None:
-            return
-        point, label = [[click.x, click.y]], [int(click.positive)]
-        logits = predictor.add_new_points_or_box(state, frame, OBJECT, point, label, clear_old_points=False)[2]
-        found = logits[0, 0] > 0
+def read_parts(folder: Path, names: Sequence[str], settings: Settings) -> dict[str, dict[str, Any]]:
+    """What became of the objects of those videos that are finished, if it was done in the same way."""
+    parts = {}
+    for path in (folder / (name + ENDING) for name in names):
+        if not path.exists():
+            continue
+        try:
+            part = json.loads(path.read_text())
+            done, objects = part["settings"], part["objects"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FrameError(f"{path} is not what this program writes ({error!r}); remove it.") from error
+        if done != dataclasses.asdict(settings):
+            raise ConfigError(f"{path} was made with {done}; now it is {settings}. Choose another --out.")
+        parts[path.stem] = objects
+    return parts
 
 
-def _from_first(truth: Truth, state: Session) -> list[int]:
-    """The annotated frames, from the first that shows the object."""
-    for frame, mask in truth.items():
-        if mask.shape != state.size:
-            raise PromptError(f"frame {frame}: the true mask is {mask.shape}, the video {state.size} (height, width).")
-    there = [frame for frame in sorted(truth) if truth[frame].any()]
-    if not there:
-        raise PromptError("the object is on none of the annotated frames; nobody could click on it.")
-    return [frame for frame in sorted(truth) if frame >= there[0]]
+def summarize(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over objects: J&F after each pass, where those that were right earlier keep it, and of corrected frames."""
+    objects = [outcomes for objects in parts.values() for outcomes in objects.values()]
+    passes = max(map(len, objects))
+    jf = [[one["jf"] for one in outcomes] for outcomes in objects]
+    return {
+        "objects": len(objects),
+        "jf": np.mean([each + each[-1:] * (passes - len(each)) for each in jf], 0).tolist(),
+        "corrected": float(np.mean([len(outcomes[-1]["clicked"]) for outcomes in objects])),
+    }
 
 
-def _quality(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    found = logits[0, 0] > 0
-    return float(region_similarity(found, truth)), float(boundary_accuracy(found, truth))
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: all videos done; 1: some could not be, and the others are; 2: nothing could be started."""
+    arguments = _parser().parse_args(argv)
+    out, folder = arguments.out, arguments.out.with_suffix("")
+    try:
+        processes = join_processes(arguments)
+        mode = "online" if arguments.online else "offline"
+        if out.suffix != ENDING:
+            raise ConfigError(f"--out is {out}; expected a file whose name ends in {ENDING}.")
+        check_place(out, force=True)
+        dataset = open_dataset(arguments.dataset, arguments.split)
+        model = load(arguments.model)
+        settings = Settings(fingerprint(model), mode, arguments.frames, arguments.clicks, arguments.good)
+        read_parts(folder, dataset.names, settings)
+        failed = run(VideoPredictor(model), dataset, folder, settings, processes)
+        parts = read_parts(folder, dataset.names, settings)
+        if len(parts) == len(dataset):
+            summary = summarize(parts)
+            document = {"model": arguments.model, "settings": dataclasses.asdict(settings), **summary, "videos": parts}
+            write_report(out, document, force=True)
+            jf = ", ".join(f"{x:.3f}" for x in summary["jf"])
+            print(f"{summary['objects']} objects, {summary['corrected']:.2f} frames corrected of each: J&F {jf}")
+    except EdgeTAMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return int(failed > 0)
 
 
-def _outcome(clicked: list[int], annotated: list[int], quality: Mapping[int, tuple[float, float]]) -> Outcome:
-    if missing := [frame for frame in annotated if frame not in quality]:
-        raise PromptError(f"the frames {missing} are annotated, but the video has none of these numbers.")
-    j, f = np.array([quality[frame] for frame in annotated]).T
-    return Outcome(tuple(clicked), tuple(annotated), j, f)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m edgetam_jax.evaluation.interactive",
+        description="Segment every object of a dataset as a user would who clicks where the masks are most wrong.",
+    )
+    parser.add_argument("dataset", type=Path, help="a folder as DAVIS, MOSE, YouTube-VOS or SA-V lay it out")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file for the results; videos go to a folder beside it"
+    )
+    parser.add_argument("--model", required=True, help="a checkpoint of any kind")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--offline", action="store_true", help="several passes, the worst frame is corrected (default)")
+    mode.add_argument("--online", action="store_true", help="one pass, stopped at bad frames to correct them")
+    parser.add_argument("--frames", type=int, default=FRAMES, help=f"that are corrected at most ({FRAMES})")
+    parser.add_argument("--clicks", type=int, default=CLICKS, help=f"on each of them ({CLICKS})")
+    parser.add_argument("--good", type=float, default=GOOD, help=f"IoU below which an online run is stopped ({GOOD})")
+    parser.add_argument("--split", help="which part of the dataset; by default the one for validation")
+    add_process_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

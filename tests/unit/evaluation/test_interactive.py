@@ -1,167 +1,201 @@
-"""The simulated user: where it clicks, and which frames."""
+"""A dataset segmented by a user who clicks: every object, restartable, over processes."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
-from edgetam_jax.errors import PromptError
-from edgetam_jax.evaluation.interactive import Click, Truth, depth, next_click, offline, online
-from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity
+from edgetam_jax.evaluation import interactive
+from edgetam_jax.evaluation.protocols import Outcome, Truth, offline, online
+from tests.checkpoints import small_model
+from tests.unit.evaluation.folders import HEIGHT, WIDTH, ids_of, make_davis, make_mose, square
 
-HEIGHT, WIDTH, FRAMES = 20, 24, 8
-
-
-def test_depth() -> None:
-    """Distances as scipy finds them, with the image's edge as a border."""
-    rng = np.random.default_rng(0)
-    for size in ((1, 1), (1, 7), (9, 1), (30, 40), (41, 23)):
-        for blur in (0, 1, 4):
-            smooth = ndimage.gaussian_filter(rng.normal(size=size), blur)
-            for mask in (smooth > 0, smooth > smooth.min(), np.ones(size, bool), np.zeros(size, bool)):
-                want = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-                np.testing.assert_allclose(np.sqrt(depth(mask)), want, rtol=1e-12)
+FRAMES = 6
+FIRST: Truth = {t: square(t, 1) for t in range(FRAMES)}  # moves right by a pixel a frame
+SECOND: Truth = {t: square(2 * t, 7) for t in range(FRAMES)}  # by two
+OBJECTS = (FIRST, SECOND)
+NOTHING = np.zeros((HEIGHT, WIDTH), bool)
 
 
-def test_clicks_in_the_middle_of_the_largest_error() -> None:
-    truth = np.zeros((HEIGHT, WIDTH), bool)
-    truth[4:13, 6:22] = True
-    nothing = np.zeros_like(truth)
-    assert next_click(nothing, truth) == Click(10, 8, True)
-    assert next_click(truth, truth) is None
-    assert next_click(nothing, nothing) is None
-    found = truth.copy()
-    found[4:7, 6:22] = False  # three rows are missing
-    found[15:20, 1:6] = True  # five by five are wrong: fewer, but further from the right ones
-    assert next_click(found, truth) == Click(3, 17, False)
-    found[15:20, 1:6] = False
-    click = next_click(found, truth)
-    assert click is not None and (click.y, click.positive) == (5, True)
+class State:
+    def __init__(self, video: Any) -> None:
+        self.size, self.length = (HEIGHT, WIDTH), len(video)
+        self.clicked: list[int] = []
+        self.truth: Truth = {}
 
 
-def box(frame: int) -> np.ndarray:
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[4:14, 4 + frame : 12 + frame] = True
-    return mask
+class Holding:
+    """Shows an object as it was on the latest frame that was clicked on, or else on the next."""
 
+    def __init__(self, model: Any = None) -> None:
+        self.passes = 0
 
-TRUTH: Truth = {frame: box(frame) for frame in range(FRAMES)}
+    def init_state(self, video: Any) -> State:
+        return State(video)
 
-
-class Session:
-    def __init__(self, length: int):
-        self.size, self.length = (HEIGHT, WIDTH), length
-        self.clicks: dict[int, list[tuple[int, int, int]]] = {}
-
-
-class Forgetful:
-    """Knows a frame once it has three clicks, and loses half a column of the object with every frame after it."""
-
-    def __init__(self) -> None:
-        self.state = Session(0)
-        self.starts: list[int] = []
-
-    def init_state(self, video: int) -> Session:
-        self.state = Session(video)
-        return self.state
-
-    def add_new_points_or_box(
-        self, state: Session, frame: int, obj_id: int, points: Any, labels: Any, clear_old_points: bool
-    ) -> Any:
-        assert not clear_old_points and len(points) == len(labels) == 1
-        ((x, y),) = points
-        assert labels[0] == TRUTH[frame][y, x] != (self.mask(frame)[y, x])  # an error, and named rightly
-        state.clicks.setdefault(frame, []).append((x, y, labels[0]))
+    def add_new_points_or_box(self, state: State, frame: int, *args: Any, clear_old_points: bool) -> Any:
+        _, ((x, y),), _ = args
+        state.truth = state.truth or next(truth for truth in OBJECTS if truth[frame][y, x])
+        state.clicked.append(frame)
         return self.get_masks(state, frame)
 
-    def mask(self, frame: int) -> np.ndarray:
-        known = [at for at in self.state.clicks if at <= frame]
-        if not known:
-            return np.zeros((HEIGHT, WIDTH), bool)
-        lost = frame - max(known)
-        if lost == 0:
-            lost = 3 - min(3, len(self.state.clicks[frame]))
-        mask = box(frame)
-        mask[:, 4 + frame : 4 + frame + lost] = False
-        return mask
+    def get_masks(self, state: State, frame: int) -> Any:
+        if not state.clicked:
+            return frame, [], np.zeros((0, 1, HEIGHT, WIDTH))
+        before = [at for at in state.clicked if at <= frame]
+        mask = state.truth[max(before) if before else min(state.clicked)]
+        return frame, [1], np.where(mask, 1.0, -1.0)[None, None]
 
-    def get_masks(self, state: Session, frame: int) -> Any:
-        masks = [self.mask(frame)] if state.clicks else []
-        return frame, [1] * len(masks), np.where(np.reshape(masks, (-1, 1, HEIGHT, WIDTH)), 1.0, -1.0)
-
-    def propagate_in_video(self, state: Session, start: int) -> Iterator[Any]:
-        self.starts.append(start)
+    def propagate_in_video(self, state: State, start: int) -> Iterator[Any]:
+        self.passes += 1
         for frame in range(start, state.length):
             yield self.get_masks(state, frame)
 
 
-def test_offline_corrects_the_worst_frame() -> None:
-    predictor: Any = Forgetful()
-    passes = offline(predictor, FRAMES, TRUTH, frames=3)
-    # The worst is the one furthest from what was clicked: the last, then the middle of what is left.
-    assert [one.clicked for one in passes] == [(0,), (0, 7), (0, 7, 6)]
-    assert predictor.starts == [0, 0, 0]
-    assert [len(clicks) for clicks in predictor.state.clicks.values()] == [3, 3, 3]
-    for one, clicked in zip(passes, ((0,), (0, 7), (0, 7, 6)), strict=True):
-        lost = np.array([t - max(c for c in clicked if c <= t) for t in range(FRAMES)])
-        np.testing.assert_allclose(one.j, 1 - lost / 8)
-        assert one.frames == tuple(range(FRAMES)) and one.jf == pytest.approx((one.j.mean() + one.f.mean()) / 2)
-    last = TRUTH[5].copy()
-    last[:, 9:14] = False
-    assert passes[-1].f[5] == boundary_accuracy(last, TRUTH[5]) < 1
-    assert passes[0].jf < passes[1].jf < passes[2].jf
+@pytest.fixture(autouse=True)
+def _predictor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactive, "load", lambda path: small_model())
+    monkeypatch.setattr(interactive, "VideoPredictor", Holding)
 
 
-def test_offline_ends_when_all_is_right() -> None:
-    predictor: Any = Forgetful()
-    passes = offline(predictor, 2, {0: box(0), 1: box(1)}, frames=8)
-    assert [one.clicked for one in passes] == [(0,), (0, 1)]
-    assert passes[-1].jf == 1
+def dataset(root: Path, names: str = "ab") -> Path:
+    """The first video shows both objects, the others the first."""
+    both = [ids_of({1: FIRST[t], 2: SECOND[t]}) for t in range(FRAMES)]
+    return make_davis(root / "data", {name: both if name == "a" else [(x == 1) * x for x in both] for name in names})
 
 
-def test_online_stops_where_a_mask_is_bad() -> None:
-    """One column of eight is lost a frame: three make the IoU 5/8. What was seen before the stop stays."""
-    predictor: Any = Forgetful()
-    outcome = online(predictor, FRAMES, TRUTH)
-    assert outcome.clicked == (0, 3, 6) and predictor.starts == [0, 3, 6]
-    np.testing.assert_allclose(outcome.j, 1 - np.array([0, 1, 2, 0, 1, 2, 0, 1]) / 8)
-    predictor = Forgetful()
-    limited = online(predictor, FRAMES, TRUTH, frames=2)
-    assert limited.clicked == (0, 3)
-    np.testing.assert_allclose(limited.j, 1 - np.array([0, 1, 2, 0, 1, 2, 3, 4]) / 8)
-    assert online(predictor, FRAMES, TRUTH, good=0.5).clicked == (0, 5)
+def main(root: Path, *more: str) -> int:
+    return interactive.main([str(root / "data"), "--model", "m", "--out", str(root / "results.json"), *more])
 
 
-def test_starts_where_the_object_is_seen_and_skips_what_is_not_annotated() -> None:
-    nothing = np.zeros((HEIGHT, WIDTH), bool)
-    truth = {0: nothing, 2: box(2), 4: box(4), 7: box(7)}
-    predictor: Any = Forgetful()
-    outcome = online(predictor, FRAMES, truth)
-    assert outcome.clicked == (2, 7) and outcome.frames == (2, 4, 7) and predictor.starts == [2, 7]
-    np.testing.assert_allclose(outcome.j, [1, 6 / 8, 1])
-    assert [one.clicked for one in offline(predictor, FRAMES, truth)] == [(2,), (2, 7), (2, 7, 4)]
+def results(root: Path) -> dict[str, Any]:
+    return json.loads((root / "results.json").read_text())
 
 
-def test_fewer_clicks_leave_errors() -> None:
-    """A frame that stays bad is not clicked on again."""
-    predictor: Any = Forgetful()
-    assert online(predictor, FRAMES, TRUTH, clicks=1, good=0.8).clicked == (0, 2, 4, 6)
-    one = offline(predictor, 1, {0: box(0)}, clicks=1)[0]
-    assert one.j[0] == region_similarity(predictor.mask(0), box(0)) == 6 / 8
+def plain(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "clicked": list(outcome.clicked),
+        "frames": list(outcome.frames),
+        "j": outcome.j.tolist(),
+        "f": outcome.f.tolist(),
+        "jf": outcome.jf,
+    }
+
+
+def expected(protocol: Any, *args: Any) -> dict[str, Mapping[str, list[dict[str, Any]]]]:
+    predictor: Any = Holding()
+    found = [protocol(predictor, range(FRAMES), truth, *args) for truth in OBJECTS]
+    first, second = [[plain(one) for one in (each if isinstance(each, list) else [each])] for each in found]
+    return {"a": {"1": first, "2": second}, "b": {"1": first}}
+
+
+def test_offline(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    dataset(tmp_path)
+    assert main(tmp_path, "--frames", "3", "--clicks", "2") == 0
+    document, want = results(tmp_path), expected(offline, 3, 2)
+    assert document["videos"] == want
+    passes = [[outcome["jf"] for outcome in objects] for video in want.values() for objects in video.values()]
+    assert [len(each) for each in passes] == [3, 3, 3] and passes[0] != passes[1]
+    np.testing.assert_allclose(document["jf"], np.mean(passes, 0))
+    assert document["objects"] == 3 and document["corrected"] == 3
+    assert document["settings"]["mode"] == "offline" and document["settings"]["clicks"] == 2
+    assert f"J&F {', '.join(f'{x:.3f}' for x in document['jf'])}" in capsys.readouterr().out
+
+
+def test_online(tmp_path: Path) -> None:
+    dataset(tmp_path)
+    assert main(tmp_path, "--online", "--good", "0.5") == 0
+    document, want = results(tmp_path), expected(online, 8, 3, 0.5)
+    assert document["videos"] == want
+    clicked = [len(objects[0]["clicked"]) for video in want.values() for objects in video.values()]
+    assert len(set(clicked)) > 1 and document["corrected"] == pytest.approx(np.mean(clicked))
+    assert document["jf"] == [pytest.approx(np.mean([o[0]["jf"] for v in want.values() for o in v.values()]))]
+
+
+def test_who_was_right_early_stays_so() -> None:
+    one, two = [[{"jf": jf, "clicked": list(range(k))} for k, jf in enumerate(jfs, 1)] for jfs in ((0.5, 1), (0.25,))]
+    summary = interactive.summarize({"a": {"1": one}, "b": {"1": two}})
+    assert summary == {"objects": 2, "jf": [0.375, 0.625], "corrected": 1.5}
+
+
+def test_starting_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is finished stays, and there is no result before all is."""
+    dataset(tmp_path, "abc")
+    played = []
+
+    def killed(predictor: Any, clip: Any, settings: Any) -> Any:
+        played.append(clip.name)
+        if played == ["a", "b"]:
+            raise KeyboardInterrupt
+        return play(predictor, clip, settings)
+
+    play = interactive.play
+    monkeypatch.setattr(interactive, "play", killed)
+    with pytest.raises(KeyboardInterrupt):
+        main(tmp_path)
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["a.json"]
+    before = (tmp_path / "results" / "a.json").stat().st_mtime_ns
+    assert main(tmp_path) == 0
+    assert played == ["a", "b", "b", "c"]
+    assert (tmp_path / "results" / "a.json").stat().st_mtime_ns == before
+    assert sorted(results(tmp_path)["videos"]) == ["a", "b", "c"]
+
+
+def test_processes_share_the_videos(tmp_path: Path) -> None:
+    dataset(tmp_path, "abc")
+    assert main(tmp_path, "--process", "1", "--processes", "2") == 0
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["b.json"]
+    assert not (tmp_path / "results.json").exists()
+    assert main(tmp_path, "--process", "0", "--processes", "2") == 0
+    shared = results(tmp_path)
+    alone = tmp_path / "alone.json"
+    assert interactive.main([str(tmp_path / "data"), "--model", "m", "--out", str(alone)]) == 0
+    assert shared == json.loads(alone.read_text())
+
+
+def test_other_settings_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    dataset(tmp_path)
+    assert main(tmp_path, "--process", "0", "--processes", "2") == 0
+    for more in (["--online"], ["--clicks", "1"], ["--good", "0.6"]):
+        assert main(tmp_path, *more) == 2
+        assert "Choose another --out" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(interactive, "load", lambda path: small_model(image_only=True))
+        assert main(tmp_path) == 2
+    assert "Choose another --out" in capsys.readouterr().err
+    (tmp_path / "results" / "b.json").write_text("{}")
+    assert main(tmp_path) == 2
+    assert "b.json is not what this program writes" in capsys.readouterr().err
+
+
+def test_videos_that_cannot_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """They fail, the others are done, and there is no result of all."""
+    make_mose(tmp_path / "data", "a", FRAMES, {0: ids_of({1: FIRST[0]})})
+    make_mose(tmp_path / "data", "b", FRAMES, {0: ids_of({})})
+    make_mose(tmp_path / "data", "c", FRAMES, {t: ids_of({1: FIRST[t]}) for t in (0, 3)})
+    assert main(tmp_path) == 1
+    told = capsys.readouterr().err
+    assert "object 1 is annotated on one frame only" in told and "its annotations show no object" in told
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["c.json"]
+    assert not (tmp_path / "results.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("truth", "message"),
+    ("more", "message"),
     [
-        ({0: np.zeros((HEIGHT, WIDTH), bool)}, "on none of the annotated frames"),
-        ({0: np.ones((4, 4), bool)}, "the true mask is"),
-        ({0: box(0), FRAMES: box(0)}, "the video has none of these"),
+        (["--clicks", "0"], "expected at least 1 of each"),
+        (["--good", "1.5"], "expected an IoU"),
+        (["--split", "test"], "there is no split test"),
+        (["--out", "results"], "ends in .json"),
+        (["--out", "no/results.json"], "does not exist"),
     ],
 )
-def test_a_truth_that_does_not_fit(truth: Truth, message: str) -> None:
-    predictor: Any = Forgetful()
-    for protocol in (offline, online):
-        with pytest.raises(PromptError, match=message):
-            protocol(predictor, FRAMES, truth)
+def test_nothing_to_start(tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    dataset(tmp_path)
+    assert main(tmp_path, *more) == 2
+    assert message in capsys.readouterr().err
