@@ -8,8 +8,8 @@ import pytest
 from scipy import ndimage
 
 from edgetam_jax.errors import PromptError
-from edgetam_jax.evaluation.protocols import Click, Truth, next_click, offline, online
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity
+from edgetam_jax.evaluation.protocols import Click, Truth, next_click, offline, online
 
 HEIGHT, WIDTH, FRAMES = 20, 24, 8
 
