@@ -4,18 +4,23 @@ DAVIS is scored as the official scorer of DAVIS 2017 does it (semi-supervised), 
 Both leave out the first and last annotated frame, and frames without annotation. They differ in which objects count:
 with DAVIS those of the first annotation, on every frame; else those that the scored annotations show, each from the
 frame on where it or a mask for it is first seen. Void pixels (255) belong to nobody.
+
+YouTube-VOS is known by its meta.json. There each object counts on the frames after the one that gives its mask, and
+J and F are reported apart for categories that its training part shows and for others, as its server does. How that
+server counts frames is not published, so that its numbers may differ a little from these.
 """
 
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from edgetam_jax.errors import EdgeTAMError, FrameError
+from edgetam_jax.evaluation.categories import Categories, categories_of, seen_categories
 from edgetam_jax.evaluation.datasets import ALL, VOID, Clip, Dataset, open_dataset, read_ids
 from edgetam_jax.evaluation.measures import Statistics, boundary_accuracy, region_similarity, statistics
 
@@ -44,6 +49,17 @@ class Score(NamedTuple):
         return (self.j.mean + self.f.mean) / 2
 
 
+class SeenUnseen(NamedTuple):
+    """YouTube-VOS's four numbers: the J and F of objects whose categories training showed, and of the others."""
+
+    seen: Score
+    unseen: Score
+
+    @property
+    def overall(self) -> float:
+        return (self.seen.jf + self.unseen.jf) / 2
+
+
 def average(objects: Iterable[ObjectScore]) -> Score:
     """Every object weighs the same, however many a video has."""
     each = list(objects)
@@ -60,12 +76,39 @@ def by_video(objects: Iterable[ObjectScore]) -> dict[str, Score]:
     return {video: average(group) for video, group in groups.items()}
 
 
+def by_category(objects: Iterable[ObjectScore], categories: Categories, seen: Set[str]) -> SeenUnseen:
+    """Every object weighs the same among the seen, and among the unseen."""
+    parts: dict[bool, list[ObjectScore]] = {True: [], False: []}
+    for one in objects:
+        category = categories.get(one.video, {}).get(one.obj_id)
+        if category is None:
+            raise FrameError(f"{one.video}: meta.json does not say what object {one.obj_id} is.")
+        parts[category in seen].append(one)
+    for is_seen, part in parts.items():
+        if not part:
+            raise FrameError(f"no object is of a category that training {'showed' if is_seen else 'did not show'}.")
+    return SeenUnseen(average(parts[True]), average(parts[False]))
+
+
 def score_dataset(dataset: Dataset, masks: Path) -> list[ObjectScore]:
     """All objects of all videos, whose masks are in MASKS/NAME as `evaluation.vos` writes them."""
-    return [score for clip in dataset for score in score_clip(clip, masks / clip.name)]
+    score = score_clip if categories_of(dataset) is None else score_after_given
+    return [one for clip in dataset for one in score(clip, masks / clip.name)]
+
+
+def score_after_given(clip: Clip, folder: Path) -> list[ObjectScore]:
+    """As YouTube-VOS: each object on the frames after the one that gives its mask, if there are any."""
+    frames, shown = list(clip.files)[1:-1], clip.first_masks()
+    scores = []
+    for obj_id, values in measure(_pairs(clip, ALL, folder), shown, clip.name).items():
+        j, f = values[:, [frame > shown[obj_id].frame for frame in frames]]
+        if len(j):
+            scores.append(ObjectScore(clip.name, obj_id, statistics(j), statistics(f)))
+    return scores
 
 
 def score_clip(clip: Clip, folder: Path) -> list[ObjectScore]:
+    """As DAVIS and SA-V."""
     if folders := clip.folders():
         measured = {}
         for obj_id, name in folders.items():
@@ -116,6 +159,17 @@ def table(objects: Sequence[ObjectScore]) -> str:
     return "\n".join(lines)
 
 
+def seen_unseen(split: SeenUnseen) -> str:
+    """YouTube-VOS's four numbers, and their mean."""
+    named = {"seen": split.seen, "unseen": split.unseen}
+    four = [
+        f"{measure} {name} {getattr(score, measure.lower()).mean:.3f}"
+        for name, score in named.items()
+        for measure in "JF"
+    ]
+    return ", ".join([*four, f"overall {split.overall:.3f}"])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0: scored; 2: it could not be."""
     parser = argparse.ArgumentParser(
@@ -124,9 +178,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("dataset", type=Path, help="a folder as DAVIS, MOSE, YouTube-VOS or SA-V lay it out")
     parser.add_argument("masks", type=Path, help="what python -m edgetam_jax.evaluation.vos wrote")
     parser.add_argument("--split", help="which part of the dataset; by default the one for validation")
+    parser.add_argument("--seen", type=Path, metavar="META", help="meta.json of YouTube-VOS's training part")
     arguments = parser.parse_args(argv)
     try:
-        print(table(score_dataset(open_dataset(arguments.dataset, arguments.split), arguments.masks)))
+        dataset = open_dataset(arguments.dataset, arguments.split)
+        categories = categories_of(dataset)
+        if categories is None and arguments.seen is not None:
+            raise FrameError(f"{dataset.images.parent} has no meta.json, which would say what its objects are.")
+        seen = None if categories is None else seen_categories(dataset, arguments.seen)
+        objects = score_dataset(dataset, arguments.masks)
+        print(table(objects))
+        if categories is not None and seen is not None:
+            print(seen_unseen(by_category(objects, categories, seen)))
+        elif categories is not None:
+            print("For seen and unseen categories, give --seen the meta.json of the training part.", file=sys.stderr)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
