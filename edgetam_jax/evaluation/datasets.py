@@ -8,7 +8,7 @@ An annotation is an image of all objects' ids, or in SA-V of one object, in its 
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,7 +21,9 @@ from edgetam_jax.image_file import images_in
 VOID = 255  # of an image of ids: nobody says whose these pixels are
 ALL = -1  # stands for the object, where a file is about all of them
 
-VALIDATION = ("val", "valid", "sav_val")  # names of the split that is meant when none is given
+# Names of the split that is meant when none is given.
+VALIDATION = ("val", "valid", "sav_val")
+TRAINING = ("train", "sav_train")
 
 Kind = Literal["davis", "ids", "sa-v"]
 
@@ -120,20 +122,20 @@ class Dataset:
         return found
 
 
-def open_dataset(root: str | Path, split: str | None = None) -> Dataset:
-    """The videos in a folder of any of these layouts. `split` is by default the one for validation, or the only one."""
+def open_dataset(root: str | Path, split: str | None = None, usual: Sequence[str] = VALIDATION) -> Dataset:
+    """The videos in a folder of any of these layouts. `split` is by default the `usual` one, or the only one."""
     root = Path(root)
     if not root.is_dir():
         raise FrameError(f"{root} is not a folder; expected a dataset.")
     if (root / "JPEGImages_24fps").is_dir() and (root / "Annotations_6fps").is_dir():
         lists = {path.stem: path for path in root.glob("*.txt")}
         images, annotations = root / "JPEGImages_24fps", root / "Annotations_6fps"
-        names = _listed(lists[_chosen(lists, split, root)]) if lists else _names(annotations)
+        names = _listed(lists[chosen_split(lists, split, root, usual)]) if lists else _names(annotations)
         return Dataset("sa-v", images, annotations, names)
     if (root / "ImageSets").is_dir() and (root / "JPEGImages").is_dir():
         years = {path.name: path for path in _folders(root / "ImageSets")}
         lists = {path.stem: path for path in years.get("2017", root / "ImageSets").glob("*.txt")}
-        names = _listed(lists[_chosen(lists, split, root / "ImageSets")])
+        names = _listed(lists[chosen_split(lists, split, root / "ImageSets", usual)])
         return Dataset("davis", _at_480p(root / "JPEGImages"), _at_480p(root / "Annotations"), names)
     if (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir():
         if split not in (None, root.name):
@@ -141,7 +143,7 @@ def open_dataset(root: str | Path, split: str | None = None) -> Dataset:
         return Dataset("ids", root / "JPEGImages", root / "Annotations", _names(root / "Annotations"))
     splits = {path.name: path for path in _folders(root) if (path / "JPEGImages").is_dir()}
     if splits:
-        return open_dataset(splits[_chosen(splits, split, root)])
+        return open_dataset(splits[chosen_split(splits, split, root, usual)])
     raise FrameError(
         f"{root} is no dataset that is known here; expected JPEGImages and Annotations in it (DAVIS, MOSE, "
         "YouTube-VOS), or JPEGImages_24fps and Annotations_6fps (SA-V)."
@@ -171,10 +173,11 @@ def _masks(files: Mapping[int, Path]) -> dict[int, np.ndarray]:
     return {obj_id: mask for obj_id, mask in masks.items() if mask.any()}
 
 
-def _chosen(there: Mapping[str, Path], split: str | None, root: Path) -> str:
+def chosen_split(there: Mapping[str, Path], split: str | None, root: Path, usual: Sequence[str]) -> str:
+    """The name of the split that is asked for, or meant."""
     if split is None:
-        usual = [name for name in there if name in VALIDATION] or list(there)
-        split = usual[0] if len(usual) == 1 else None
+        meant = [name for name in there if name in usual] or list(there)
+        split = meant[0] if len(meant) == 1 else None
     if split is None or split not in there:
         asked = "say which split" if split is None else f"there is no split {split}"
         raise FrameError(f"{root}: {asked}; there are {', '.join(sorted(there)) or 'none'}.")
