@@ -6,11 +6,8 @@ a high mask threshold makes them as compact.
 """
 
 import argparse
-import datetime
-import json
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import sys
@@ -20,9 +17,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks import results
+
 SETTINGS = {
     "pred_iou_thresh": 0.3,
     "stability_score_thresh": 0.05,
@@ -81,11 +81,9 @@ def write_weights(folder: str, size: int) -> None:
     import torch
 
     from convert.__main__ import main as convert
-    from edgetam_jax.config import EDGETAM, Config
     from tests import oracle
 
-    config = Config.from_dict({**EDGETAM.to_dict(), "image_size": size})
-    state = oracle.randomize(oracle.build_original(config), 0).state_dict()
+    state = oracle.randomize(oracle.build_original(results.config_of(size)), 0).state_dict()
     torch.save({"model": state}, Path(folder, "edgetam.pt"))
     if convert([f"{folder}/edgetam.pt", f"{folder}/edgetam"]):
         raise SystemExit("the weights could not be converted")
@@ -93,7 +91,6 @@ def write_weights(folder: str, size: int) -> None:
 
 def load_ours(folder: str, settings: dict[str, Any]) -> None:
     global _generator
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import jax
 
     from edgetam_jax.automask import AutomaticMaskGenerator
@@ -107,10 +104,9 @@ def load_original(folder: str, size: int, settings: dict[str, Any]) -> None:
     global _generator
     import torch
 
-    from edgetam_jax.config import EDGETAM, Config
     from tests import oracle
 
-    model = oracle.build_original(Config.from_dict({**EDGETAM.to_dict(), "image_size": size}))
+    model = oracle.build_original(results.config_of(size))
     model.load_state_dict(torch.load(f"{folder}/edgetam.pt", weights_only=True)["model"])
     _generator = oracle.build_generator(model, **settings)
 
@@ -163,23 +159,18 @@ def report(
         print(f"| {name} | {median:.1f} | {min(each):.1f} | {of_cores:.1f} | {peaks[name] / 1e9:.2f} GB |")
     print(f"\n{ratio:.2f} times as fast; the first call, which compiles, took {first:.1f} s")
     print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in common.items()))
-    document = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
-        "picture": f"{picture.shape[1]}x{picture.shape[0]}",
-        "image_size": arguments.size,
-        "settings": settings,
-        "seconds": seconds,
-        "cpu_seconds": cpu,
-        "first_call_s": first,
-        "speed_over_original": ratio,
-        "peak_bytes": peaks,
-        "records": common,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"automask_cpu_{arguments.size}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    print(f"written to {path.name}")
+    results.write(
+        "automask",
+        arguments.size,
+        picture=f"{picture.shape[1]}x{picture.shape[0]}",
+        settings=settings,
+        seconds=seconds,
+        cpu_seconds=cpu,
+        first_call_s=first,
+        speed_over_original=ratio,
+        peak_bytes=peaks,
+        records=common,
+    )
 
 
 if __name__ == "__main__":

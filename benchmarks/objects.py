@@ -4,23 +4,17 @@ Times the streaming step with full memory banks, the image encoder included, on 
 """
 
 import argparse
-import datetime
-import json
-import platform
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edgetam_jax import EDGETAM, Model, Prompt, Prompts, init_state, track_step
-from edgetam_jax.config import Config
-from edgetam_jax.model import init_params
+from benchmarks import results
+from edgetam_jax import Model, Prompt, Prompts, init_state, track_step
 
-RESULTS = Path(__file__).parent / "results"
 OBJECTS = (1, 2, 4, 8)
 
 
@@ -29,17 +23,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
     parser.add_argument("--frames", type=int, default=8, help="frames timed for each number of objects (8)")
     arguments = parser.parse_args()
-    config = Config.from_dict({**EDGETAM.to_dict(), "image_size": arguments.size})
-    model = Model(init_params(config, jax.random.key(0)), config)
+    model = results.random_model(arguments.size)
     sessions = {count: Session(model, count) for count in OBJECTS}
-    for _ in range(config.pointers):  # fills the rings, and warms up
+    for _ in range(model.config.pointers):  # fills the rings, and warms up
         for session in sessions.values():
             session.step()
     times: dict[int, list[float]] = {count: [] for count in OBJECTS}
     for _ in range(arguments.frames):  # in turns, so that all meet the same machine
         for count, session in sessions.items():
             times[count].append(session.step())
-    report(config, sessions, times)
+    report(arguments.size, sessions, times)
 
 
 class Session:
@@ -63,7 +56,7 @@ class Session:
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state)) // self.count
 
 
-def report(config: Config, sessions: dict[int, Session], times: dict[int, list[float]]) -> None:
+def report(size: int, sessions: dict[int, Session], times: dict[int, list[float]]) -> None:
     one = statistics.median(times[1])
     rows: list[dict[str, Any]] = []
     print(
@@ -87,19 +80,7 @@ def report(config: Config, sessions: dict[int, Session], times: dict[int, list[f
             f"| {count} | {1e3 * median:.0f} | {1e3 * min(seconds):.0f} | {share} | "
             f"{sessions[count].state_bytes() / 1e6:.2f} MB |"
         )
-    device = jax.devices()[0]
-    document = {
-        "date": datetime.date.today().isoformat(),
-        "device": device.device_kind,
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "jax": jax.__version__,
-        "image_size": config.image_size,
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"objects_{device.platform}_{config.image_size}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    print(f"\n{device.device_kind}, jax {jax.__version__}, image size {config.image_size}; written to {path.name}")
+    results.write("objects", size, rows=rows)
 
 
 if __name__ == "__main__":

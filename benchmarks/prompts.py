@@ -5,23 +5,17 @@ steps from pixels. Random weights.
 """
 
 import argparse
-import datetime
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from edgetam_jax import EDGETAM, ImagePredictor, ImagePrompts, Model, Prompt, encode_image, segment
-from edgetam_jax.config import Config
-from edgetam_jax.model import init_params
+from benchmarks import results
+from edgetam_jax import ImagePredictor, ImagePrompts, Model, Prompt, encode_image, segment
 
-RESULTS = Path(__file__).parent / "results"
 POINTS = 64
 HEIGHT, WIDTH = 540, 960
 
@@ -31,9 +25,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
     parser.add_argument("--rounds", type=int, default=5, help="times that everything is timed (5)")
     arguments = parser.parse_args()
-    config = Config.from_dict({**EDGETAM.to_dict(), "image_size": arguments.size})
-    model = Model(init_params(config, jax.random.key(0)), config)
-    contests = make_contests(model)
+    contests = make_contests(results.random_model(arguments.size))
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(arguments.rounds + 1):  # in turns, so that all meet the same machine
         for what, (batch, calls) in contests.items():
@@ -42,7 +34,7 @@ def main() -> None:
                 function()
                 if number:  # the first compiles
                     times.setdefault((what, how), []).append(time.perf_counter() - begin)
-    report(config, times)
+    report(arguments.size, times)
 
 
 def make_contests(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
@@ -73,28 +65,14 @@ def make_contests(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[
     }
 
 
-def report(config: Config, times: dict[tuple[str, str], list[float]]) -> None:
+def report(size: int, times: dict[tuple[str, str], list[float]]) -> None:
     rows = []
     print(f"| {POINTS} points, ms (median) | one batch | {POINTS} calls | batch over calls |\n{'|---' * 4}|")
     for what in dict.fromkeys(what for what, _ in times):
         batch, calls = (statistics.median(times[what, how]) for how in ("batch", "calls"))
         rows.append({"what": what, "batch_ms": 1e3 * batch, "calls_ms": 1e3 * calls, "batch_over_calls": batch / calls})
         print(f"| {what} | {1e3 * batch:.0f} | {1e3 * calls:.0f} | {batch / calls:.0%} |")
-    device = jax.devices()[0]
-    document = {
-        "date": datetime.date.today().isoformat(),
-        "device": device.device_kind,
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "jax": jax.__version__,
-        "image_size": config.image_size,
-        "points": POINTS,
-        "image": [HEIGHT, WIDTH],
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"prompts_{device.platform}_{config.image_size}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    print(f"\n{device.device_kind}, jax {jax.__version__}, image size {config.image_size}; written to {path.name}")
+    results.write("prompts", size, points=POINTS, image=[HEIGHT, WIDTH], rows=rows)
 
 
 if __name__ == "__main__":
