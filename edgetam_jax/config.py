@@ -102,26 +102,38 @@ class Config:
         """Memory tokens that one object pointer becomes."""
         return self.hidden_dim // self.memory_dim
 
+    def resized(self, image_size: int) -> "Config":
+        """The same network for images of another size."""
+        return dataclasses.replace(self, image_size=image_size)
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
         """The inverse of `to_dict`; also takes what JSON made of it (lists for tuples)."""
-        return _from_dict(cls, values, "configuration")
+        return dataclass_from_dict(cls, values, "configuration")
 
 
-def _from_dict(cls: Any, values: dict[str, Any], where: str) -> Any:
+def dataclass_from_dict(cls: Any, values: dict[str, Any], where: str) -> Any:
+    """A tree of dataclasses from what JSON or TOML made of it. Fields have the type of their default."""
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields)):
         raise ConfigError(f"{where}: unknown keys {unknown}; known are {sorted(fields)}.")
 
     def build(name: str, value: Any) -> Any:
         default = fields[name].default
+        if default is dataclasses.MISSING:
+            factory = fields[name].default_factory
+            default = None if factory is dataclasses.MISSING else factory()
         if dataclasses.is_dataclass(default):
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}.{name}: expected a mapping, got {value!r}.")
-            return _from_dict(type(default), value, f"{where}.{name}")
+            return dataclass_from_dict(type(default), value, f"{where}.{name}")
+        if default is None:
+            return value
+        if default == () and isinstance(value, dict):
+            return tuple(value.items())
         if isinstance(default, tuple):
             if not isinstance(value, list | tuple) or len(value) != len(default):
                 raise ConfigError(f"{where}.{name}: expected {len(default)} numbers, got {value!r}.")
@@ -134,5 +146,15 @@ def _from_dict(cls: Any, values: dict[str, Any], where: str) -> Any:
 
 
 EDGETAM = Config()
-EDGETAM_768 = dataclasses.replace(EDGETAM, image_size=768)
-EDGETAM_512 = dataclasses.replace(EDGETAM, image_size=512)
+EDGETAM_768 = EDGETAM.resized(768)
+EDGETAM_512 = EDGETAM.resized(512)
+NANO = Config(
+    image_size=256,
+    hidden_dim=128,
+    trunk=TrunkConfig(widths=(24, 48, 96, 192), depths=(1, 1, 4, 1)),
+    decoder=DecoderConfig(heads=4, mlp_dim=512, iou_dim=128),
+    memory_attention=MemoryAttentionConfig(layers=1, mlp_dim=512),
+    memory_encoder=MemoryEncoderConfig(fuser_layers=1),
+    perceiver=PerceiverConfig(layers=1, latents=48, window_grid=4),
+)
+PRESETS = {"edgetam": EDGETAM, "edgetam-768": EDGETAM_768, "edgetam-512": EDGETAM_512, "nano": NANO}

@@ -17,5 +17,9 @@ class PromptError(EdgeTAMError):
     """Points, boxes or masks that make no sense for the image or video at hand."""
 
 
+class TrainingError(EdgeTAMError):
+    """A training run that cannot start, or cannot go on."""
+
+
 class FrameError(EdgeTAMError):
     """Images or videos that cannot be read, or do not fit together."""

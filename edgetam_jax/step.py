@@ -15,8 +15,9 @@ from edgetam_jax import memory
 from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
+from edgetam_jax.nn.mask_decoder import MASKS
 from edgetam_jax.preprocess import Rule, preprocess
-from edgetam_jax.types import ImageFeatures, Label, PromptInputs, Sighting
+from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, PromptInputs, Sighting
 
 CLAMP = 32.0  # a mask that is fed back as a prompt has logits within +-32
 
@@ -28,11 +29,20 @@ class FrameFeatures(NamedTuple):
     looked: Array  # [..., H * W, C] the embedding after memory attention's first look at itself
 
 
+class Detail(NamedTuple):
+    """What an answer was made from: training looks at it, nobody else."""
+
+    embedding: Array  # [..., H, W, C] with memory mixed in
+    prediction: MaskPrediction
+    multimask: Array  # [...] bool: were the alternatives on offer?
+
+
 class Entry(NamedTuple):
     """What a frame leaves behind of an object."""
 
     sighting: Sighting
     tokens: Array  # [..., L, D]
+    detail: Detail | tuple[()] = ()
 
 
 class Given(NamedTuple):
@@ -59,17 +69,19 @@ def step(
     *,
     limit: int | None = None,
     vectorize: bool | None = None,
+    detail: bool = False,
 ) -> tuple[Bank, Entry]:
     """One frame for all objects: `banks` [O, ...] to the banks after it and each object's entry.
 
     Objects with a given entry take it, those with a memory are followed, the others are absent and leave no trace.
+    With `detail`, entries say what they were made from; those that are given must, too.
     """
 
     def one(bank: Bank, given: Given) -> tuple[Bank, Entry]:
         def follow_it() -> Entry:
-            return follow(model, features, memory.read(bank, frame, direction, model.config, limit))
+            return follow(model, features, memory.read(bank, frame, direction, model.config, limit), detail)
 
-        def remember(entry: Entry) -> tuple[Bank, Entry]:
+        def note(entry: Entry) -> tuple[Bank, Entry]:
             pointer = entry.sighting.pointer
             after = memory.note(bank, frame, entry.tokens, pointer)
             kept = memory.keep(after, frame, entry.tokens, pointer)
@@ -79,9 +91,9 @@ def step(
         return lax.switch(
             mode,
             [
-                lambda: (bank, absent(model)),
-                lambda: remember(follow_it()),
-                lambda: remember(given.entry),
+                lambda: (bank, absent(model, detail)),
+                lambda: note(follow_it()),
+                lambda: note(given.entry),
             ],
         )
 
@@ -98,11 +110,11 @@ def over_objects(function: Callable[..., Any], vectorize: bool | None = None) ->
     return jax.vmap(function) if vectorize else lambda *args: lax.map(lambda a: function(*a), args)
 
 
-def follow(model: Model, features: FrameFeatures, remembered: Any) -> Entry:
+def follow(model: Model, features: FrameFeatures, remembered: Memory, detail: bool = False) -> Entry:
     """An object where it is now, from what is remembered of it."""
     embedding = model.apply("with_memory", features.looked, remembered)
-    labels = jnp.full(2, Label.NOT_A_POINT)
-    return _answer(model, features, embedding, jnp.zeros((2, 2)), labels, None, from_prompt=False)
+    sighting, found = respond(model, features, embedding, *no_points(2))
+    return remember(model, features, sighting, from_prompt=False)._replace(detail=found if detail else ())
 
 
 def answer_points(
@@ -111,7 +123,7 @@ def answer_points(
     points: Array,
     labels: Array,
     previous: tuple[Array, Array] | None = None,
-    remembered: Any = None,
+    remembered: Memory | None = None,
 ) -> Entry:
     """The object that points [P, 2], in pixels of the model's input, and their labels [P] mean.
 
@@ -123,7 +135,8 @@ def answer_points(
         embedding = model.apply("without_memory", embedding)
     else:
         embedding = model.apply("with_memory", features.looked, remembered)
-    return _answer(model, features, embedding, points, labels, previous, from_prompt=True)
+    sighting, _ = respond(model, features, embedding, points, labels, previous)
+    return remember(model, features, sighting, from_prompt=True)
 
 
 def answer_mask(model: Model, features: FrameFeatures, mask: Array) -> Entry:
@@ -132,41 +145,59 @@ def answer_mask(model: Model, features: FrameFeatures, mask: Array) -> Entry:
     if mask.shape != (size, size):
         mask = jax.image.resize(mask.astype(jnp.float32), (size, size), "linear", antialias=True) >= 0.5
     sighting = model.apply("accept", features.image, mask.astype(jnp.float32))
-    return _remembered(model, features, sighting, from_prompt=True)
+    return remember(model, features, sighting, from_prompt=True)
 
 
-def absent(model: Model) -> Entry:
+def absent(model: Model, detail: bool = False) -> Entry:
     """An object of which nothing is known yet."""
-    size, perceiver = model.config.mask_size, model.config.perceiver
+    config = model.config
+    size, dim = config.mask_size, config.hidden_dim
+    nothing = Detail(
+        embedding=jnp.zeros((config.embedding_size, config.embedding_size, dim)),
+        prediction=MaskPrediction(
+            logits=jnp.zeros((MASKS, size, size)),
+            ious=jnp.zeros(MASKS),
+            tokens=jnp.zeros((MASKS, dim)),
+            score=jnp.zeros(()),
+        ),
+        multimask=jnp.zeros((), bool),
+    )
     return Entry(
         Sighting(
             logits=jnp.full((size, size), NO_OBJECT, jnp.float32),
             iou=jnp.zeros(()),
             score=jnp.full((), -MASK_LOGIT, jnp.float32),
-            pointer=jnp.zeros(model.config.hidden_dim),
+            pointer=jnp.zeros(dim),
         ),
-        jnp.zeros((perceiver.tokens, model.config.memory_dim)),
+        jnp.zeros((config.perceiver.tokens, config.memory_dim)),
+        nothing if detail else (),
     )
 
 
-def _answer(
+def no_points(room: int) -> tuple[Array, Array]:
+    """Points and labels of a prompt that says nothing: how an object is followed."""
+    return jnp.zeros((room, 2)), jnp.full(room, Label.ABSENT).at[:2].set(Label.NOT_A_POINT)
+
+
+def respond(
     model: Model,
     features: FrameFeatures,
     embedding: Array,
     points: Array,
     labels: Array,
-    previous: tuple[Array, Array] | None,
-    from_prompt: bool,
-) -> Entry:
+    previous: tuple[Array, Array] | None = None,
+) -> tuple[Sighting, Detail]:
+    """The decoder's answer for one object, from the embedding with memory or its absence mixed in."""
     if previous is None:
         previous = jnp.zeros(2 * (model.config.mask_size,)), jnp.zeros((), bool)
     logits, exists = previous
     prompt = PromptInputs(points, labels, jnp.clip(logits, -CLAMP, CLAMP), exists)
     # Up to one point leaves doubt about what is meant: then the best of three masks is taken.
     multimask = (labels >= Label.NEGATIVE).sum(-1) <= 1
-    sighting = model.apply("find", features.image._replace(embedding=embedding), prompt, multimask)
-    return _remembered(model, features, sighting, from_prompt)
+    prediction = model.apply("segment", features.image._replace(embedding=embedding), prompt)
+    return model.apply("sight", prediction, multimask), Detail(embedding, prediction, multimask)
 
 
-def _remembered(model: Model, features: FrameFeatures, sighting: Sighting, from_prompt: bool) -> Entry:
+def remember(model: Model, features: FrameFeatures, sighting: Sighting, from_prompt: bool) -> Entry:
+    """What is to be remembered of an answer."""
     return Entry(sighting, model.apply("encode_memory", features.image.embedding, sighting.logits, from_prompt))

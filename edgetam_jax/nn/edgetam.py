@@ -74,8 +74,12 @@ class EdgeTAM(nn.Module):
         return jnp.where(present[..., None], self.obj_ptr_proj(token), self.no_obj_ptr[0])
 
     def find(self, features: ImageFeatures, prompt: PromptInputs, multimask: Array | bool) -> Sighting:
-        """The decoder's answer for one object: one mask (see `choose`), its estimate, and the object's pointer."""
-        mask = choose(self.segment(features, prompt), multimask, self.config.decoder)
+        """The decoder's answer for one object."""
+        return self.sight(self.segment(features, prompt), multimask)
+
+    def sight(self, prediction: MaskPrediction, multimask: Array | bool) -> Sighting:
+        """One mask of the four (see `choose`), its estimate, and the object's pointer."""
+        mask = choose(prediction, multimask, self.config.decoder)
         present = mask.score > 0
         return Sighting(
             logits=jnp.where(present[..., None, None], mask.logits, NO_OBJECT),

@@ -1,0 +1,108 @@
+"""Recipes: all that a training run follows from, in a TOML file.
+
+recipe = read_recipe("recipes/nano/1-images.toml")
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+from edgetam_jax.config import PRESETS, dataclass_from_dict
+from edgetam_jax.errors import ConfigError
+from edgetam_jax.training.data import DataConfig
+from edgetam_jax.training.distillation import DistillationWeights
+from edgetam_jax.training.losses import LossWeights
+from edgetam_jax.training.optimizer import Optimizer
+from edgetam_jax.training.simulate import User
+from edgetam_jax.training.synthetic.batches import SyntheticConfig
+from edgetam_jax.training.talk import Course
+from edgetam_jax.training.update import Dtype, Norm, Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """On held-out synthetic clips, see `evaluation.held_out`."""
+
+    every: int = 0  # steps; 0: never
+    clips: int = 10
+    frames: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    start: str = ""  # a checkpoint of any kind; or nothing, and `network` says what starts from random parameters
+    network: str = "nano"
+    image_size: int = 256
+    steps: int = 1000
+    batch: int = 4  # clips a step
+    seed: int = 0
+    norm: Norm = "frozen"
+    accumulate: int = 1
+    dtype: Dtype = "float32"
+    shard_parameters: bool = False
+    save_every: int = 200  # steps
+    mask_size: int = 0  # side of the masks that the loss compares; 0: that of the frames
+    user: User = dataclasses.field(default_factory=User)
+    losses: LossWeights = dataclasses.field(default_factory=LossWeights)
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
+    data: tuple[DataConfig, ...] = ()  # datasets instead of synthetic clips
+    teacher: str = ""  # a checkpoint, or a folder of features that `store_features` wrote
+    distillation: DistillationWeights = dataclasses.field(default_factory=DistillationWeights)
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+
+    def __post_init__(self) -> None:
+        if self.network not in PRESETS:
+            raise ConfigError(f"network is {self.network!r}; expected one of {sorted(PRESETS)}.")
+        for name, options in (("norm", Norm), ("dtype", Dtype)):
+            if getattr(self, name) not in get_args(options):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected one of {get_args(options)}.")
+        for name in ("steps", "batch", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if self.seed < 0 or self.mask_size < 0 or self.evaluation.every < 0:
+            raise ConfigError("seed, mask_size and evaluation.every are expected to be 0 or more.")
+        if self.accumulate < 1 or self.batch % self.accumulate:
+            raise ConfigError(f"accumulate is {self.accumulate}; expected a divisor of the batch, {self.batch}.")
+        if self.norm == "batch" and (self.frames > 1 or self.accumulate > 1):
+            raise ConfigError(
+                f'norm is "batch" with {self.frames} frames and accumulate {self.accumulate}; statistics of the batch '
+                'are for whole batches of single frames. Use norm = "frozen".'
+            )
+
+    @property
+    def frames(self) -> int:
+        return self.data[0].frames if self.data else self.synthetic.frames
+
+    @property
+    def course(self) -> Course:
+        return Course(self.user, self.losses, self.mask_size or None)
+
+    def settings(self, config: Any) -> Settings:
+        """For a network of this configuration."""
+        return Settings(config, self.course, self.optimizer, self.norm, self.accumulate, self.dtype, self.distillation)
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    try:
+        values = tomllib.loads(Path(path).read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no recipe that can be read ({error}); expected a TOML file.") from error
+    return recipe_from_dict(values, str(path))
+
+
+def recipe_from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
+    values = dict(values)
+    data = values.pop("data", [])
+    if not isinstance(data, list):
+        raise ConfigError(f"{where}: data is {data!r}; expected a list of tables, [[data]].")
+    recipe = dataclass_from_dict(Recipe, values, where)
+    sets = tuple(_dataset(entry, f"{where}: data {number}") for number, entry in enumerate(data))
+    return dataclasses.replace(recipe, data=sets)
+
+
+def _dataset(values: Any, where: str) -> DataConfig:
+    if not isinstance(values, dict) or not isinstance(values.get("path"), str):
+        raise ConfigError(f"{where} has no path; expected the folder of a dataset.")
+    return dataclass_from_dict(DataConfig, values, where)

@@ -1,0 +1,170 @@
+"""One step of training: a batch of lessons, their gradient, and parameters that are a little better."""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from edgetam_jax.config import Config
+from edgetam_jax.model import Model, Params
+from edgetam_jax.training.batch_norm import batch_statistics, keep_statistics
+from edgetam_jax.training.distillation import DistillationWeights, Features, imitation
+from edgetam_jax.training.example import Example
+from edgetam_jax.training.lesson import Lesson, make_plans, take_lesson
+from edgetam_jax.training.losses import Losses, reduce_losses
+from edgetam_jax.training.optimizer import Optimizer, average
+from edgetam_jax.training.simulate import Plan
+from edgetam_jax.training.talk import Course
+
+Norm = Literal["frozen", "batch"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+class TrainState(NamedTuple):
+    step: Array  # [] int32
+    params: Params
+    average: Params  # their moving average, which is what is evaluated and kept
+    optimizer: optax.OptState
+
+
+class Report(NamedTuple):
+    """What a step came to, all []."""
+
+    losses: Losses  # per object: sums over its frames and rounds
+    imitation: Array  # how far from the teacher; 0 without one
+    iou: Array  # mean over the objects seen
+    present: Array  # share of right answers about objects that are seen
+    absent: Array  # and about those that are not; 1 if there are none
+    gradient: Array  # its length
+    finite: Array  # bool; where it is not, the step changed nothing
+
+
+class Settings(NamedTuple):
+    """How a step is made; static."""
+
+    config: Config
+    course: Course
+    optimizer: Optimizer
+    norm: Norm = "frozen"
+    accumulate: int = 1  # parts of a batch that are computed one after the other
+    dtype: Dtype = "float32"  # of the network's arithmetic; parameters are float32
+    distillation: DistillationWeights = DistillationWeights()
+
+
+def init_train_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
+
+
+def plans_for(settings: Settings, examples: Example, key: Array) -> tuple[Plan, Array]:
+    """What the simulated users do with a batch, and the key for the rest of the lesson."""
+    key, rest = jax.random.split(key)
+    return make_plans(key, examples.masks & examples.valid[:, None, :, None, None], settings.course.user), rest
+
+
+Update = Callable[[TrainState, Example, Array, Features | None], tuple[TrainState, Report]]
+
+
+def make_update(settings: Settings, optimizer: optax.GradientTransformation) -> Update:
+    """`update(state, examples, key, features)`; a teacher's `features` are those of the same examples and key."""
+    gradient = jax.grad(partial(_loss, settings), has_aux=True)
+
+    def update(state: TrainState, examples: Example, key: Array, features: Features | None = None) -> Any:
+        plan, key = plans_for(settings, examples, key)
+        count = plan.prompts.valid.any(-1).sum()
+        if settings.accumulate == 1:
+            slope, (sums, seen) = gradient(state.params, examples, plan, features, key, count)
+        else:
+            parts = partial(_parts, settings.accumulate)
+            batch = parts(examples, 0), parts(plan, 0), parts(features, 1), jax.random.split(key, settings.accumulate)
+            slope, (sums, seen) = _sum(lambda part: gradient(state.params, *part, count), batch)
+        length = optax.global_norm(slope)
+        finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(length)
+        changes, moments = optimizer.update(slope, state.optimizer, state.params)
+        params = keep_statistics(optax.apply_updates(state.params, changes), seen)
+        mean = average(state.average, params, settings.optimizer, state.step)
+        after = jax.tree.map(partial(jnp.where, finite), TrainState(state.step + 1, params, mean, moments), state)
+        return after, _report(sums, length, finite)
+
+    return update
+
+
+class _Sums(NamedTuple):
+    """Of a batch or a part of it."""
+
+    losses: Losses
+    imitation: Array
+    iou: Array
+    present: Array
+    absent: Array
+    seen: Array  # how many answers were about objects that are seen
+    unseen: Array
+
+
+def _loss(
+    settings: Settings,
+    params: Params,
+    examples: Example,
+    plan: Plan,
+    features: Features | None,
+    key: Array,
+    count: Array,
+) -> tuple[Array, tuple[_Sums, dict[tuple[str, ...], Array]]]:
+    """Of a part of a batch that has `count` objects in all."""
+    dtype = jnp.dtype(settings.dtype)
+    model = Model(jax.tree.map(lambda x: x.astype(dtype), params), settings.config)
+    with batch_statistics() if settings.norm == "batch" else contextlib.nullcontext({}) as seen:
+        lesson = take_lesson(model, examples, plan, key, settings.course)
+    losses = reduce_losses(lesson.losses, lesson.asked, count)
+    apart = jnp.zeros(())
+    if features is not None:
+        apart = imitation(lesson, features, settings.distillation) / settings.accumulate
+    sums = _sums(lesson, losses, apart)
+    return losses.total + apart, (sums, seen)
+
+
+def _sums(lesson: Lesson, losses: Losses, apart: Array) -> _Sums:
+    seen, unseen = lesson.asked & lesson.visible, lesson.asked & ~lesson.visible
+    return _Sums(
+        losses=losses,
+        imitation=apart,
+        iou=jnp.where(seen, lesson.ious, 0).sum(),
+        present=(seen & (lesson.scores > 0)).sum(),
+        absent=(unseen & (lesson.scores <= 0)).sum(),
+        seen=seen.sum(),
+        unseen=unseen.sum(),
+    )
+
+
+def _report(sums: _Sums, length: Array, finite: Array) -> Report:
+    seen, unseen = jnp.maximum(sums.seen, 1), jnp.maximum(sums.unseen, 1)
+    return Report(
+        losses=sums.losses,
+        imitation=sums.imitation,
+        iou=sums.iou / seen,
+        present=sums.present / seen,
+        absent=jnp.where(sums.unseen > 0, sums.absent / unseen, 1),
+        gradient=length,
+        finite=finite,
+    )
+
+
+def _parts(count: int, tree: Any, axis: int) -> Any:
+    """Splits an axis into `count` interleaved parts, which come first; so each device keeps its share."""
+
+    def split(x: Array) -> Array:
+        x = x.reshape(*x.shape[:axis], x.shape[axis] // count, count, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x, axis + 1, 0)
+
+    return jax.tree.map(split, tree)
+
+
+def _sum(function: Callable[[Any], Any], xs: Any) -> Any:
+    """Of what a function returns for each of `xs`, one after the other."""
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], xs))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return lax.scan(lambda total, x: (jax.tree.map(jnp.add, total, function(x)), None), zeros, xs)[0]
