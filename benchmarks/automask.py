@@ -48,7 +48,7 @@ def main() -> None:
             writer.submit(write_weights, folder, arguments.size).result()
         runs: dict[str, list[dict[str, Any]]] = {"ours": [], "original": []}
         with ProcessPoolExecutor(1, context) as ours, ProcessPoolExecutor(1, context) as original:
-            ours.submit(load_ours, folder, settings).result()
+            ours.submit(load_ours, folder, arguments.size, settings).result()
             original.submit(load_original, folder, arguments.size, settings).result()
             first = ours.submit(run, picture).result()
             for _ in range(arguments.rounds):
@@ -89,7 +89,7 @@ def write_weights(folder: str, size: int) -> None:
         raise SystemExit("the weights could not be converted")
 
 
-def load_ours(folder: str, settings: dict[str, Any]) -> None:
+def load_ours(folder: str, size: int, settings: dict[str, Any]) -> None:
     global _generator
     import jax
 
@@ -97,7 +97,7 @@ def load_ours(folder: str, settings: dict[str, Any]) -> None:
     from edgetam_jax.checkpoint import load
 
     jax.config.update("jax_default_matmul_precision", "highest")
-    _generator = AutomaticMaskGenerator(load(f"{folder}/edgetam"), **settings)
+    _generator = AutomaticMaskGenerator(load(f"{folder}/edgetam", image_size=size), **settings)
 
 
 def load_original(folder: str, size: int, settings: dict[str, Any]) -> None:
