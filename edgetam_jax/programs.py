@@ -19,7 +19,7 @@ def encode(model: Model, pixels: Array, rule: Rule) -> FrameFeatures:
     return encode_frames(model, pixels, rule)
 
 
-@partial(jax.jit, static_argnums=8)
+@partial(jax.jit, static_argnums=(8, 9))
 def points_entry(
     model: Model,
     features: FrameFeatures,
@@ -30,20 +30,24 @@ def points_entry(
     frame: Array,
     direction: Array,
     clean: tuple[int, int],
+    soft: bool,
 ) -> Entry:
     remembered = None if bank is None else memory.read(bank, frame, direction, model.config)
     entry = answer_points(model, features, points, labels, previous, remembered)
-    if clean == (0, 0):
+    if clean == (0, 0) and not soft:
         return entry
     # Memory is made of the mask that the user is shown.
     logits = _cleaned(entry.sighting.logits, clean)
-    tokens = model.apply("encode_memory", features.image.embedding, logits, True)
+    tokens = model.apply("encode_memory", features.image.embedding, logits, not soft)
     return Entry(entry.sighting._replace(logits=logits), tokens)
 
 
-@jax.jit
-def mask_entry(model: Model, features: FrameFeatures, mask: Array) -> Entry:
-    return answer_mask(model, features, mask)
+@partial(jax.jit, static_argnums=3)
+def mask_entry(model: Model, features: FrameFeatures, mask: Array, soft: bool) -> Entry:
+    entry = answer_mask(model, features, mask)
+    if not soft:
+        return entry
+    return entry._replace(tokens=model.apply("encode_memory", features.image.embedding, entry.sighting.logits, False))
 
 
 @partial(jax.jit, static_argnums=6, donate_argnums=1)

@@ -41,7 +41,8 @@ class VideoPredictor:
     """Tracks objects that a user points at.
 
     `fill_hole_area` and `island_area` remove holes and islands of up to that many pixels from the network's masks
-    (a quarter of its input size); `non_overlap_masks` gives every pixel to one object at most.
+    (a quarter of its input size); `non_overlap_masks` gives every pixel to one object at most. With `soft_memory`
+    prompted frames are remembered by their masks as they are; without it, as in SAM 2's predictor, cut at 0.
 
     A prompt counts for the frames before it too: where tracking starts earlier (because another object was prompted
     there, say) the object is sought on the frames up to its first prompt, as SAM 2 does. To avoid that, track with
@@ -55,6 +56,7 @@ class VideoPredictor:
         fill_hole_area: int = 0,
         island_area: int = 0,
         non_overlap_masks: bool = False,
+        soft_memory: bool = False,
         preprocess: Rule = "video",
     ) -> None:
         model.check_for_video()
@@ -66,6 +68,7 @@ class VideoPredictor:
         self.model = model
         self._clean = int(fill_hole_area), int(island_area)
         self._non_overlap = non_overlap_masks
+        self._soft = soft_memory
         self._rule: Rule = preprocess
 
     def init_state(self, video: Any, keep: Keep = "logits") -> Session:
@@ -125,6 +128,7 @@ class VideoPredictor:
             frame_idx,
             direction,
             self._clean,
+            self._soft,
         )
         tracked.points[frame_idx] = xy, kinds
         return self._accept(state, frame_idx, obj_id, tracked, entry)
@@ -136,7 +140,7 @@ class VideoPredictor:
         if binary.shape != state.size:
             raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
         tracked = state.objects.get(obj_id) or TrackedObject()
-        entry = programs.mask_entry(self.model, self._features(state, frame_idx), binary)
+        entry = programs.mask_entry(self.model, self._features(state, frame_idx), binary, self._soft)
         tracked.points.pop(frame_idx, None)
         return self._accept(state, frame_idx, obj_id, tracked, entry)
 

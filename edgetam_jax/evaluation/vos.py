@@ -1,8 +1,8 @@
 """Semi-supervised segmentation of a dataset: `python -m edgetam_jax.evaluation.vos DATASET OUT --model MODEL`.
 
 Each object is given by its true mask on the first frame that shows it, and tracked from there on. Masks are the
-network's, without cleaning, cut at 0; where objects are annotated in one image, every pixel goes to one of them. So
-SAM 2 and EdgeTAM are evaluated.
+network's, without cleaning, cut at 0; where objects are annotated in one image, every pixel goes to one of them. A
+given mask is remembered with the soft border that it has at the network's size. So SAM 2 and EdgeTAM are evaluated.
 
 Each video becomes a folder OUT/NAME of palette PNGs in the dataset's own layout, as official scorers and
 `python -m edgetam_jax.evaluation.scores DATASET OUT` take them. A video's folder appears when it is finished; those
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         processes = join_processes(arguments)
         dataset = open_dataset(arguments.dataset, arguments.split)
-        predictor = VideoPredictor(load(arguments.model), non_overlap_masks=dataset.kind != "sa-v")
+        predictor = VideoPredictor(load(arguments.model), non_overlap_masks=dataset.kind != "sa-v", soft_memory=True)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -45,8 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Both:
     """Two predictors on one video. Every method calls both and compares what they return."""
 
-    def __init__(self, pair: Pair, folder: Path) -> None:
-        self.theirs, self.ours = pair.torch, VideoPredictor(pair.model)
+    def __init__(self, pair: Pair, folder: Path, soft_memory: bool = False) -> None:
+        self.theirs, self.ours = pair.torch, VideoPredictor(pair.model, soft_memory=soft_memory)
         self.their_state = self.theirs.init_state(str(folder))
         self.state: Session = self.ours.init_state(folder)
         self.compared: list[np.ndarray] = []
@@ -280,6 +280,24 @@ def test_correction_of_a_prompted_frame(both: Both) -> None:
 def test_session(both: Both, session: Callable[[Both], None]) -> None:
     session(both)
     both.check_telling()
+
+
+def test_soft_memory(pair: Pair, folder: Path) -> None:
+    """As the original runs where it is evaluated: prompted masks are not cut before they are remembered."""
+    both = Both(pair, folder, soft_memory=True)
+    with mock.patch.object(both.theirs, "binarize_mask_from_pts_for_mem_enc", False):
+        both.mask(0, 1, disk(40, 40, 20))
+        both.click(0, 7, points=[[80, 60]], labels=[1])
+        both.track(max_frame_num_to_track=3)
+    both.check_telling()
+    cut = VideoPredictor(pair.model)
+    state = cut.init_state(folder)
+    cut.add_new_mask(state, 0, 1, disk(40, 40, 20))
+    cut.add_new_points_or_box(state, 0, 7, points=[[80, 60]], labels=[1])
+    others = [logits for *_, logits in cut.propagate_in_video(state, max_frame_num_to_track=3)]
+    for object_index in (0, 1):  # each of them is another otherwise
+        apart = [np.abs(a - b)[object_index].max() for a, b in zip(others, both.compared[-4:], strict=True)]
+        assert apart[0] <= TRACKED_LOGITS_ATOL and max(apart) > 5 * TRACKED_LOGITS_ATOL
 
 
 def test_no_further_frames(both: Both) -> None:
