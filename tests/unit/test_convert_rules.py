@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.layouts import Shapes, expected_shapes, tree_shapes
@@ -30,6 +30,7 @@ def original_keys(draw: st.DrawFn) -> str:
     return f"{module}.{leaf}" if leaf else module
 
 
+@settings(deadline=None)
 @given(original_keys())
 def test_flax_path_leads_back_to_the_key(key: str) -> None:
     found = entry(key)
@@ -38,6 +39,7 @@ def test_flax_path_leads_back_to_the_key(key: str) -> None:
     assert not any(part.isdigit() for part in found.flax.split("/"))
 
 
+@settings(deadline=None)
 @given(st.lists(original_keys(), min_size=2, max_size=30, unique=True))
 def test_no_two_keys_share_a_name(keys: list[str]) -> None:
     found = [entry(key) for key in keys]

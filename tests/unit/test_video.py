@@ -1,9 +1,7 @@
 """The interactive predictor: what users may do at any time, and what a wrong call leaves behind."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,20 +63,6 @@ def alone(predictor: VideoPredictor, frames: np.ndarray, frame: int, prompt: dic
     state = predictor.init_state(frames)
     predictor.add_new_points_or_box(state, frame, 1, **prompt)
     return masks(predictor, state)[1]
-
-
-@pytest.fixture(scope="module")
-def compilations() -> Iterator[list[str]]:
-    """Grows by one with every program that XLA compiles."""
-    seen: list[str] = []
-
-    def listen(event: str, _: float, **__: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_equals_track(predictor: VideoPredictor, state: Session, frames: np.ndarray, model: Model) -> None:
