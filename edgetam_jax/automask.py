@@ -25,7 +25,7 @@ from edgetam_jax.errors import PromptError
 from edgetam_jax.image_file import read_image
 from edgetam_jax.model import Model
 from edgetam_jax.preprocess import Rule
-from edgetam_jax.prompts import bucket
+from edgetam_jax.prompts import bucket, check_count
 from edgetam_jax.rle import counts_of_edges, rle_compress, rle_decode
 from edgetam_jax.segment import encode_image
 
@@ -249,6 +249,4 @@ def _check(given: AutomaticMaskGenerator) -> None:
     least = {"points_per_batch": 1, "crop_n_layers": 0, "crop_n_points_downscale_factor": 1, "min_mask_region_area": 0}
     least |= {} if given.points_per_side is None else {"points_per_side": 1}
     for name, low in least.items():
-        value = getattr(given, name)
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
-            raise PromptError(f"{name} is {value!r}; expected an integer from {low}.")
+        check_count(name, getattr(given, name), low)

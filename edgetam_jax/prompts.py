@@ -88,8 +88,7 @@ class _Checked(NamedTuple):
 def _check(prompt: Prompt, name: str) -> _Checked:
     if not isinstance(prompt, Prompt):
         raise PromptError(f"{name} is a {type(prompt).__name__}; expected a Prompt.")
-    if not _is_int32(prompt.frame) or prompt.frame < 0:
-        raise PromptError(f"{name}: frame is {prompt.frame!r}; expected a frame number from 0.")
+    check_count(f"{name}: frame", prompt.frame, 0, "a frame number")
     if prompt.obj_id is not None and not _is_int32(prompt.obj_id):
         raise PromptError(f"{name}: obj_id is {prompt.obj_id!r}; expected an integer of 32 bits.")
     if prompt.mask is not None:
@@ -196,9 +195,9 @@ def _lay_out(rows: dict[int, dict[int, _Checked]], num_objects: int) -> Prompts:
     return Prompts(*map(jnp.asarray, (ids, frames, valid, points, labels, masks, is_mask)))
 
 
-def check_count(name: str, value: Any) -> None:
-    if not _is_int32(value) or value < 1:
-        raise PromptError(f"{name} is {value!r}; expected an integer from 1.")
+def check_count(name: str, value: Any, least: int = 1, what: str = "an integer") -> None:
+    if not _is_int32(value) or value < least:
+        raise PromptError(f"{name} is {value!r}; expected {what} from {least}.")
 
 
 def check_start(start: Any, first: Any, length: int) -> None:

@@ -19,7 +19,7 @@ from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.preprocess import Rule
-from edgetam_jax.prompts import bucket, check_inside, check_mask, check_points, closed
+from edgetam_jax.prompts import bucket, check_count, check_inside, check_mask, check_points, closed
 from edgetam_jax.session import (
     Answer,
     Keep,
@@ -61,8 +61,7 @@ class VideoPredictor:
     ) -> None:
         model.check_for_video()
         for name, area in (("fill_hole_area", fill_hole_area), ("island_area", island_area)):
-            if not _is_count(area):
-                raise PromptError(f"{name} is {area!r}; expected a number of pixels, 0 or more.")
+            check_count(name, area, 0, "a number of pixels")
         if preprocess not in get_args(Rule):
             raise FrameError(f"preprocess is {preprocess!r}; expected one of {get_args(Rule)}.")
         self.model = model
@@ -164,8 +163,8 @@ class VideoPredictor:
             start = max(prompted) if reverse else min(prompted)
         start = self._check_frame(state, start)
         count = max_frame_num_to_track
-        if count is not None and not _is_count(count):
-            raise PromptError(f"max_frame_num_to_track is {count!r}; expected a number of frames, 0 or more, or None.")
+        if count is not None:
+            check_count("max_frame_num_to_track", count, 0, "None, or a number of frames")
         if reverse and state.forward_only:
             raise PromptError("an iterator cannot be tracked backward; give a list, an array, a folder or a file.")
         return self._propagate(state, start, count, reverse)
@@ -268,8 +267,7 @@ class VideoPredictor:
 
     def _check_frame(self, state: Session, frame_idx: int) -> int:
         length = state.video.num_frames
-        if isinstance(frame_idx, bool) or not isinstance(frame_idx, int | np.integer) or frame_idx < 0:
-            raise PromptError(f"frame_idx is {frame_idx!r}; expected a frame number from 0.")
+        check_count("frame_idx", frame_idx, 0, "a frame number")
         if length is not None and frame_idx >= length:
             raise PromptError(f"there is no frame {frame_idx}; the video has {length}, counted from 0.")
         return int(frame_idx)
@@ -278,7 +276,3 @@ class VideoPredictor:
         if obj_id not in state.objects:
             raise PromptError(f"there is no object {obj_id}; there are {state.obj_ids}.")
         return state.objects[obj_id]
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0
