@@ -1,4 +1,4 @@
-"""Masks on their way out: resizing, holes and islands, overlaps, bits.
+"""Masks on their way out: resizing, holes and islands, overlaps.
 
 All is pure JAX, works under `jit` and `vmap`, and takes any leading axes. Run-lengths are in `rle.py`.
 """
@@ -6,7 +6,7 @@ All is pure JAX, works under `jit` and `vmap`, and takes any leading axes. Run-l
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
 from edgetam_jax.preprocess import weighted_sum
 
@@ -29,18 +29,6 @@ def two_taps(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray]:
     first = np.minimum(position.astype(np.int32), max(length - 2, 0))
     right = position - first
     return first, np.stack([1 - right, right])[:length].astype(np.float32)
-
-
-def label_components(mask: Bool[Array, "*b h w"]) -> Int[Array, "*b h w"]:
-    """Number the 8-connected components: each pixel gets the smallest flat index in its component, outside gets h * w.
-
-    Labels are trees of pixels that point to smaller ones. Each round hangs whole trees onto their smallest neighbour
-    and then shortens all paths, so that even spirals need only some ten rounds.
-    """
-    area = mask.shape[-2] * mask.shape[-1]
-    labels = _roots(mask)
-    image = jnp.arange(labels.shape[0], dtype=jnp.int32)[:, None, None]
-    return jnp.where(mask, (labels - image * area).reshape(mask.shape), area)
 
 
 def component_areas(mask: Bool[Array, "*b h w"]) -> Int[Array, "*b h w"]:
@@ -85,18 +73,12 @@ def non_overlapping(logits: Float[Array, "o *p"]) -> Float[Array, "o *p"]:
     return jnp.where(objects == winner, logits, jnp.minimum(logits, -10))
 
 
-def pack_bits(mask: Bool[Array, "*b h w"]) -> UInt8[Array, "*b h bytes"]:
-    """Eight pixels of a row a byte, the first in the highest bit; rows are padded with zeros."""
-    return jnp.packbits(mask, axis=-1)
-
-
-def unpack_bits(bits: UInt8[Array, "*b h bytes"], width: int) -> Bool[Array, "*b h w"]:
-    """The inverse of `pack_bits` for rows of `width` pixels."""
-    return jnp.unpackbits(bits, axis=-1, count=width).astype(bool)
-
-
 def _roots(mask: jax.Array) -> jax.Array:
-    """[n, h, w]: each pixel's component as the smallest index into the flat batch; the batch's size outside."""
+    """[n, h, w]: each pixel's component as the smallest index into the flat batch; the batch's size outside.
+
+    They are trees of pixels that point to smaller ones. Each round hangs whole trees onto their smallest neighbour and
+    then shortens all paths, so that even spirals need only some ten rounds.
+    """
     outside = mask.size
     mask = jnp.asarray(mask).reshape(-1, *mask.shape[-2:])
 

@@ -57,12 +57,6 @@ def rle_compress(rle: dict[str, Any]) -> dict[str, Any]:
     return {"size": [height, width], "counts": text.astype(np.uint8).tobytes().decode("ascii")}
 
 
-def rle_decompress(rle: dict[str, Any]) -> dict[str, Any]:
-    """Run-lengths with their counts as numbers."""
-    height, width, counts = _read(rle)
-    return {"size": [height, width], "counts": counts.tolist()}
-
-
 def counts_of_edges(edges: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """The counts of a mask whose columns are [w, h + 1] of where a pixel differs from the one above it.
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetam_jax.errors import EdgeTAMError
-from edgetam_jax.rle import counts_of_edges, rle_area, rle_compress, rle_decode, rle_decompress, rle_encode
+from edgetam_jax.rle import counts_of_edges, rle_area, rle_compress, rle_decode, rle_encode
 
 
 def test_run_lengths_go_down_the_columns_and_begin_with_background() -> None:
@@ -26,7 +26,6 @@ def test_round_trip(height: int, width: int, density: float, seed: int) -> None:
     assert rle_area(rle) == mask.sum()
     text = rle_compress(rle)
     np.testing.assert_array_equal(rle_decode(text), mask)
-    assert rle_decompress(text) == rle == rle_decompress(rle)
     assert rle_compress(text) == text
 
 
@@ -44,8 +43,8 @@ KNOWN = [
 def test_known_texts(size: list[int], counts: list[int], text: str) -> None:
     rle, compressed = {"size": size, "counts": counts}, {"size": size, "counts": text}
     assert rle_compress(rle) == compressed
-    assert rle_decompress(compressed) == rle
-    assert rle_decompress({"size": size, "counts": text.encode()}) == rle
+    for written in (compressed, {"size": size, "counts": text.encode()}):
+        np.testing.assert_array_equal(rle_decode(written), rle_decode(rle))
 
 
 @pytest.mark.parametrize("density", [0.001, 0.1, 0.5])
@@ -88,7 +87,7 @@ def test_counts_of_edges(h: int, w: int, right: int, below: int, density: float,
     ],
 )
 def test_bad_run_lengths(rle: dict, message: str) -> None:
-    for function in (rle_decode, rle_compress, rle_decompress, rle_area):
+    for function in (rle_decode, rle_compress, rle_area):
         with pytest.raises(EdgeTAMError, match=message):
             function(rle)
 
