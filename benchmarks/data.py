@@ -6,10 +6,7 @@ is the processor's work that is measured; its own time is told too, which other 
 """
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -19,11 +16,11 @@ import jax
 import numpy as np
 from PIL import Image
 
+from benchmarks.results import write
 from edgetam_jax.palette import mask_to_palette
 from edgetam_jax.training.data import PLAIN, Augment, DataConfig, batches
 from edgetam_jax.training.synthetic import ClipConfig, make_clip
 
-RESULTS = Path(__file__).parent / "results"
 HEIGHT, WIDTH = 480, 854
 BATCH = 4
 
@@ -85,18 +82,8 @@ def report(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
             f"| {row['what']} | {row['threads']} | {row['examples_per_s']:.1f} | {row['ms_a_frame']:.2f} | "
             f"{row['processor_ms_a_frame']:.2f} |"
         )
-    document = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors",
-        "image_size": arguments.size,
-        "frames": arguments.frames,
-        "video": [HEIGHT, WIDTH],
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"data_{arguments.size}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    print(f"\n{arguments.frames} frames of {WIDTH}x{HEIGHT} to {arguments.size}; written to {path.name}")
+    load = os.getloadavg()[0]  # how many programs were running; where it exceeds the threads, others were
+    write("data", arguments.size, frames=arguments.frames, video=[HEIGHT, WIDTH], load=load, rows=rows)
 
 
 if __name__ == "__main__":
