@@ -12,6 +12,7 @@ from edgetam_jax.model import Model
 from edgetam_jax.preprocess import Rule
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.step import Entry, Given, absent, answer_mask, answer_points, encode_frames
+from edgetam_jax.trees import if_needed, where
 
 
 def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule: Rule) -> tuple[Prompts, Entry]:
@@ -44,7 +45,7 @@ def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule
     return prompts, jax.tree.map(lambda x: x[back].reshape(*shape, *x.shape[1:]), entries)
 
 
-def answer(model: Model, features: Any, prompt: Any, pixels: Array) -> Entry:
+def answer(model: Model, features: Any, prompt: Any, pixels: Array, together: bool = False) -> Entry:
     """The entry of one prompt, its fields without leading axes."""
     height, width = pixels.shape[:2]
     scale = jnp.array([model.config.image_size / width, model.config.image_size / height])
@@ -54,7 +55,7 @@ def answer(model: Model, features: Any, prompt: Any, pixels: Array) -> Entry:
 
     if not prompt.masks.size:
         return points()
-    return lax.cond(prompt.is_mask, lambda: answer_mask(model, features, prompt.masks), points)
+    return if_needed(prompt.is_mask, lambda: answer_mask(model, features, prompt.masks), points, together)
 
 
 def keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
@@ -62,7 +63,7 @@ def keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
         def body(bank: Bank, xs: Any) -> tuple[Bank, None]:
             prompt, entry = xs
             kept = memory.keep(bank, prompt.frames, entry.tokens, entry.sighting.pointer)
-            return jax.tree.map(lambda a, b: jnp.where(prompt.valid, a, b), kept, bank), None
+            return where(prompt.valid, kept, bank), None
 
         return lax.scan(body, bank, (prompts, entries))[0]
 

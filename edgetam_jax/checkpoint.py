@@ -1,5 +1,7 @@
 """Checkpoints: `load` anything that holds an EdgeTAM, `save` a model, fetch one from the Hugging Face hub."""
 
+import functools
+import logging
 import pathlib
 from typing import Literal, NamedTuple
 
@@ -14,6 +16,13 @@ from edgetam_jax.model import Model
 Format = Literal["safetensors", "orbax"]
 _STATISTICS = ("/mean", "/var", "/positional_encoding_gaussian_matrix")
 PathLike = str | pathlib.Path
+
+EMBEDDED = "nano"
+EMBEDDED_PATH = pathlib.Path(__file__).parent / "assets" / "nano.safetensors"
+NOTE = (
+    "the embedded NANO network is a demonstration: small, and trained on synthetic clips only. It tracks simple things "
+    "for a short time. For real use load the released checkpoint (from_pretrained, or python -m convert)."
+)
 
 
 class Loaded(NamedTuple):
@@ -36,9 +45,25 @@ def load(path: PathLike, *, image_size: int | None = None) -> Model:
     Takes what `save` wrote (safetensors or Orbax), a Hugging Face folder or its model.safetensors, and the original's
     `.pt` file, the only one that needs torch. Half-precision files keep their values: parameters are float32, which
     holds them exactly. `image_size` replaces the size that the checkpoint names; the same weights serve every size.
-    A file for still images gives a model without the parts that tracking needs.
+    A file for still images gives a model without the parts that tracking needs. "nano" is the small network that comes
+    with the package.
     """
+    if path == EMBEDDED:
+        _say_once()
+        path = EMBEDDED_PATH
     return read(path, image_size=image_size).model
+
+
+@functools.cache
+def _say_once() -> None:
+    logging.getLogger("edgetam_jax").warning(NOTE)
+
+
+@functools.cache
+def embedded() -> Model:
+    """The small network that comes with the package."""
+    with jax.ensure_compile_time_eval():  # also where `track` is being traced
+        return load(EMBEDDED)
 
 
 def read(path: PathLike, *, image_size: int | None = None) -> Loaded:

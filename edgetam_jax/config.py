@@ -115,34 +115,43 @@ class Config:
         return dataclass_from_dict(cls, values, "configuration")
 
 
-def dataclass_from_dict(cls: Any, values: dict[str, Any], where: str) -> Any:
-    """A tree of dataclasses from what JSON or TOML made of it. Fields have the type of their default."""
+def dataclass_from_dict(cls: Any, values: dict[str, Any], where: str, **ready: Any) -> Any:
+    """A tree of dataclasses from what JSON or TOML made of it, but for fields that are `ready`.
+
+    Fields have the type of their default; whole numbers serve for others. What is left out keeps its default.
+    """
+    return cls(**_read_fields(cls, values, where), **ready)
+
+
+def _read_fields(cls: Any, values: dict[str, Any], where: str) -> dict[str, Any]:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields)):
         raise ConfigError(f"{where}: unknown keys {unknown}; known are {sorted(fields)}.")
 
-    def build(name: str, value: Any) -> Any:
+    def read(name: str, value: Any) -> Any:
         default = fields[name].default
         if default is dataclasses.MISSING:
             factory = fields[name].default_factory
             default = None if factory is dataclasses.MISSING else factory()
-        if dataclasses.is_dataclass(default):
+        if dataclasses.is_dataclass(default) and not isinstance(default, type):
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}.{name}: expected a mapping, got {value!r}.")
-            return dataclass_from_dict(type(default), value, f"{where}.{name}")
+            return dataclasses.replace(default, **_read_fields(type(default), value, f"{where}.{name}"))
         if default is None:
             return value
-        if default == () and isinstance(value, dict):
+        if default == ():
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}.{name}: expected a mapping, got {value!r}.")
             return tuple(value.items())
         if isinstance(default, tuple):
             if not isinstance(value, list | tuple) or len(value) != len(default):
                 raise ConfigError(f"{where}.{name}: expected {len(default)} numbers, got {value!r}.")
             return tuple(value)
-        if isinstance(value, bool) or not isinstance(value, int | type(default)):
+        if type(value) is not type(default) and not (type(value) is int and isinstance(default, float)):
             raise ConfigError(f"{where}.{name}: expected {type(default).__name__}, got {value!r}.")
         return value
 
-    return cls(**{name: build(name, value) for name, value in values.items()})
+    return {name: read(name, value) for name, value in values.items()}
 
 
 EDGETAM = Config()

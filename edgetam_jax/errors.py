@@ -13,6 +13,10 @@ class CheckpointError(EdgeTAMError):
     """A file that is not the checkpoint it should be."""
 
 
+class OutputError(EdgeTAMError):
+    """A file or folder that cannot be written, or would replace something."""
+
+
 class PromptError(EdgeTAMError):
     """Points, boxes or masks that make no sense for the image or video at hand."""
 

@@ -7,7 +7,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from edgetam_jax.errors import CheckpointError
+from edgetam_jax.errors import OutputError
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def replacing(path: pathlib.Path, force: bool, ours: frozenset[str] = frozenset(
         _swap(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CheckpointError(
+        raise OutputError(
             f"{path} could not be written: {reason}. Nothing was changed there. "
             "Check the free space and the permissions of that folder, or choose another output."
         ) from error
@@ -38,13 +38,13 @@ def replacing(path: pathlib.Path, force: bool, ours: frozenset[str] = frozenset(
 def check_place(path: pathlib.Path, force: bool, ours: frozenset[str] | None = None) -> None:
     """Refuses to write where something is that would be lost. Without `ours` it does not look into folders."""
     if not path.parent.is_dir():
-        raise CheckpointError(f"the folder {path.parent} does not exist. Create it, or choose another output.")
+        raise OutputError(f"the folder {path.parent} does not exist. Create it, or choose another output.")
     if not os.path.lexists(path):
         return
     if not force:
-        raise CheckpointError(f"{path} exists. Choose another output, or allow replacing it (force=True, --force).")
+        raise OutputError(f"{path} exists. Choose another output, or allow replacing it (force=True, --force).")
     if ours is not None and path.is_dir() and (strange := sorted({entry.name for entry in path.iterdir()} - ours)):
-        raise CheckpointError(
+        raise OutputError(
             f"{path} is a folder that holds more than a checkpoint ({', '.join(strange[:5])}), and is not replaced. "
             "Choose another output, or remove it yourself."
         )

@@ -21,7 +21,8 @@ from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.preprocess import Rule, as_frames, as_image
 from edgetam_jax.preprocess import preprocess as normalised
 from edgetam_jax.prompts import bucket
-from edgetam_jax.step import over_objects
+from edgetam_jax.step import at_once, over_objects
+from edgetam_jax.trees import if_needed
 from edgetam_jax.types import ImageFeatures, Label, PromptInputs
 
 ALTERNATIVES = 3  # masks of a prompt that can mean several things
@@ -104,9 +105,7 @@ def segment(
             f"the prompts' masks are {prompts.masks.shape[-2:]}, this model's {(side, side)} (height, width); "
             "give logits at a quarter of its input size, such as it returns."
         )
-    if vectorize is None:
-        vectorize = jax.default_backend() != "cpu"
-    return _segment(model, features, prompts, bool(multimask), vectorize)
+    return _segment(model, features, prompts, bool(multimask), at_once(vectorize))
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -118,7 +117,7 @@ def _segment(
 
     def one_image(features: ImageFeatures, prompts: ImagePrompts) -> Segments:
         def one_object(prompt: ImagePrompts) -> Segments:
-            return _one(model, features, prompt, multimask, _rooms(prompt.labels.shape[0], vectorize))
+            return _one(model, features, prompt, multimask, vectorize)
 
         return over_objects(one_object, vectorize)(prompts)
 
@@ -129,20 +128,19 @@ def _segment(
     return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), over_objects(one_image, vectorize)(*flat))
 
 
-def _rooms(places: int, vectorize: bool) -> list[int]:
+def _rooms(places: int) -> list[int]:
     """Numbers of points that objects are computed with, each with the smallest that holds its own.
 
-    Then the points of other objects do not even change how an object's sums are rounded. Objects that are computed
-    at once share one shape.
+    Then the points of other objects do not even change how an object's sums are rounded.
     """
     rooms = [places]
-    while not vectorize and rooms[0] > SMALLEST_ROOM:
+    while rooms[0] > SMALLEST_ROOM:
         rooms.insert(0, bucket(rooms[0] // 2, SMALLEST_ROOM))
     return rooms
 
 
-def _one(model: Model, features: ImageFeatures, prompt: ImagePrompts, multimask: bool, rooms: list[int]) -> Segments:
-    """One object; nothing is computed where there is none."""
+def _one(model: Model, features: ImageFeatures, prompt: ImagePrompts, multimask: bool, vectorize: bool) -> Segments:
+    """One object; nothing is computed where there is none, unless objects are computed at once and share one shape."""
 
     def answer(room: int) -> Callable[[], Segments]:
         fitting = prompt._replace(points=prompt.points[:room], labels=prompt.labels[:room])
@@ -153,8 +151,12 @@ def _one(model: Model, features: ImageFeatures, prompt: ImagePrompts, multimask:
         logits = jnp.full((masks, side, side), NO_OBJECT, jnp.float32)
         return Segments(logits, jnp.zeros(masks), jnp.full((), -MASK_LOGIT, jnp.float32), jnp.zeros((), bool))
 
+    places = len(prompt.labels)
+    if vectorize:
+        return if_needed(prompt.valid, answer(places), nothing, together=True)
+    rooms = _rooms(places)
     given = prompt.labels != Label.ABSENT
-    last = jnp.max(jnp.where(given, jnp.arange(1, len(given) + 1), 0))
+    last = jnp.max(jnp.where(given, jnp.arange(1, places + 1), 0))
     fitting = 1 + jnp.searchsorted(jnp.array(rooms), last)
     return lax.switch(jnp.where(prompt.valid, fitting, 0), [nothing, *map(answer, rooms)])
 

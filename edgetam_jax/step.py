@@ -17,6 +17,7 @@ from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import MASKS
 from edgetam_jax.preprocess import Rule, preprocess
+from edgetam_jax.trees import if_needed, where
 from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, PromptInputs, Sighting
 
 CLAMP = 32.0  # a mask that is fed back as a prompt has logits within +-32
@@ -77,37 +78,32 @@ def step(
     With `detail`, entries say what they were made from; those that are given must, too.
     """
 
+    together = at_once(vectorize)
+
     def one(bank: Bank, given: Given) -> tuple[Bank, Entry]:
         def follow_it() -> Entry:
             return follow(model, features, memory.read(bank, frame, direction, model.config, limit), detail)
 
-        def note(entry: Entry) -> tuple[Bank, Entry]:
-            pointer = entry.sighting.pointer
-            after = memory.note(bank, frame, entry.tokens, pointer)
-            kept = memory.keep(after, frame, entry.tokens, pointer)
-            return jax.tree.map(lambda a, b: jnp.where(given.valid & given.prompted, a, b), kept, after), entry
+        known = memory.known(bank)
+        followed = if_needed(known & ~given.valid, follow_it, lambda: absent(model, detail), together)
+        entry = where(given.valid, given.entry, followed)
+        pointer = entry.sighting.pointer
+        noted = memory.note(bank, frame, entry.tokens, pointer)
+        kept = memory.keep(noted, frame, entry.tokens, pointer)
+        after = where(given.valid & given.prompted, kept, noted)
+        return where(known | given.valid, after, bank), entry
 
-        mode = jnp.where(given.valid, 2, memory.known(bank).astype(jnp.int32))
-        return lax.switch(
-            mode,
-            [
-                lambda: (bank, absent(model, detail)),
-                lambda: note(follow_it()),
-                lambda: note(given.entry),
-            ],
-        )
+    return over_objects(one, together)(banks, given)
 
-    return over_objects(one, vectorize)(banks, given)
+
+def at_once(vectorize: bool | None) -> bool:
+    """Are objects computed at once? By default, except on CPU: there it is no faster, and takes memory for each."""
+    return jax.default_backend() != "cpu" if vectorize is None else vectorize
 
 
 def over_objects(function: Callable[..., Any], vectorize: bool | None = None) -> Callable[..., Any]:
-    """Maps a function over the objects: one after the other, or at once. The numbers are the same.
-
-    By default at once, except on CPU: there it is no faster, and takes memory for each object.
-    """
-    if vectorize is None:
-        vectorize = jax.default_backend() != "cpu"
-    return jax.vmap(function) if vectorize else lambda *args: lax.map(lambda a: function(*a), args)
+    """Maps a function over the objects: one after the other, or at once. The numbers are the same."""
+    return jax.vmap(function) if at_once(vectorize) else lambda *args: lax.map(lambda a: function(*a), args)
 
 
 def follow(model: Model, features: FrameFeatures, remembered: Memory, detail: bool = False) -> Entry:
@@ -151,13 +147,13 @@ def answer_mask(model: Model, features: FrameFeatures, mask: Array) -> Entry:
 def absent(model: Model, detail: bool = False) -> Entry:
     """An object of which nothing is known yet."""
     config = model.config
-    size, dim = config.mask_size, config.hidden_dim
+    size, dim, dtype = config.mask_size, config.hidden_dim, model.params["no_mem_embed"].dtype
     nothing = Detail(
-        embedding=jnp.zeros((config.embedding_size, config.embedding_size, dim)),
+        embedding=jnp.zeros((config.embedding_size, config.embedding_size, dim), dtype),
         prediction=MaskPrediction(
             logits=jnp.zeros((MASKS, size, size)),
             ious=jnp.zeros(MASKS),
-            tokens=jnp.zeros((MASKS, dim)),
+            tokens=jnp.zeros((MASKS, dim), dtype),
             score=jnp.zeros(()),
         ),
         multimask=jnp.zeros((), bool),
@@ -167,9 +163,9 @@ def absent(model: Model, detail: bool = False) -> Entry:
             logits=jnp.full((size, size), NO_OBJECT, jnp.float32),
             iou=jnp.zeros(()),
             score=jnp.full((), -MASK_LOGIT, jnp.float32),
-            pointer=jnp.zeros(dim),
+            pointer=jnp.zeros(dim, dtype),
         ),
-        jnp.zeros((config.perceiver.tokens, config.memory_dim)),
+        jnp.zeros((config.perceiver.tokens, config.memory_dim), dtype),
         nothing if detail else (),
     )
 

@@ -11,13 +11,15 @@ from jax.core import Tracer
 
 from edgetam_jax import memory
 from edgetam_jax.answers import answer, answer_all, given_on, keep_all
+from edgetam_jax.checkpoint import embedded
 from edgetam_jax.errors import PromptError
 from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.preprocess import Rule, as_frames, as_image
 from edgetam_jax.prompts import Prompts, bucket, check_count, check_for_state, check_for_video, check_start
-from edgetam_jax.step import Entry, Given, absent, encode_frames, over_objects, step
+from edgetam_jax.step import Entry, Given, absent, at_once, encode_frames, over_objects, step
+from edgetam_jax.trees import if_needed, where
 from edgetam_jax.types import Label
 
 Direction = Literal["forward", "backward", "both"]
@@ -51,8 +53,7 @@ def init_state(model: Model, num_objects: int, prompt_slots: int = 4) -> State:
     model.check_for_video()
     check_count("num_objects", num_objects)
     check_count("prompt_slots", prompt_slots)
-    bank = memory.init(model.config, prompt_slots)
-    banks = jax.tree.map(lambda x: jnp.repeat(x[None], num_objects, 0), bank)
+    banks = _repeat(memory.init(model.config, prompt_slots), num_objects)
     return State(banks, jnp.zeros((), jnp.int32), jnp.arange(num_objects, dtype=jnp.int32))
 
 
@@ -79,17 +80,18 @@ def _track_step(model: Model, state: State, pixels: Array, prompts: Prompts, rul
     features = encode_frames(model, pixels, rule)
     prompts = prompts._replace(valid=prompts.valid & (prompts.frames == state.frame))
 
+    together = at_once(None)
+
     def given(prompt: Prompts) -> Entry:
         first = jnp.argmax(prompt.valid)
-        return lax.cond(
-            prompt.valid.any(),
-            lambda: answer(model, features, jax.tree.map(lambda x: x[first], prompt._replace(obj_ids=None)), pixels),
-            lambda: absent(model),
-        )
+        prompt = jax.tree.map(lambda x: x[first], prompt._replace(obj_ids=None))
+        asked = partial(answer, model, features, prompt, pixels, together)
+        return if_needed(prompt.valid, asked, partial(absent, model), together)
 
     valid = prompts.valid.any(-1)
-    entries = Given(over_objects(given)(prompts), valid, valid)
-    banks, entry = step(model, state.banks, features, state.frame, entries)
+    nothing = _repeat(absent(model), len(valid))
+    answers = lax.cond(valid.any(), lambda: over_objects(given, together)(prompts), lambda: nothing)
+    banks, entry = step(model, state.banks, features, state.frame, Given(answers, valid, valid), vectorize=together)
     obj_ids = jnp.where(valid, prompts.obj_ids, state.obj_ids)
     return State(banks, state.frame + 1, obj_ids), _tracks(jax.tree.map(lambda x: x[None], entry), obj_ids, None)
 
@@ -97,7 +99,7 @@ def _track_step(model: Model, state: State, pixels: Array, prompts: Prompts, rul
 def track(
     frames: Any,
     prompts: Prompts,
-    model: Model,
+    model: Model | None = None,
     *,
     direction: Direction = "forward",
     start: int | None = None,
@@ -110,6 +112,8 @@ def track(
 ) -> Tracks:
     """Follows the prompted objects through frames [T, H, W, 3] of uint8, as one compiled program.
 
+    Without a model by the small one that comes with the package, see `load`.
+
     An object is looked for on every visited frame, also before its first prompt: prompts on later frames are attended
     before they are reached. `direction` says which frames are visited: those from `start` on, those up to it, or all.
     `start` is the first prompted frame, or the last for "backward". Other frames have logits of -1024.
@@ -121,6 +125,7 @@ def track(
     at once. `vectorize` computes objects at once rather than one after the other, `remat` saves memory when this is
     differentiated; neither changes the numbers beyond rounding.
     """
+    model = embedded() if model is None else model
     model.check_for_video()
     if direction not in ("forward", "backward", "both"):
         raise PromptError(f'direction is {direction!r}; expected "forward", "backward" or "both".')
@@ -198,9 +203,7 @@ def _track(
     if direction == "both":
         # Going back, the frames just after the start are the recent ones.
         _, _, before = run(banks._replace(recent=around.recent, pointers=around.pointers), -1)
-        earlier = jnp.arange(length) <= start
-        entry = jax.tree.map(lambda b, a: jnp.where(earlier.reshape(-1, *[1] * (a.ndim - 1)), b, a), before, entry)
-        return _tracks(entry, obj_ids, None)
+        return _tracks(where(jnp.arange(length) <= start, before, entry), obj_ids, None)
     return _tracks(entry, obj_ids, State(after, state.frame + length, obj_ids))
 
 
@@ -230,7 +233,7 @@ def _scan(
     order = jnp.arange(length)[::direction]
     order = jnp.concatenate([order, jnp.full(padding, -1)]).reshape(-1, chunk)
     on = (order >= 0) & ((first + order - start) * direction >= 0)
-    nothing = jax.tree.map(lambda x: jnp.repeat(x[None], num_objects, 0), absent(model)._replace(tokens=()))
+    nothing = _repeat(absent(model)._replace(tokens=()), num_objects)
 
     remat = jax.checkpoint if options.remat else lambda function: function
 
@@ -247,8 +250,8 @@ def _scan(
             return (
                 banks,
                 around._replace(
-                    recent=_while(fresh <= model.config.memory_frames - 1, banks.recent, around.recent),
-                    pointers=_while(fresh <= model.config.pointers - 1, banks.pointers, around.pointers),
+                    recent=where(fresh <= model.config.memory_frames - 1, banks.recent, around.recent),
+                    pointers=where(fresh <= model.config.pointers - 1, banks.pointers, around.pointers),
                 ),
                 entry._replace(tokens=()),
             )
@@ -263,16 +266,15 @@ def _scan(
             features = encode_frames(model, frames[jnp.maximum(index, 0)], options.rule)
             return lax.scan(remat(one), carry, (features, index, on))
 
-        skipped = jax.tree.map(lambda x: jnp.repeat(x[None], chunk, 0), nothing)
-        return lax.cond(on.any(), visit, lambda carry: (carry, skipped), carry)
+        return lax.cond(on.any(), visit, lambda carry: (carry, _repeat(nothing, chunk)), carry)
 
     (banks, around), entry = lax.scan(remat(several), (banks, banks), (order, on))
     entry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:length][::direction], entry)
     return banks, around, entry
 
 
-def _while(condition: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+def _repeat(tree: Any, count: int) -> Any:
+    return jax.tree.map(lambda x: jnp.repeat(x[None], count, 0), tree)
 
 
 @cache

@@ -13,7 +13,7 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     """Softmax over the last axis; where `mask` is False the weight is exactly 0 and the score is never seen."""
     if mask is not None:
         scores = jnp.where(mask, scores, ABSENT)
-    return nn.softmax(scores, -1)
+    return nn.softmax(scores.astype(jnp.float32), -1).astype(scores.dtype)
 
 
 class Attention(nn.Module):

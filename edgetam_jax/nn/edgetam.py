@@ -1,5 +1,7 @@
 """EdgeTAM: all components, and what they do together for one frame and one object.
 
+It computes in the type of its parameters. Masks, estimates and scores are float32.
+
 Objects and frames are leading axes, or `vmap`. What happens over time is in `memory.py` and `step.py`.
 """
 
@@ -42,6 +44,7 @@ class EdgeTAM(nn.Module):
 
     def encode_image(self, pixels: Array) -> ImageFeatures:
         """Normalised pixels [..., S, S, 3] to features that know nothing of any object."""
+        pixels = pixels.astype(self.no_mem_embed.dtype)
         stride4, stride8, stride16, stride32 = self.image_encoder.trunk(pixels)
         neck, decoder = self.image_encoder.neck, self.sam_mask_decoder
         kernel4, bias4 = compose(neck.convs[3].conv, decoder.conv_s0)
@@ -59,6 +62,8 @@ class EdgeTAM(nn.Module):
     def with_memory(self, looked: Array, memory: Memory) -> Array:
         """The embedding [..., H, W, C] with what is remembered mixed in, from what `look` returned."""
         temporal = self.maskmem_tpos_enc.reshape(self.config.memory_frames, self.config.memory_dim)
+        frames, pointers = memory.frames.astype(looked.dtype), memory.pointers.astype(looked.dtype)
+        memory = memory._replace(frames=frames, pointers=pointers)
         return self.memory_attention(looked, memory, temporal)
 
     def segment(self, features: ImageFeatures, prompt: PromptInputs) -> MaskPrediction:
@@ -67,7 +72,9 @@ class EdgeTAM(nn.Module):
         has_mask = prompt.has_mask[..., None, None, None]
         dense = jnp.where(has_mask, encoder.mask(prompt.mask), encoder.no_mask_embed)
         tokens = encoder.points(prompt.points, prompt.labels)
-        return self.sam_mask_decoder(features, dense, encoder.dense_position(), tokens)
+        found = self.sam_mask_decoder(features, dense, encoder.dense_position(), tokens)
+        logits, ious, score = (x.astype(jnp.float32) for x in (found.logits, found.ious, found.score))
+        return found._replace(logits=logits, ious=ious, score=score)
 
     def pointer(self, token: Array, present: Array) -> Array:
         """What points to an object later on: from the chosen mask's token [..., C], or one for all that are absent."""

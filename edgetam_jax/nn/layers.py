@@ -2,6 +2,8 @@
 
 Everything is channels-last and takes any number of leading axes. Convolutions pick the formulation that XLA
 compiles well: its grouped and few-channel convolutions are slow on CPU, its matrix products are not.
+
+They compute in the type of their input. Norms, softmax and positions are float32 inside, also where that is bfloat16.
 """
 
 from functools import partial
@@ -153,6 +155,7 @@ class Conv(nn.Module):
         return self.with_weights(x, self.kernel, self.bias)
 
     def with_weights(self, x: Array, kernel: Array, bias: Array) -> Array:
+        kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
         if self.depthwise:
             return depthwise_conv(x, kernel, bias, self.stride)
         return conv(x, kernel, self.stride) + bias
@@ -188,8 +191,10 @@ class LayerNorm(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def __call__(self, x: Array) -> Array:
+        dtype, x = x.dtype, x.astype(jnp.float32)
         x = x - x.mean(-1, keepdims=True)
-        return x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * self.scale + self.bias
+        x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * self.scale + self.bias
+        return x.astype(dtype)
 
 
 class BatchNorm(nn.Module):

@@ -60,13 +60,14 @@ class CrossAttention(RotaryAttention):
             (q @ kernel.T) @ memory.other_keys.mT + (q @ bias)[..., None],
         ]
         scores = [
-            jnp.where(valid[..., None, :], score, ABSENT)
+            jnp.where(valid[..., None, :], score.astype(jnp.float32), ABSENT)
             for score, valid in zip(scores, (memory.windows_valid, memory.others_valid), strict=True)
         ]
         top = jnp.maximum(scores[0].max(-1, keepdims=True), scores[1].max(-1, keepdims=True))
         weights = [jnp.exp(score - top) for score in scores]
         total = weights[0].sum(-1, keepdims=True) + weights[1].sum(-1, keepdims=True)
-        mixed = (weights[0] @ memory.window_values + weights[1] @ memory.other_values) / total
+        weights = [weight.astype(x.dtype) for weight in weights]
+        mixed = (weights[0] @ memory.window_values + weights[1] @ memory.other_values) / total.astype(x.dtype)
         return self.out_proj(self.v_proj(mixed))
 
 

@@ -123,4 +123,5 @@ class MemoryEncoder(nn.Module):
         prompted = jnp.broadcast_to(jnp.asarray(from_prompt), logits.shape[:-2])[..., None, None, None]
         mask = jnp.where(prompted, (tiles > 0).astype(tiles.dtype), nn.sigmoid(tiles))
         mask = mask * config.sigmoid_scale + config.sigmoid_bias
-        return self.out_proj(self.fuser(self.pix_feat_proj(embedding) + self.mask_downsampler(mask)))
+        mask = self.mask_downsampler(mask.astype(embedding.dtype))
+        return self.out_proj(self.fuser(self.pix_feat_proj(embedding) + mask))

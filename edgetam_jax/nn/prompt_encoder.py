@@ -52,11 +52,13 @@ class PromptEncoder(nn.Module):
         kinds = jnp.concatenate([self.not_a_point_embed, *self.point_embeddings])  # rows -1, 0, 1, 2, 3
         index = labels - Label.NOT_A_POINT
         position = jnp.where((labels == Label.NOT_A_POINT)[..., None], 0, self.pe_layer(coords))
-        return PromptTokens(position + kinds[jnp.clip(index, 0)], labels != Label.ABSENT)
+        tokens = position.astype(kinds.dtype) + kinds[jnp.clip(index, 0)]
+        return PromptTokens(tokens, labels != Label.ABSENT)
 
     def mask(self, logits: Array) -> Array:
         """Mask logits [..., 4H, 4W] as a map [..., H, W, C]."""
-        x = gelu(self.mask_downscaling_1(self.mask_downscaling_0(logits[..., None])))
+        x = logits[..., None].astype(self.no_mask_embed.dtype)
+        x = gelu(self.mask_downscaling_1(self.mask_downscaling_0(x)))
         x = gelu(self.mask_downscaling_4(self.mask_downscaling_3(x)))
         return self.mask_downscaling_6(x)
 
@@ -66,4 +68,5 @@ class PromptEncoder(nn.Module):
 
     def dense_position(self) -> Array:
         """[H, W, C]: the encoding of the image embedding's own positions."""
-        return self.pe_layer(jnp.asarray(grid_centres(self.config.embedding_size)))
+        position = self.pe_layer(jnp.asarray(grid_centres(self.config.embedding_size)))
+        return position.astype(self.no_mask_embed.dtype)

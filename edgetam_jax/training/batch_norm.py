@@ -32,12 +32,13 @@ def batch_statistics() -> Iterator[dict[tuple[str, ...], Array]]:
 
     def normalised(layer: ConvNorm, x: Array) -> Array:
         kernel = layer.c.kernel
-        x = layer.c.with_weights(x, kernel, jnp.zeros(kernel.shape[-1]))
+        dtype = x.dtype
+        x = layer.c.with_weights(x, kernel, jnp.zeros(kernel.shape[-1])).astype(jnp.float32)
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
         var = jnp.square(x - mean).mean(axes)
         seen[*layer.path, "bn", "mean"], seen[*layer.path, "bn", "var"] = mean, var
-        return (x - mean) * (lax.rsqrt(var + NORM_EPS) * layer.bn.scale) + layer.bn.bias
+        return ((x - mean) * (lax.rsqrt(var + NORM_EPS) * layer.bn.scale) + layer.bn.bias).astype(dtype)
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer = context.module

@@ -26,7 +26,7 @@ class DistillationWeights:
     conditioned: float = 1.0
 
     def __post_init__(self) -> None:
-        if not min(self.embedding, self.conditioned) >= 0:
+        if not all(0 <= weight < float("inf") for weight in dataclasses.astuple(self)):
             raise ConfigError(f"the weights of distillation are {self}; expected 0 or more.")
 
 
@@ -40,69 +40,74 @@ class Features(NamedTuple):
 class Teacher(Protocol):
     """Anything that takes the same lessons: a model, another framework's model, or a folder of stored features."""
 
-    def __call__(self, step: int, examples: Example, plan: Plan, key: Array) -> Features: ...
+    def __call__(self, step: int, examples: Example, plan: Plan, keys: Array) -> Features: ...
 
 
 def model_teacher(model: Model, course: Course) -> Teacher:
     @jax.jit
-    def look(model: Model, examples: Example, plan: Plan, key: Array) -> Features:
-        lesson = take_lesson(model, examples, plan, key, course, remat=False)
+    def look(model: Model, examples: Example, plan: Plan, keys: Array) -> Features:
+        lesson = take_lesson(model, examples, plan, keys, course, remat=False)
         return Features(lesson.embedding, lesson.conditioned)
 
-    return lambda step, examples, plan, key: look(model, examples, plan, key)
+    return lambda step, examples, plan, keys: look(model, examples, plan, keys)
 
 
 def stored_teacher(folder: Path) -> Teacher:
-    """Features that `store` wrote, one file a step of the same run: same recipe, same seed."""
+    """Features that `store` wrote, one file a step of the same run."""
 
-    def look(step: int, examples: Example, plan: Plan, key: Array) -> Features:
-        path = _path(folder, step)
+    def look(step: int, examples: Example, plan: Plan, keys: Array) -> Features:
+        path = stored_path(folder, step)
         try:
-            features = Features(**{name: jnp.asarray(value) for name, value in load_file(path).items()})
-        except (OSError, SafetensorError, TypeError) as error:
+            values = load_file(path)
+            of, features = values.pop("keys"), Features(**values)
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path} does not hold a teacher's features ({error}). Store them for every step of this recipe."
             ) from error
-        expected = (examples.frames.shape[1], examples.frames.shape[0])
-        if features.embedding.shape[:2] != expected:
+        if features.embedding.shape[:2] != examples.frames.shape[1::-1] or not np.array_equal(of, _key_data(keys)):
             raise CheckpointError(
-                f"{path} is about {features.embedding.shape[1]} clips of {features.embedding.shape[0]} frames, "
-                f"this step about {expected[1]} of {expected[0]}. Store the features with this recipe."
+                f"{path} is about other clips than step {step} of this recipe: another seed, batch or length. "
+                "Store the features with this recipe."
             )
         return features
 
     return look
 
 
-def store(folder: Path, step: int, features: Features) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(_path(folder, step), force=True) as partial:
-        save_file({name: np.ascontiguousarray(value) for name, value in features._asdict().items()}, partial)
+def store(folder: Path, step: int, keys: Array, features: Features) -> None:
+    values = {"keys": _key_data(keys), **features._asdict()}
+    with replacing(stored_path(folder, step), force=True) as partial:
+        save_file({name: np.ascontiguousarray(value) for name, value in values.items()}, partial)
 
 
-def _path(folder: Path, step: int) -> Path:
+def stored_path(folder: Path, step: int) -> Path:
     return folder / f"{step:08d}.safetensors"
 
 
-def imitation(lesson: Lesson, features: Features, weights: DistillationWeights) -> Array:
-    """The mean squared error of a student's lesson. What the teacher saw in more detail is averaged.
+def _key_data(keys: Array) -> np.ndarray:
+    return np.asarray(jax.random.key_data(keys))
 
-    After memory attention, of the objects that were asked for.
+
+def imitation(lesson: Lesson, features: Features, weights: DistillationWeights, clips: int, objects: Array) -> Array:
+    """The mean squared error of a student's lesson, which is about a part of a batch of `clips` and `objects`.
+
+    Of frames the mean over clips; after memory attention that over objects, where they were asked for. What the teacher
+    saw in more detail is averaged.
     """
-    embedding = jnp.square(lesson.embedding - _fit(features.embedding, lesson.embedding.shape)).mean()
-    conditioned = jnp.square(lesson.conditioned - _fit(features.conditioned, lesson.conditioned.shape)).mean(
-        (-3, -2, -1)
-    )
-    asked = jnp.where(lesson.asked, conditioned, 0).sum() / jnp.maximum(lesson.asked.sum(), 1)
-    return weights.embedding * embedding + weights.conditioned * asked
+    embedding = _distance(lesson.embedding, features.embedding)  # [T, B]
+    conditioned = jnp.where(lesson.asked, _distance(lesson.conditioned, features.conditioned), 0)  # [T, B, O]
+    return weights.embedding * embedding.mean(0).sum() / clips + weights.conditioned * conditioned.mean(
+        0
+    ).sum() / jnp.maximum(objects, 1)
 
 
-def _fit(taught: Array, shape: tuple[int, ...]) -> Array:
-    if taught.shape[-1] != shape[-1]:
+def _distance(learnt: Array, taught: Array) -> Array:
+    """The mean square over the last three axes, [H, W, C]."""
+    if taught.shape[-1] != learnt.shape[-1]:
         raise ConfigError(
-            f"the teacher's features have {taught.shape[-1]} channels, the student's {shape[-1]}; "
+            f"the teacher's features have {taught.shape[-1]} channels, the student's {learnt.shape[-1]}; "
             "choose a teacher with the student's hidden_dim."
         )
-    if taught.shape == shape:
-        return taught
-    return jax.image.resize(taught, shape, "linear", antialias=True)
+    shape = (*taught.shape[:-3], *learnt.shape[-3:])
+    taught = jax.image.resize(taught.astype(jnp.float32), shape, "linear", antialias=True)
+    return jnp.square(learnt.astype(jnp.float32) - taught).mean((-3, -2, -1))

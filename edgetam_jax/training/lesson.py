@@ -1,7 +1,7 @@
 """A lesson: a network follows objects through clips as users would have it, is corrected, and pays for its errors.
 
-    plan = make_plans(key, examples.masks, course.user)
-    lesson = take_lesson(model, examples, plan, key, course)
+    plan = make_plans(keys, examples.masks, course.user)
+    lesson = take_lesson(model, examples, plan, keys, course)
     loss = reduce_losses(lesson.losses, valid, count).total
 
 It is `step` that is differentiated, the same that `track` scans. Clips are a leading axis B.
@@ -12,17 +12,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array, lax
 
 from edgetam_jax import memory
 from edgetam_jax.memory import Bank
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, Params
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.step import Detail, Entry, Given, encode_frames, step
+from edgetam_jax.training.batch_norm import is_statistic
 from edgetam_jax.training.example import Example
 from edgetam_jax.training.losses import Losses, mask_iou
 from edgetam_jax.training.simulate import Plan, User, make_plan
-from edgetam_jax.training.talk import Course, Topic, cost_of, enlarge, talk
+from edgetam_jax.training.talk import Course, Dtype, Topic, cost_of, enlarge, talk
 
 
 class Lesson(NamedTuple):
@@ -37,20 +39,23 @@ class Lesson(NamedTuple):
     conditioned: Array  # [T, B, O, H, W, C] after memory attention
 
 
-def make_plans(key: Array, masks: Array, user: User) -> Plan:
-    """A plan for every clip, from masks [B, T, O, S, S]."""
-    return jax.vmap(lambda key, masks: make_plan(key, masks, user))(jax.random.split(key, len(masks)), masks)
+def make_plans(keys: Array, masks: Array, user: User) -> Plan:
+    """A plan for every clip, from keys [B] and masks [B, T, O, S, S]."""
+    return jax.vmap(lambda key, masks: make_plan(key, masks, user))(keys, masks)
 
 
 def take_lesson(
     model: Model,
     examples: Example,
     plan: Plan,
-    key: Array,
+    keys: Array,
     course: Course,
     remat: bool = True,
 ) -> Lesson:
-    """Tracks all clips [B, T, ...] from their prompts. `remat` computes each frame again on the way back."""
+    """Tracks all clips [B, T, ...] from their prompts, with keys [B] for what users do at random on the way.
+
+    `remat` computes each frame again on the way back.
+    """
     clips, length, size, _ = examples.frames.shape[:4]
     numbers = jnp.arange(length)
     topics = Topic(
@@ -60,7 +65,7 @@ def take_lesson(
         target=jnp.moveaxis(shrink(examples.masks, course.mask_size or size), 1, 0),
         prompts=jax.vmap(partial(_prompts_on, plan.prompts))(numbers),
         corrected=jnp.moveaxis(plan.corrected, 1, 0),
-        key=jax.random.split(key, length),
+        key=jax.vmap(lambda key: jax.random.split(key, length), out_axes=1)(keys),
     )
     visit = partial(_visit, model, course)
     if length == 1:
@@ -93,6 +98,7 @@ def _prompts_on(prompts: Prompts, frame: Array) -> Prompts:
 
 
 def _visit(model: Model, course: Course, banks: Bank | None, topic: Topic) -> tuple[Bank | None, Lesson]:
+    model = model.replace(params=_cast(model.params, course.dtype))  # here, so that frames' gradients add up in float32
     features = encode_frames(model, topic.pixels)
     asked = topic.prompts.valid | topic.corrected
 
@@ -124,3 +130,11 @@ def _visit(model: Model, course: Course, banks: Bank | None, topic: Topic) -> tu
         conditioned=entry.detail.embedding,
     )
     return banks, lesson
+
+
+def _cast(params: Params, dtype: Dtype) -> Params:
+    """But for what keeps its precision: statistics, and the Gaussian that positions are made with."""
+    if dtype == "float32":
+        return params
+    flat = flatten_dict(params)
+    return unflatten_dict({path: x if is_statistic(path) else x.astype(dtype) for path, x in flat.items()})

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from edgetam_jax.errors import ConfigError
 from edgetam_jax.types import MaskPrediction
 
 ALPHA, GAMMA = 0.25, 2  # of the focal loss on masks
@@ -22,6 +23,10 @@ class LossWeights:
     dice: float = 1.0
     iou: float = 1.0
     score: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= weight < float("inf") for weight in dataclasses.astuple(self)):
+            raise ConfigError(f"the weights of losses are {self}; expected 0 or more.")
 
 
 class Losses(NamedTuple):

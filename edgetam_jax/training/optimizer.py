@@ -48,12 +48,16 @@ class Optimizer:
         if not self.clip > 0:
             raise ConfigError(f"clip is {self.clip}; expected a length above 0 (inf: no gradient is shortened).")
         for pattern, factor in self.rates:
-            if not 0 <= factor < float("inf"):
-                raise ConfigError(f"the rate factor of {pattern!r} is {factor}; expected 0 or more.")
+            if not isinstance(factor, int | float) or not 0 <= factor < float("inf"):
+                raise ConfigError(f"the rate factor of {pattern!r} is {factor!r}; expected 0 or more.")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"{pattern!r} among the rates is no regular expression ({error}).") from error
 
 
 def make_optimizer(params: Params, options: Optimizer, steps: int) -> optax.GradientTransformation:
-    """For a run of `steps` steps. Parameters that do not move have no place in its state."""
+    """For a run of `steps` steps, of what `hold` leaves. Parameters that do not move have no place in its state."""
     factors = rate_factors(params, options)
     moving = jax.tree.map(lambda factor: factor > 0, factors)
     inner = optax.chain(
@@ -69,6 +73,12 @@ def make_optimizer(params: Params, options: Optimizer, steps: int) -> optax.Grad
 
     by_factor = optax.GradientTransformation(lambda params: optax.EmptyState(), scale)
     return optax.chain(optax.masked(inner, moving), by_factor)
+
+
+def hold(params: Params, options: Optimizer) -> Params:
+    """Parameters of which those that do not move have no gradient, so that none is computed."""
+    factors = rate_factors(params, options)
+    return jax.tree.map(lambda x, factor: x if factor else jax.lax.stop_gradient(x), params, factors)
 
 
 def schedule(options: Optimizer, steps: int) -> optax.Schedule:

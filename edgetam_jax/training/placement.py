@@ -14,9 +14,15 @@ def make_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
-def over_batch(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
+def everywhere(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def over_batch(mesh: Mesh, tree: Any) -> Any:
     """What this process has of a batch [B, ...] as its part of the whole."""
-    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
@@ -26,7 +32,7 @@ def shardings(mesh: Mesh, tree: Any, divided: bool) -> Any:
     def one(x: Any) -> NamedSharding:
         axes = [axis for axis in np.argsort(x.shape)[::-1] if x.shape[axis] % mesh.size == 0]
         if not divided or x.size < SMALL or not axes:
-            return NamedSharding(mesh, PartitionSpec())
+            return everywhere(mesh)
         return NamedSharding(mesh, PartitionSpec(*[None] * int(axes[0]), "data"))
 
     return jax.tree.map(one, tree)

@@ -1,6 +1,6 @@
 """Recipes: all that a training run follows from, in a TOML file.
 
-recipe = read_recipe("recipes/nano/1-images.toml")
+recipe = read_recipe("recipes/nano/1-images-128.toml")
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
-from edgetam_jax.config import PRESETS, dataclass_from_dict
+from edgetam_jax.config import PRESETS, Config, dataclass_from_dict
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.training.data import DataConfig
 from edgetam_jax.training.distillation import DistillationWeights
@@ -16,8 +16,8 @@ from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer
 from edgetam_jax.training.simulate import User
 from edgetam_jax.training.synthetic.batches import SyntheticConfig
-from edgetam_jax.training.talk import Course
-from edgetam_jax.training.update import Dtype, Norm, Settings
+from edgetam_jax.training.talk import Course, Dtype
+from edgetam_jax.training.update import Norm, Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,20 @@ class Evaluation:
     clips: int = 10
     frames: int = 16
 
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.clips < 1 or self.frames < 3:
+            raise ConfigError(
+                f"evaluation is every {self.every} steps on {self.clips} clips of {self.frames} frames; expected 0 or "
+                "more, at least 1, and at least 3: the first and the last frame do not count."
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     start: str = ""  # a checkpoint of any kind; or nothing, and `network` says what starts from random parameters
     network: str = "nano"
-    image_size: int = 256
+    image_size: int = 256  # of the network
+    frame_size: int = 0  # side of the frames that it is shown, and of their masks; 0: its image size
     steps: int = 1000
     batch: int = 4  # clips a step
     seed: int = 0
@@ -55,14 +63,14 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.network not in PRESETS:
             raise ConfigError(f"network is {self.network!r}; expected one of {sorted(PRESETS)}.")
-        for name, options in (("norm", Norm), ("dtype", Dtype)):
-            if getattr(self, name) not in get_args(options):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected one of {get_args(options)}.")
+        if self.norm not in get_args(Norm):
+            raise ConfigError(f"norm is {self.norm!r}; expected one of {get_args(Norm)}.")
         for name in ("steps", "batch", "save_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1.")
-        if self.seed < 0 or self.mask_size < 0 or self.evaluation.every < 0:
-            raise ConfigError("seed, mask_size and evaluation.every are expected to be 0 or more.")
+        for name in ("seed", "frame_size", "mask_size"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more.")
         if self.accumulate < 1 or self.batch % self.accumulate:
             raise ConfigError(f"accumulate is {self.accumulate}; expected a divisor of the batch, {self.batch}.")
         if self.norm == "batch" and (self.frames > 1 or self.accumulate > 1):
@@ -70,6 +78,7 @@ class Recipe:
                 f'norm is "batch" with {self.frames} frames and accumulate {self.accumulate}; statistics of the batch '
                 'are for whole batches of single frames. Use norm = "frozen".'
             )
+        _ = self.course  # is possible
 
     @property
     def frames(self) -> int:
@@ -77,11 +86,11 @@ class Recipe:
 
     @property
     def course(self) -> Course:
-        return Course(self.user, self.losses, self.mask_size or None)
+        return Course(self.user, self.losses, self.mask_size or None, self.dtype)
 
-    def settings(self, config: Any) -> Settings:
+    def settings(self, config: Config) -> Settings:
         """For a network of this configuration."""
-        return Settings(config, self.course, self.optimizer, self.norm, self.accumulate, self.dtype, self.distillation)
+        return Settings(config, self.course, self.optimizer, self.norm, self.accumulate, self.distillation)
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -97,9 +106,8 @@ def recipe_from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
     data = values.pop("data", [])
     if not isinstance(data, list):
         raise ConfigError(f"{where}: data is {data!r}; expected a list of tables, [[data]].")
-    recipe = dataclass_from_dict(Recipe, values, where)
     sets = tuple(_dataset(entry, f"{where}: data {number}") for number, entry in enumerate(data))
-    return dataclasses.replace(recipe, data=sets)
+    return dataclass_from_dict(Recipe, values, where, data=sets)
 
 
 def _dataset(values: Any, where: str) -> DataConfig:

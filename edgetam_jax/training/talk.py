@@ -6,7 +6,7 @@ Clips are a leading axis B, objects O.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,10 @@ from edgetam_jax.prompts import Prompts
 from edgetam_jax.step import Detail, Entry, FrameFeatures, answer_mask, no_points, remember, respond
 from edgetam_jax.training.losses import Losses, LossWeights, losses
 from edgetam_jax.training.simulate import Click, User, add_click, correction
+from edgetam_jax.trees import where
 from edgetam_jax.types import Label, Sighting
+
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +35,11 @@ class Course:
     user: User = dataclasses.field(default_factory=User)
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
     mask_size: int | None = None  # side of the masks that are compared; by default that of the frames, as in SAM 2
+    dtype: Dtype = "float32"  # of the network's arithmetic; parameters and losses are float32
 
     def __post_init__(self) -> None:
+        if self.dtype not in get_args(Dtype):
+            raise ConfigError(f"dtype is {self.dtype!r}; expected one of {get_args(Dtype)}.")
         if self.mask_size is not None and self.mask_size < 1:
             raise ConfigError(f"mask_size is {self.mask_size}; expected the side of a mask in pixels, or none.")
 
@@ -47,7 +53,7 @@ class Topic(NamedTuple):
     target: Array  # [B, O, mask_size, mask_size] bool: the truth to compare with
     prompts: Prompts  # [B, O, ...] those on this frame
     corrected: Array  # [B, O] bool
-    key: Array
+    key: Array  # [B]
 
 
 class _Words(NamedTuple):
@@ -80,8 +86,7 @@ def talk(
         sighting, detail = each(partial(respond, model), features, embedding, points * scale, labels, *previous)
         return sighting, detail, cost_of(detail, topic, course.weights)
 
-    def correct(words: _Words, key: Array) -> tuple[_Words, None]:
-        keys = jax.random.split(key, prompted.shape)
+    def correct(words: _Words, keys: Array) -> tuple[_Words, None]:
         click = jax.vmap(jax.vmap(partial(_click, user)))(keys, topic.truth, words.sighting.logits)
         points, labels = jax.vmap(jax.vmap(add_click))(words.points, _opened(words.labels), click)
         *now, costs = answer(points, labels, (words.sighting.logits, jnp.ones(prompted.shape, bool)))
@@ -94,7 +99,7 @@ def talk(
     sighting, detail, costs = answer(points, labels)
     words = _Words(points, labels, sighting, detail, jax.tree.map(lambda x: jnp.where(is_mask, 0, x), costs))
     if user.corrections:
-        keys = jax.random.split(topic.key, user.corrections)
+        keys = jax.vmap(lambda key: jax.random.split(key, (user.corrections, prompted.shape[1])), out_axes=1)(topic.key)
         words = lax.cond(topic.corrected.any(), lambda: lax.scan(correct, words, keys)[0], lambda: words)
     entry = each(partial(remember, model, from_prompt=True), features, words.sighting)
     if topic.prompts.masks.size:
@@ -122,15 +127,6 @@ def enlarge(logits: Array, size: int) -> Array:
 def each(function: Callable[..., Any], features: FrameFeatures, *args: Any) -> Any:
     """Maps over clips, and over the objects in them, which share their clip's features."""
     return jax.vmap(lambda features, *args: jax.vmap(partial(function, features))(*args))(features, *args)
-
-
-def where(condition: Array, yes: Any, no: Any) -> Any:
-    """One tree or the other for each of [B, O]."""
-
-    def pick(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(*condition.shape, *[1] * (a.ndim - condition.ndim)), a, b)
-
-    return jax.tree.map(pick, yes, no)
 
 
 def _look_back(model: Model, frame: Array, features: FrameFeatures, bank: Bank) -> Array:

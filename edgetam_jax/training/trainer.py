@@ -2,11 +2,14 @@
 
     model = train(read_recipe("recipes/finetune.toml"), "runs/finetune")
 
-The folder of a run holds checkpoints, from which the same call goes on, its metrics, and in the end model.safetensors,
-the moving average of the parameters. What a step does follows from the recipe, the state of the step before, and the
-number of the step; so a run that was killed and goes on is bit by bit what it would have been.
+The folder of a run holds its recipe, checkpoints, from which the same call goes on, its metrics, and in the end
+model.safetensors, the moving average of the parameters. What a step does follows from the recipe, the state of the step
+before, and the number of the step; so a run that was killed and goes on is bit by bit what it would have been.
 """
 
+import contextlib
+import dataclasses
+import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,23 +19,26 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax import Array
 from jax.sharding import Mesh
 
 from edgetam_jax.checkpoint import load, save
 from edgetam_jax.config import PRESETS, Config
 from edgetam_jax.errors import TrainingError
+from edgetam_jax.files import replacing
 from edgetam_jax.model import Model, init_params
 from edgetam_jax.training.data import batches
-from edgetam_jax.training.distillation import Teacher, model_teacher, stored_teacher
+from edgetam_jax.training.distillation import Teacher, model_teacher, store, stored_path, stored_teacher
 from edgetam_jax.training.journal import Journal
 from edgetam_jax.training.optimizer import make_optimizer
-from edgetam_jax.training.placement import make_mesh, over_batch, shardings
+from edgetam_jax.training.placement import everywhere, make_mesh, over_batch, shardings
 from edgetam_jax.training.recipe import Recipe
 from edgetam_jax.training.synthetic.batches import SyntheticBatches
 from edgetam_jax.training.update import Report, TrainState, Update, init_train_state, make_update, plans_for
 
 KEPT = 2  # checkpoints
-MODEL = "model.safetensors"
+MODEL, RECIPE = "model.safetensors", "recipe.json"
+FREE = ("steps", "save_every", "evaluation")  # what may change in the recipe of a run that goes on
 
 
 class Run(NamedTuple):
@@ -42,42 +48,66 @@ class Run(NamedTuple):
     config: Config
     mesh: Mesh
     update: Update
-    data: Any
+    data: Any  # `data.Batches` or the like
     teacher: Teacher | None
 
 
 def train(recipe: Recipe, out: str | Path, on_report: Callable[[int, dict[str, Any]], None] | None = None) -> Model:
     """Trains, or goes on, up to the recipe's last step. `on_report` gets each step's number and metrics."""
-    out = Path(out)
     run, state = _prepare(recipe)
-    with _checkpoints(out) as checkpoints:
-        if checkpoints.latest_step() is not None:
-            state = _restore(checkpoints, run, state, out)
+    out = _folder(out)
+    with contextlib.closing(run.data), _checkpoints(out) as checkpoints:
+        state = _go_on(checkpoints, run, state, out)
         first = int(state.step)
         journal = Journal(out, first, recipe.steps) if jax.process_index() == 0 else None
+        with contextlib.closing(journal) if journal is not None else contextlib.nullcontext():
+            for step in range(first, recipe.steps):
+                before = run.data.get_state()
+                state, metrics = _advance(run, state, step)
+                if not metrics.pop("finite"):
+                    _save(checkpoints, state, before)
+                    _write(run, state, out)
+                    raise TrainingError(
+                        f"the loss or its gradient is not finite at step {step}. The state before it is kept in {out}, "
+                        f"and its moving average in {MODEL}: start from that in another folder, with a lower "
+                        "optimizer.rate or optimizer.clip, or without broken examples."
+                    )
+                last = step + 1 == recipe.steps
+                if recipe.evaluation.every and ((step + 1) % recipe.evaluation.every == 0 or last):
+                    metrics |= _evaluate(run, state)
+                if journal is not None:
+                    journal.write(step, metrics)
+                if on_report is not None:
+                    on_report(step, metrics)
+                if (step + 1) % recipe.save_every == 0 or last:
+                    _save(checkpoints, state, run.data.get_state())
+    return _write(run, state, out)
+
+
+def store_features(recipe: Recipe, out: str | Path) -> None:
+    """What the recipe's teacher makes of each step's clips. With `teacher = out` they stand for it, and no step waits.
+
+    Goes on where it was stopped.
+    """
+    run, _ = _prepare(recipe)
+    if run.teacher is None or jax.process_count() > 1:
+        raise TrainingError("features are stored of a recipe that names a teacher, and by one process.")
+    out = _folder(out)
+    first = next(step for step in range(recipe.steps + 1) if not stored_path(out, step).exists())
+    with contextlib.closing(run.data):
+        run.data.set_state(run.data.get_state() | {"batches": first})
         for step in range(first, recipe.steps):
-            state, metrics = _advance(run, state, step)
-            if not metrics.pop("finite"):
-                _save(checkpoints, run, state)
-                raise TrainingError(
-                    f"the loss or its gradient is not finite at step {step}. The state before it is kept in {out}. "
-                    "Lower optimizer.rate or optimizer.clip, or look for broken examples, and start the run again."
-                )
-            last = step + 1 == recipe.steps
-            if recipe.evaluation.every and ((step + 1) % recipe.evaluation.every == 0 or last):
-                metrics |= _evaluate(run, state)
-            if journal is not None:
-                journal.write(step, metrics)
-            if on_report is not None:
-                on_report(step, metrics)
-            if (step + 1) % recipe.save_every == 0 or last:
-                _save(checkpoints, run, state)
-        if journal is not None:
-            journal.close()
-    model = Model(jax.tree.map(np.asarray, state.average), run.config)
-    if jax.process_index() == 0:
-        save(model, out / MODEL, force=True)
-    return model
+            examples = over_batch(run.mesh, next(run.data))
+            plan, keys = plans_for(recipe.course, examples, _key(recipe, step))
+            store(out, step, keys, run.teacher(step, examples, plan, keys))
+
+
+def _folder(path: str | Path) -> Path:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be the folder of a run ({error}); choose another.") from error
+    return Path(path)
 
 
 def _prepare(recipe: Recipe) -> tuple[Run, TrainState]:
@@ -97,27 +127,58 @@ def _prepare(recipe: Recipe) -> tuple[Run, TrainState]:
     optimizer = make_optimizer(model.params, recipe.optimizer, recipe.steps)
     begin = partial(init_train_state, optimizer=optimizer)
     places = shardings(mesh, jax.eval_shape(begin, model.params), recipe.shard_parameters)
-    state = jax.jit(begin, out_shardings=places)(model.params)
+    state = jax.jit(begin, out_shardings=places)(jax.tree.map(np.asarray, model.params))
     update = jax.jit(
-        make_update(recipe.settings(model.config), optimizer), donate_argnums=0, out_shardings=(places, None)
+        make_update(recipe.settings(model.config), optimizer),
+        donate_argnums=0,
+        out_shardings=(places, everywhere(mesh)),
     )
     return Run(recipe, model.config, mesh, update, _data(recipe), _teacher(recipe)), state
 
 
 def _data(recipe: Recipe) -> Any:
     shard = jax.process_index(), jax.process_count()
+    size = recipe.frame_size or recipe.image_size
     if recipe.data:
-        return batches(recipe.data, recipe.image_size, recipe.batch, recipe.seed, shard)
-    return SyntheticBatches(recipe.synthetic, recipe.image_size, recipe.batch, recipe.seed, shard)
+        return batches(recipe.data, size, recipe.batch, recipe.seed, shard)
+    return SyntheticBatches(recipe.synthetic, size, recipe.batch, recipe.seed, shard)
 
 
 def _teacher(recipe: Recipe) -> Teacher | None:
     if not recipe.teacher:
         return None
-    path = Path(recipe.teacher)
-    if path.is_dir() and any(path.glob("*[0-9].safetensors")):
-        return stored_teacher(path)
-    return model_teacher(load(recipe.teacher), recipe.course)
+    if stored_path(Path(recipe.teacher), 0).exists():
+        return stored_teacher(Path(recipe.teacher))
+    model = load(recipe.teacher)
+    model.check_for_video()
+    return model_teacher(model, recipe.course)
+
+
+def _go_on(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState, out: Path) -> TrainState:
+    """The state of the last checkpoint, if there is one. From here on the folder is of this recipe."""
+    done = checkpoints.latest_step()
+    if done is not None:
+        _check_recipe(run.recipe, done, out)
+        state = _restore(checkpoints, run, state, out)
+    if jax.process_index() == 0:
+        with replacing(out / RECIPE, force=True) as partial:
+            partial.write_text(json.dumps(dataclasses.asdict(run.recipe), indent=1) + "\n")
+    return state
+
+
+def _check_recipe(recipe: Recipe, done: int, out: Path) -> None:
+    if done > recipe.steps:
+        raise TrainingError(f"{out} holds a run that is at step {done}; the recipe ends at {recipe.steps}.")
+    if not (out / RECIPE).exists():
+        return
+    before = dataclasses.asdict(Recipe()) | json.loads((out / RECIPE).read_text())
+    now = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    changed = [name for name in now if name not in FREE and now[name] != before[name]]
+    if changed:
+        raise TrainingError(
+            f"{out} holds a run of another recipe: {', '.join(changed)} changed. Only {', '.join(FREE)} may. "
+            "Start in an empty folder, or with the recipe of that run."
+        )
 
 
 def _advance(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
@@ -125,14 +186,18 @@ def _advance(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[s
     begin = time.perf_counter()
     examples = jax.block_until_ready(over_batch(run.mesh, next(run.data)))
     loaded = time.perf_counter()
-    key = jax.random.fold_in(jax.random.key(run.recipe.seed), step)
+    key = _key(run.recipe, step)
     features = None
     if run.teacher is not None:
-        features = run.teacher(step, examples, *plans_for(run.recipe.settings(run.config), examples, key))
+        features = run.teacher(step, examples, *plans_for(run.recipe.course, examples, key))
     state, report = run.update(state, examples, key, features)
     metrics = _metrics(report)
     end = time.perf_counter()
     return state, metrics | {"seconds": end - begin, "data_share": (loaded - begin) / (end - begin)}
+
+
+def _key(recipe: Recipe, step: int) -> Array:
+    return jax.random.fold_in(jax.random.key(recipe.seed), step)
 
 
 def _metrics(report: Report) -> dict[str, Any]:
@@ -142,25 +207,33 @@ def _metrics(report: Report) -> dict[str, Any]:
     return {"loss": losses.pop("total"), **{f"loss_{name}": value for name, value in losses.items()}, **rest}
 
 
+def _mean_model(run: Run, state: TrainState) -> Model:
+    """The moving average, on this host."""
+    whole = jax.jit(lambda x: x, out_shardings=everywhere(run.mesh))(state.average)
+    return Model(jax.tree.map(np.asarray, whole), run.config)
+
+
 def _evaluate(run: Run, state: TrainState) -> dict[str, Any]:
-    """Of the moving average, on the same clips each time."""
+    """On the same clips each time."""
     from edgetam_jax.evaluation.held_out import evaluate, held_out_clip
     from edgetam_jax.training.synthetic import ClipConfig
 
     options, size = run.recipe.evaluation, run.recipe.image_size
     config = ClipConfig(frames=options.frames, height=size, width=size)
-    model = Model(jax.tree.map(np.asarray, state.average), run.config)
-    results = evaluate(model, (held_out_clip(number, config) for number in range(options.clips)))
+    clips = (held_out_clip(number, config) for number in range(options.clips))
+    results = evaluate(_mean_model(run, state), clips)
     return {f"held_out_{kind}": float(result.score.jf) for kind, result in results.items()}
 
 
 def _checkpoints(out: Path) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
     return ocp.CheckpointManager((out / "checkpoints").absolute(), options=options)
 
 
-def _save(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState) -> None:
-    items = {"state": ocp.args.StandardSave(state._asdict()), "data": ocp.args.JsonSave(run.data.get_state())}
+def _save(checkpoints: ocp.CheckpointManager, state: TrainState, data: dict[str, Any]) -> None:
+    items = {"state": ocp.args.StandardSave(state._asdict()), "data": ocp.args.JsonSave(data)}
     checkpoints.save(int(state.step), args=ocp.args.Composite(**items))
 
 
@@ -175,3 +248,10 @@ def _restore(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState, ou
         ) from error
     run.data.set_state(restored["data"])
     return TrainState(**restored["state"])
+
+
+def _write(run: Run, state: TrainState, out: Path) -> Model:
+    model = _mean_model(run, state)
+    if jax.process_index() == 0:
+        save(model, out / MODEL, force=True)
+    return model

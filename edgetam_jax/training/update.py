@@ -17,12 +17,11 @@ from edgetam_jax.training.distillation import DistillationWeights, Features, imi
 from edgetam_jax.training.example import Example
 from edgetam_jax.training.lesson import Lesson, make_plans, take_lesson
 from edgetam_jax.training.losses import Losses, reduce_losses
-from edgetam_jax.training.optimizer import Optimizer, average
+from edgetam_jax.training.optimizer import Optimizer, average, hold
 from edgetam_jax.training.simulate import Plan
 from edgetam_jax.training.talk import Course
 
 Norm = Literal["frozen", "batch"]
-Dtype = Literal["float32", "bfloat16"]
 
 
 class TrainState(NamedTuple):
@@ -52,7 +51,6 @@ class Settings(NamedTuple):
     optimizer: Optimizer
     norm: Norm = "frozen"
     accumulate: int = 1  # parts of a batch that are computed one after the other
-    dtype: Dtype = "float32"  # of the network's arithmetic; parameters are float32
     distillation: DistillationWeights = DistillationWeights()
 
 
@@ -60,10 +58,11 @@ def init_train_state(params: Params, optimizer: optax.GradientTransformation) ->
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
-def plans_for(settings: Settings, examples: Example, key: Array) -> tuple[Plan, Array]:
-    """What the simulated users do with a batch, and the key for the rest of the lesson."""
-    key, rest = jax.random.split(key)
-    return make_plans(key, examples.masks & examples.valid[:, None, :, None, None], settings.course.user), rest
+@partial(jax.jit, static_argnums=0)
+def plans_for(course: Course, examples: Example, key: Array) -> tuple[Plan, Array]:
+    """What the simulated users do with a batch, and keys [B] for the rest of the lesson."""
+    keys, rest = jax.random.split(key, (2, len(examples.frames)))
+    return make_plans(keys, examples.masks & examples.valid[:, None, :, None, None], course.user), rest
 
 
 Update = Callable[[TrainState, Example, Array, Features | None], tuple[TrainState, Report]]
@@ -74,17 +73,18 @@ def make_update(settings: Settings, optimizer: optax.GradientTransformation) -> 
     gradient = jax.grad(partial(_loss, settings), has_aux=True)
 
     def update(state: TrainState, examples: Example, key: Array, features: Features | None = None) -> Any:
-        plan, key = plans_for(settings, examples, key)
+        plan, keys = plans_for(settings.course, examples, key)
         count = plan.prompts.valid.any(-1).sum()
         if settings.accumulate == 1:
-            slope, (sums, seen) = gradient(state.params, examples, plan, features, key, count)
+            slope, (sums, seen) = gradient(state.params, examples, plan, features, keys, count)
         else:
             parts = partial(_parts, settings.accumulate)
-            batch = parts(examples, 0), parts(plan, 0), parts(features, 1), jax.random.split(key, settings.accumulate)
+            batch = parts(examples, 0), parts(plan, 0), parts(features, 1), parts(keys, 0)
             slope, (sums, seen) = _sum(lambda part: gradient(state.params, *part, count), batch)
         length = optax.global_norm(slope)
         finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(length)
         changes, moments = optimizer.update(slope, state.optimizer, state.params)
+        finite &= jnp.isfinite(optax.global_norm(changes))
         params = keep_statistics(optax.apply_updates(state.params, changes), seen)
         mean = average(state.average, params, settings.optimizer, state.step)
         after = jax.tree.map(partial(jnp.where, finite), TrainState(state.step + 1, params, mean, moments), state)
@@ -111,18 +111,18 @@ def _loss(
     examples: Example,
     plan: Plan,
     features: Features | None,
-    key: Array,
+    keys: Array,
     count: Array,
 ) -> tuple[Array, tuple[_Sums, dict[tuple[str, ...], Array]]]:
     """Of a part of a batch that has `count` objects in all."""
-    dtype = jnp.dtype(settings.dtype)
-    model = Model(jax.tree.map(lambda x: x.astype(dtype), params), settings.config)
+    model = Model(hold(params, settings.optimizer), settings.config)
     with batch_statistics() if settings.norm == "batch" else contextlib.nullcontext({}) as seen:
-        lesson = take_lesson(model, examples, plan, key, settings.course)
+        lesson = take_lesson(model, examples, plan, keys, settings.course)
     losses = reduce_losses(lesson.losses, lesson.asked, count)
     apart = jnp.zeros(())
     if features is not None:
-        apart = imitation(lesson, features, settings.distillation) / settings.accumulate
+        clips = settings.accumulate * len(examples.frames)
+        apart = imitation(lesson, features, settings.distillation, clips, count)
     sums = _sums(lesson, losses, apart)
     return losses.total + apart, (sums, seen)
 

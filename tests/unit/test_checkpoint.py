@@ -21,7 +21,7 @@ from convert.layouts import VIDEO_PARTS, to_layout
 from convert.rules import Layout
 from convert.targets import write_hf, write_torch
 from edgetam_jax.checkpoint import load, read, save
-from edgetam_jax.errors import CheckpointError, ConfigError
+from edgetam_jax.errors import CheckpointError, ConfigError, OutputError
 from tests.checkpoints import SMALL, SMALL_1024, assert_equal, assert_same_model, small_model
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -125,7 +125,7 @@ def test_existing_output_needs_force(tmp_path: pathlib.Path) -> None:
     for name, form in (("a.safetensors", "safetensors"), ("folder", "safetensors"), ("orbax", "orbax")):
         path = tmp_path / name
         save(small_model(True), path, form)  # type: ignore[arg-type]
-        with pytest.raises(CheckpointError, match="exists.*--force"):
+        with pytest.raises(OutputError, match="exists.*--force"):
             save(small_model(), path, form)  # type: ignore[arg-type]
         assert read(path).image_only
         save(small_model(), path, form, force=True)  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ def test_force_spares_folders_that_hold_other_things(tmp_path: pathlib.Path) -> 
     thesis = tmp_path / "home" / "thesis.tex"
     thesis.parent.mkdir()
     thesis.write_text("years of work")
-    with pytest.raises(CheckpointError, match=r"holds more than a checkpoint \(thesis.tex\)"):
+    with pytest.raises(OutputError, match=r"holds more than a checkpoint \(thesis.tex\)"):
         save(small_model(), thesis.parent, force=True)
     assert thesis.read_text() == "years of work"
 
@@ -147,7 +147,7 @@ def test_force_spares_folders_that_hold_other_things(tmp_path: pathlib.Path) -> 
 def test_bad_arguments(tmp_path: pathlib.Path) -> None:
     with pytest.raises(CheckpointError, match=r"format is 'msgpack'; expected 'safetensors' or 'orbax'"):
         save(small_model(), tmp_path / "a", "msgpack")  # type: ignore[arg-type]
-    with pytest.raises(CheckpointError, match="folder .* does not exist"):
+    with pytest.raises(OutputError, match="folder .* does not exist"):
         save(small_model(), tmp_path / "no" / "a.safetensors")
     odd = dataclasses.replace(SMALL, memory_dim=32)
     with pytest.raises(CheckpointError, match="memory_dim of 64 only; this model has 32"):
@@ -166,7 +166,7 @@ def test_full_disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, form
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"could not be written: No space left on device.*Check the free space"):
+    with pytest.raises(OutputError, match=r"could not be written: No space left on device.*Check the free space"):
         save(small_model(True), path, form, force=True)  # type: ignore[arg-type]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"] * existing
     if existing:

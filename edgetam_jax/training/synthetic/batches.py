@@ -70,6 +70,9 @@ class SyntheticBatches:
     def set_state(self, state: dict[str, Any]) -> None:
         self._taken = state["batches"]
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _make(config: SyntheticConfig, image_size: int, key: Array, step: int, numbers: Array) -> Example:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetam_jax.errors import CheckpointError
+from edgetam_jax.errors import OutputError
 from edgetam_jax.evaluation.measures import Statistics
 from edgetam_jax.evaluation.reports import fingerprint, write_report
 from edgetam_jax.model import Model
@@ -33,7 +33,7 @@ def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
     write_report(tmp_path / "report.json", found)
     want = {"a": {"mean": 0.5, "recall": None, "decay": 1.0}, "3": [[[1, 2]], [True, None]], "text": "b"}
     assert json.loads((tmp_path / "report.json").read_text()) == want
-    with pytest.raises(CheckpointError, match="exists"):
+    with pytest.raises(OutputError, match="exists"):
         write_report(tmp_path / "report.json", 1)
     write_report(tmp_path / "report.json", 1, force=True)
     assert (tmp_path / "report.json").read_text() == "1\n"

@@ -1,0 +1,45 @@
+"""The command line: `edgetam-jax COMMAND ...`, or `python -m edgetam_jax COMMAND ...`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    module: str  # whose `main` takes the rest of the line
+    help: str
+
+
+COMMANDS = {
+    "convert": Command("convert.__main__", "checkpoints between PyTorch, Hugging Face and edgetam_jax"),
+    "train": Command("edgetam_jax.training.command", "train or fine-tune a network by a recipe"),
+    "batch": Command("edgetam_jax.batch", "track a folder of videos from files of prompts"),
+    "vos": Command("edgetam_jax.evaluation.vos", "track every object of a dataset from its first mask"),
+    "scores": Command("edgetam_jax.evaluation.scores", "J and F of the masks that vos wrote"),
+    "interactive": Command("edgetam_jax.evaluation.interactive", "a dataset with a simulated user who clicks"),
+    "held-out": Command("edgetam_jax.evaluation.held_out", "J and F on synthetic clips that no training has seen"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command returns: 0 if all went well, 2 if nothing could be done."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"error: there is no command {name!r}.\n\n{usage()}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(COMMANDS[name].module).main(rest)
+    except KeyboardInterrupt:
+        print("\nstopped.", file=sys.stderr)
+        return 130
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: edgetam-jax COMMAND ...", "", *lines, "", "edgetam-jax COMMAND --help says more."])

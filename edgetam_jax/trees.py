@@ -1,0 +1,27 @@
+"""Choices between trees of arrays."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def where(condition: Array, yes: Any, no: Any) -> Any:
+    """`jnp.where` on each leaf; the condition is about their leading axes."""
+
+    def pick(a: Array, b: Array) -> Array:
+        rank = max(jnp.ndim(a), jnp.ndim(b))
+        return jnp.where(condition.reshape(*condition.shape, *[1] * (rank - condition.ndim)), a, b)
+
+    return jax.tree.map(pick, yes, no)
+
+
+def if_needed(condition: Array, yes: Callable[[], Any], no: Callable[[], Any], together: bool) -> Any:
+    """What one of two functions returns; only that one is called, unless objects are computed `together`.
+
+    Then a condition is different for each of them, and `lax.cond` under `vmap` would compute both sides anyway, and
+    give each object its own copy of all that they use, of the parameters too.
+    """
+    return where(condition, yes(), no()) if together else lax.cond(condition, yes, no)
