@@ -59,7 +59,7 @@ def stored_teacher(folder: Path) -> Teacher:
         path = stored_path(folder, step)
         try:
             values = load_file(path)
-            of, features = values.pop("keys"), Features(**values)
+            of, features = values.pop("keys"), Features(**{name: jnp.asarray(x) for name, x in values.items()})
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path} does not hold a teacher's features ({error}). Store them for every step of this recipe."

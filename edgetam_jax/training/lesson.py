@@ -7,8 +7,9 @@
 It is `step` that is differentiated, the same that `track` scans. Clips are a leading axis B.
 """
 
+import dataclasses
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,8 @@ def _prompts_on(prompts: Prompts, frame: Array) -> Prompts:
 
 
 def _visit(model: Model, course: Course, banks: Bank | None, topic: Topic) -> tuple[Bank | None, Lesson]:
-    model = model.replace(params=_cast(model.params, course.dtype))  # here, so that frames' gradients add up in float32
+    # Here, and not for the whole clip, so that the gradients of frames add up in float32.
+    model = dataclasses.replace(model, params=_cast(model.params, course.dtype))
     features = encode_frames(model, topic.pixels)
     asked = topic.prompts.valid | topic.corrected
 
@@ -136,5 +138,5 @@ def _cast(params: Params, dtype: Dtype) -> Params:
     """But for what keeps its precision: statistics, and the Gaussian that positions are made with."""
     if dtype == "float32":
         return params
-    flat = flatten_dict(params)
+    flat: dict[Any, Any] = flatten_dict(params)
     return unflatten_dict({path: x if is_statistic(path) else x.astype(dtype) for path, x in flat.items()})
