@@ -17,6 +17,7 @@ from jax import Array, lax
 
 NORM_EPS = 1e-5  # torch's default for BatchNorm and LayerNorm
 CHANNEL_NORM_EPS = 1e-6  # the original's LayerNorm2d
+INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default for matrices and filters
 
 
 def gelu(x: Array) -> Array:
@@ -126,7 +127,7 @@ class Linear(nn.Module):
     use_bias: bool = True
 
     def setup(self) -> None:
-        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.inputs, self.features))
+        self.kernel = self.param("kernel", INIT, (self.inputs, self.features))
         if self.use_bias:
             self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
@@ -145,9 +146,7 @@ class Conv(nn.Module):
 
     def setup(self) -> None:
         fan_in = 1 if self.depthwise else self.inputs
-        self.kernel = self.param(
-            "kernel", nn.initializers.lecun_normal(), (self.size, self.size, fan_in, self.features)
-        )
+        self.kernel = self.param("kernel", INIT, (self.size, self.size, fan_in, self.features))
         if self.use_bias:
             self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
@@ -174,7 +173,7 @@ class UpConv(nn.Module):
     features: int
 
     def setup(self) -> None:
-        self.kernel = self.param("kernel", nn.initializers.lecun_normal(), (2, 2, self.inputs, self.features))
+        self.kernel = self.param("kernel", INIT, (2, 2, self.inputs, self.features))
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def __call__(self, x: Array) -> Array:

@@ -21,7 +21,10 @@ class SyntheticConfig:
     frames: int = 8
     objects: int = 3
     stills: int = 1  # with one frame: so many, far apart in time, are taken of each scene
-    leaving: float = 0.3  # see `ClipConfig`
+    distractors: int = 1  # this and what follows: see `ClipConfig`
+    occluders: int = 1
+    radius: tuple[float, float] = (0.07, 0.2)
+    leaving: float = 0.3
     pace: float = 1.0
     least: float = 0.001  # share of the first frame that an object covers, or else its row is not valid
 
@@ -39,6 +42,9 @@ class SyntheticConfig:
             height=image_size,
             width=image_size,
             objects=self.objects,
+            distractors=self.distractors,
+            occluders=self.occluders,
+            radius=self.radius,
             leaving=self.leaving,
             pace=self.pace,
         )
