@@ -1,0 +1,112 @@
+"""Recipes are read whole, or refused with a line that says what is wrong."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetam_jax.config import NANO
+from edgetam_jax.errors import ConfigError
+from edgetam_jax.training.recipe import Recipe, read_recipe, recipe_from_dict
+
+RECIPES = sorted((Path(__file__).parents[3] / "recipes").rglob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_what_comes_with_the_project_can_be_read(path: Path) -> None:
+    assert read_recipe(path) != Recipe()
+
+
+def test_a_teacher_at_twice_the_size_is_shown_the_frames_in_its_own() -> None:
+    recipe = read_recipe(next(path for path in RECIPES if path.stem == "distill-512"))
+    assert recipe.teacher == recipe.start != "" and recipe.frame_size == 2 * recipe.image_size == 1024
+    assert min(recipe.distillation.embedding, recipe.distillation.conditioned) > 0
+
+
+def test_nothing_said_is_the_default() -> None:
+    assert recipe_from_dict({}) == Recipe()
+
+
+def test_every_level_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        """
+        steps = 7
+        batch = 6
+        accumulate = 3
+        mask_size = 32
+        dtype = "bfloat16"
+        [[data]]
+        path = "DAVIS"
+        frames = 5
+        augment = { flip = 0.25 }
+        [user]
+        corrections = 2
+        [losses]
+        focal = 10
+        [optimizer]
+        clip = inf
+        [optimizer.rates]
+        "^image_encoder/" = 0.0
+        "neck" = 0.5
+        """
+    )
+    recipe = read_recipe(path)
+    assert (recipe.steps, recipe.frames, recipe.data[0].path, recipe.data[0].augment.flip) == (7, 5, "DAVIS", 0.25)
+    assert recipe.optimizer.rates == (("^image_encoder/", 0.0), ("neck", 0.5)) and math.isinf(recipe.optimizer.clip)
+    settings = recipe.settings(NANO)
+    course = settings.course
+    assert (course.mask_size, course.dtype, course.user.corrections, course.weights.focal) == (32, "bfloat16", 2, 10)
+    assert (settings.config, settings.accumulate, settings.optimizer) == (NANO, 3, recipe.optimizer)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stepz": 3}, r"unknown keys \['stepz'\]; known are .*'steps'"),
+        ({"optimizer": {"lr": 1.0}}, r"recipe\.optimizer: unknown keys \['lr'\]"),
+        ({"data": [{"path": "x", "size": 3}]}, r"data 0: unknown keys \['size'\]"),
+        ({"data": [{"path": "x", "augment": {"twist": 1}}]}, r"augment: unknown keys \['twist'\]"),
+        ({"data": [{"frames": 3}]}, "data 0 has no path"),
+        ({"data": {"path": "x"}}, r"expected a list of tables, \[\[data\]\]"),
+        ({"steps": "many"}, r"recipe\.steps: expected int, got 'many'"),
+        ({"steps": 1.5}, "expected int, got 1.5"),
+        ({"steps": True}, "expected int, got True"),
+        ({"shard_parameters": 1}, "expected bool, got 1"),
+        ({"user": 3}, r"recipe\.user: expected a mapping, got 3"),
+        ({"optimizer": {"rates": ["neck"]}}, "expected a mapping"),
+        ({"optimizer": {"rates": {"neck": "slow"}}}, "rate factor of 'neck' is 'slow'; expected 0 or more"),
+        ({"optimizer": {"rates": {"neck": -1}}}, "rate factor of 'neck' is -1"),
+        ({"optimizer": {"rates": {"(": 1.0}}}, r"'\(' among the rates is no regular expression"),
+        ({"optimizer": {"rate": -1.0}}, "rate is -1.0; expected 0.0 to 10.0"),
+        ({"optimizer": {"rate": math.nan}}, "rate is nan"),
+        ({"optimizer": {"clip": 0.0}}, "clip is 0.0; expected a length above 0"),
+        ({"network": "huge"}, "network is 'huge'; expected one of .*'nano'"),
+        ({"norm": "group"}, "norm is 'group'; expected one of"),
+        ({"norm": "batch"}, r'norm is "batch" with 8 frames .* Use norm = "frozen"'),
+        ({"dtype": "float16"}, "dtype is 'float16'; expected one of"),
+        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
+        ({"batch": 4, "accumulate": 3}, "accumulate is 3; expected a divisor of the batch, 4"),
+        ({"losses": {"dice": -1.0}}, "weights of losses are .*expected 0 or more"),
+        ({"distillation": {"embedding": math.inf}}, "weights of distillation are .*expected 0 or more"),
+        ({"user": {"points": 1.5}}, "points is 1.5; expected a share"),
+        ({"user": {"first_frames": 3}}, "first_frames is 3 and corrected_frames 2"),
+        ({"synthetic": {"stills": 2}}, "stills is 2; expected at least 1, and no more where there are several"),
+        ({"evaluation": {"frames": 2}}, "2 frames; expected"),
+        ({"data": [{"path": "x", "frames": 0}]}, "frames is 0; expected at least 1"),
+    ],
+)
+def test_what_is_wrong_is_said(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe_from_dict(values)
+
+
+@pytest.mark.parametrize("content", [None, b"steps = ", b"\xff\xfe"])
+def test_files_that_are_no_recipes(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "recipe.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"recipe\.toml is no recipe that can be read .* expected a TOML file"):
+        read_recipe(path)
