@@ -81,10 +81,10 @@ def make_update(settings: Settings, optimizer: optax.GradientTransformation) -> 
             parts = partial(_parts, settings.accumulate)
             batch = parts(examples, 0), parts(plan, 0), parts(features, 1), parts(keys, 0)
             slope, (sums, seen) = _sum(lambda part: gradient(state.params, *part, count), batch)
-        length = optax.global_norm(slope)
+        length = _length(slope)
         finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(length)
         changes, moments = optimizer.update(slope, state.optimizer, state.params)
-        finite &= jnp.isfinite(optax.global_norm(changes))
+        finite &= jnp.isfinite(_length(changes))
         params = keep_statistics(optax.apply_updates(state.params, changes), seen)
         mean = average(state.average, params, settings.optimizer, state.step)
         after = jax.tree.map(partial(jnp.where, finite), TrainState(state.step + 1, params, mean, moments), state)
@@ -125,6 +125,10 @@ def _loss(
         apart = imitation(lesson, features, settings.distillation, clips, count)
     sums = _sums(lesson, losses, apart)
     return losses.total + apart, (sums, seen)
+
+
+def _length(tree: Any) -> Array:
+    return jnp.sqrt(jnp.stack([jnp.square(x).sum() for x in jax.tree.leaves(tree)]).sum())
 
 
 def _sums(lesson: Lesson, losses: Losses, apart: Array) -> _Sums:
