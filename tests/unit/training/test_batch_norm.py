@@ -1,0 +1,94 @@
+"""Networks that normalise by the batch they see, and keep what they have seen."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from edgetam_jax.nn.layers import ConvNorm
+from edgetam_jax.nn.repvit import TokenMixer
+from edgetam_jax.training.batch_norm import batch_statistics, is_statistic, keep_statistics
+
+LAYERS = {"conv": ConvNorm(3, 4, size=3, stride=2), "mixer": TokenMixer(3)}
+X = 5 + 2 * np.random.default_rng(0).standard_normal((6, 8, 8, 3)).astype(np.float32)
+
+
+@pytest.fixture(params=LAYERS, ids=str)
+def layer(request: pytest.FixtureRequest) -> nn.Module:
+    return LAYERS[request.param]
+
+
+def random_params(layer: nn.Module) -> Any:
+    rng = np.random.default_rng(1)
+    shapes = flatten_dict(jax.eval_shape(layer.init, jax.random.key(0), X)["params"])
+    return unflatten_dict({path: rng.uniform(0.5, 1.5, x.shape).astype(np.float32) for path, x in shapes.items()})
+
+
+def normalised(layer: nn.Module, params: Any) -> tuple[Any, Any]:
+    @jax.jit
+    def run(params: Any) -> Any:
+        with batch_statistics() as seen:
+            return layer.apply({"params": params}, X), seen
+
+    return run(params)
+
+
+def test_the_batch_is_normalised_as_by_its_own_statistics(layer: nn.Module) -> None:
+    """Once they are kept, the layer with constant statistics does the same."""
+    params = random_params(layer)
+    found, seen = normalised(layer, params)
+    kept = keep_statistics(params, seen, momentum=1.0)
+    run = jax.jit(lambda params: layer.apply({"params": params}, X))
+    np.testing.assert_allclose(run(kept), found, rtol=1e-4, atol=1e-4)
+    assert np.abs(run(params) - found).max() > 0.1
+
+
+def test_outputs_have_the_scale_and_the_bias_that_was_learnt() -> None:
+    params = random_params(LAYERS["conv"])
+    found, _ = normalised(LAYERS["conv"], params)
+    np.testing.assert_allclose(found.mean((0, 1, 2)), params["bn"]["bias"], rtol=1e-4)
+    np.testing.assert_allclose(found.std((0, 1, 2)), params["bn"]["scale"], rtol=1e-3)
+
+
+def test_what_is_kept_moves_a_little_and_nothing_else_does(layer: nn.Module) -> None:
+    params = random_params(layer)
+    _, seen = normalised(layer, params)
+    before, after = flatten_dict(params), flatten_dict(keep_statistics(params, seen, momentum=0.25))
+    assert set(seen) == {path for path in before if is_statistic(path)} != set()
+    for path, value in before.items():
+        want = 0.75 * value + 0.25 * seen[path] if path in seen else value
+        np.testing.assert_allclose(after[path], want, rtol=1e-6)
+
+
+def test_gradients_know_that_mean_and_spread_depend_on_the_kernel() -> None:
+    """A longer kernel gives the same outputs, so there is no slope in its direction."""
+    layer = LAYERS["conv"]
+    params = random_params(layer)
+
+    def loss(kernel: Any) -> Any:
+        with batch_statistics():
+            moved = {**params, "c": {**params["c"], "kernel": kernel}}
+            return jnp.sin(layer.apply({"params": moved}, X)).sum()
+
+    kernel = params["c"]["kernel"]
+    parts = np.asarray(jax.jit(jax.grad(loss))(kernel)) * kernel
+    assert np.abs(parts).sum() > 1 and abs(parts.sum()) < 1e-3 * np.abs(parts).sum()
+
+
+def test_it_ends_with_the_block() -> None:
+    layer, params = LAYERS["conv"], random_params(LAYERS["conv"])
+    before = layer.apply({"params": params}, X)
+    with batch_statistics() as seen:
+        pass
+    np.testing.assert_array_equal(layer.apply({"params": params}, X), before)
+    assert not seen
+
+
+def test_names_of_statistics() -> None:
+    assert is_statistic(("a", "bn", "mean")) and is_statistic(("bn", "var"))
+    assert is_statistic(("pe_layer", "positional_encoding_gaussian_matrix"))
+    assert not is_statistic(("bn", "scale")) and not is_statistic(("mean",)) and not is_statistic(("norm", "var"))
