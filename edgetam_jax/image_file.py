@@ -4,39 +4,43 @@ import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from edgetam_jax.errors import FrameError
 from edgetam_jax.preprocess import as_image, pil_rgb
 from edgetam_jax.video_file import check_size
 
+if TYPE_CHECKING:  # Pillow is imported where files are read
+    from PIL import Image
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 _EXIF_ORIENTATION = 0x0112
-# What Pillow raises for damaged files.
-_BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 def read_image(source: Any) -> np.ndarray:
     """One image file, PIL image or array as uint8 RGB [H, W, 3]. EXIF orientation is applied to files only."""
     if not isinstance(source, str | Path):
         return np.asarray(as_image(source))
+    from PIL import ImageOps
+
     with _opened(source) as image:
         try:
             turned = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
             return np.ascontiguousarray(pil_rgb(turned))
-        except _BROKEN as error:
+        except _broken() as error:
             raise FrameError(f"{source}: the image is broken ({error}); replace or remove it.") from error
 
 
-def read_square(path: str | Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
+def read_square(path: str | Path, side: int) -> tuple["Image.Image", tuple[int, int]]:
     """An image file as RGB, upright and resized to side x side; and its own size (height, width).
 
     A JPEG is decoded at a half, a quarter or an eighth of its size, which is faster, where that is large enough.
     """
+    from PIL import Image, ImageOps
+
     with _opened(path) as image:
         size = _upright_size(image, path)
         try:
@@ -46,22 +50,31 @@ def read_square(path: str | Path, side: int) -> tuple[Image.Image, tuple[int, in
                 # The last row and column of a reduced image may stand for fewer pixels than the others.
                 turned, (_, box) = image, image.draft(None, (side, side)) or (None, None)
             turned.load()
-        except _BROKEN as error:
+        except _broken() as error:
             raise FrameError(f"{path}: the image is broken ({error}); replace or remove it.") from error
     rgb = turned if turned.mode == "RGB" else Image.fromarray(pil_rgb(turned))
     return rgb.resize((side, side), Image.Resampling.BILINEAR, box), size
 
 
-def _opened(path: str | Path) -> Image.Image:
+def _broken() -> tuple[type[Exception], ...]:
+    """What Pillow raises for damaged files."""
+    from PIL import Image
+
+    return OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError
+
+
+def _opened(path: str | Path) -> "Image.Image":
+    from PIL import Image
+
     try:
         return Image.open(path)
     except FileNotFoundError as error:
         raise FrameError(f"{path}: there is no such file.") from error
-    except _BROKEN as error:
+    except _broken() as error:
         raise FrameError(f"{path}: not an image that can be read ({error}).") from error
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: "Image.Image") -> int:
     # Pillow would decode a whole PNG file to look for EXIF behind its pixels.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
@@ -74,10 +87,10 @@ def _image_size(path: str | Path) -> tuple[int, int]:
         return _upright_size(image, path)
 
 
-def _upright_size(image: Image.Image, path: str | Path) -> tuple[int, int]:
+def _upright_size(image: "Image.Image", path: str | Path) -> tuple[int, int]:
     try:
         turned = _orientation(image) in (5, 6, 7, 8)
-    except _BROKEN as error:
+    except _broken() as error:
         raise FrameError(f"{path}: the image is broken ({error}); replace or remove it.") from error
     return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -104,6 +117,7 @@ class Images:
     """Paths, PIL images and arrays, loaded one by one; its own reader."""
 
     fps: float | None = None
+    seconds: list[float] | None = None
     length: int | None
     threaded: bool
     size: tuple[int, int]
@@ -132,7 +146,7 @@ class Images:
         item = self._items[index]
         if isinstance(item, str | Path):
             return _image_size(item)
-        if isinstance(item, Image.Image):
+        if hasattr(item, "convert"):  # as PIL images have
             return item.height, item.width
         height, width = as_image(item).shape[:2]
         return height, width

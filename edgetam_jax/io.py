@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from edgetam_jax.errors import FrameError
 from edgetam_jax.image_file import IMAGE_SUFFIXES, Images, describe, images_in, read_image
@@ -41,6 +40,7 @@ class Source(Protocol):
 
     size: tuple[int, int]
     fps: float | None
+    seconds: list[float] | None
     length: int | None
     threaded: bool
 
@@ -69,6 +69,11 @@ class Video:
     @property
     def fps(self) -> float | None:
         return self._source.fps
+
+    @property
+    def seconds(self) -> list[float] | None:
+        """When each frame is shown, from the first one on; None where nobody says."""
+        return self._source.seconds
 
     @property
     def num_frames(self) -> int | None:
@@ -185,7 +190,7 @@ def open_video(source: Any, read_ahead: int = 4) -> Video:
         return source
     if isinstance(source, str | Path):
         return Video(_open_path(Path(source)), read_ahead)
-    if isinstance(source, Image.Image):
+    if hasattr(source, "convert"):  # as PIL images have
         return Video(Images([source]))
     if hasattr(source, "__array__"):
         return Video(Images(as_frames(np.asarray(source))))
@@ -217,6 +222,7 @@ class _Stream:
     """An iterator: forwards only. The latest frame stays readable. Its own reader."""
 
     fps: float | None = None
+    seconds: list[float] | None = None
     length: int | None
     threaded: bool = False
     size: tuple[int, int]

@@ -28,25 +28,27 @@ class VideoFile:
     """
 
     fps: float | None
+    seconds: list[float] | None  # when each frame is shown, from the first one on
     length: int | None
     threaded: bool = True
     size: tuple[int, int]
 
     def __init__(self, path: Path):
         self.path = path
-        av = _av()
+        av = import_av()
         try:
             with av.open(str(path)) as container:
                 stream = _stream(container, path)
                 self.fps = float(stream.average_rate) if stream.average_rate else None
-                packets = _packets(container, stream, path)
+                packets, tick = _packets(container, stream, path), stream.time_base
             stamps = sorted((pts, key) for pts, key in packets if pts is not None)
             self.times: list[int] | None = [pts for pts, _ in stamps]
             self.keys = [i for i, (_, key) in enumerate(stamps) if key]
             self.length = len(packets)
+            self.seconds = [float((pts - self.times[0]) * tick) for pts in self.times]
             if len(set(self.times)) < len(packets):
                 # Old formats have no usable stamps: frames are counted by decoding, going back begins at the first.
-                self.times, self.keys = None, []
+                self.times, self.keys, self.seconds = None, [], None
                 with av.open(str(path)) as container:
                     self.length = sum(1 for _ in container.decode(_stream(container, path)))
         except av.error.FFmpegError as error:
@@ -75,7 +77,7 @@ class Decoder:
         self._restart()
 
     def read(self, index: int) -> np.ndarray:
-        av = _av()
+        av = import_av()
         try:
             frame = self._recent.get(index) or self._find(index)
             pixels = frame.to_ndarray(format="rgb24")
@@ -94,7 +96,7 @@ class Decoder:
 
     def _restart(self) -> None:
         self.close()
-        self._container = _av().open(str(self._file.path))
+        self._container = import_av().open(str(self._file.path))
         self._stream = _stream(self._container, self._file.path)
         self._stream.thread_type = "AUTO"
         self._decoded = self._container.decode(self._stream)
@@ -140,11 +142,11 @@ class Decoder:
         return None
 
 
-def _av() -> Any:
+def import_av(what: str = "reading video files") -> Any:
     try:
         import av
     except ImportError as error:
-        raise FrameError("reading video files needs PyAV: pip install edgetam-jax[video]") from error
+        raise FrameError(f"{what} needs PyAV: pip install 'edgetam-jax[video]'.") from error
     return av
 
 
