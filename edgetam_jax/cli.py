@@ -12,8 +12,13 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "demo": Command("edgetam_jax.commands.demo", "see it work: two objects in a clip that is made for it"),
+    "track": Command("edgetam_jax.commands.track", "follow objects through a video"),
+    "segment": Command("edgetam_jax.commands.segment", "masks of what you point at in an image"),
+    "masks": Command("edgetam_jax.commands.masks", "masks of everything in an image"),
+    "info": Command("edgetam_jax.commands.info", "versions, devices, and what is in a network's file"),
     "convert": Command("convert.__main__", "checkpoints between PyTorch, Hugging Face and edgetam_jax"),
-    "train": Command("edgetam_jax.training.command", "train or fine-tune a network by a recipe"),
+    "train": Command("edgetam_jax.commands.train", "train or fine-tune a network by a recipe"),
     "batch": Command("edgetam_jax.batch", "track a folder of videos from files of prompts"),
     "vos": Command("edgetam_jax.evaluation.vos", "track every object of a dataset from its first mask"),
     "scores": Command("edgetam_jax.evaluation.scores", "J and F of the masks that vos wrote"),
