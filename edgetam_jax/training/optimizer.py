@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Params
 from edgetam_jax.training.batch_norm import is_statistic
+from edgetam_jax.training.packing import Packed, Packing, make_packing
 
 TRUNK = "image_encoder/trunk/body/"
 
@@ -56,23 +57,44 @@ class Optimizer:
                 raise ConfigError(f"{pattern!r} among the rates is no regular expression ({error}).") from error
 
 
+class Way(NamedTuple):
+    """How parameters move."""
+
+    factor: float  # of the rate
+    decays: bool
+
+    @property
+    def name(self) -> str:
+        return f"rate {self.factor:g}, decays" if self.decays else f"rate {self.factor:g}"
+
+
+def arrange(params: Params, options: Optimizer) -> Packing:
+    """Those that move alike in one vector."""
+    return make_packing(params, {path: way.name for path, way in _ways(params, options).items()})
+
+
 def make_optimizer(params: Params, options: Optimizer, steps: int) -> optax.GradientTransformation:
-    """For a run of `steps` steps, of what `hold` leaves. Parameters that do not move have no place in its state."""
-    factors = rate_factors(params, options)
-    moving = jax.tree.map(lambda factor: factor > 0, factors)
+    """For a run of `steps` steps, of what `arrange` packed. Parameters that do not move have no place in its state."""
+    ways = {way.name: way for way in _ways(params, options).values()}
     inner = optax.chain(
         optax.clip_by_global_norm(options.clip),
         optax.scale_by_adam(options.beta1, options.beta2),
-        optax.add_decayed_weights(options.weight_decay, lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree)),
+        optax.add_decayed_weights(options.weight_decay, {name: way.decays for name, way in ways.items()}),
         optax.scale_by_learning_rate(schedule(options, steps)),
     )
 
     def scale(updates: Any, state: Any, params: Any = None) -> Any:
         del params
-        return jax.tree.map(lambda factor, update: factor * update, factors, updates), state
+        return {name: ways[name].factor * update for name, update in updates.items()}, state
 
     by_factor = optax.GradientTransformation(lambda params: optax.EmptyState(), scale)
-    return optax.chain(optax.masked(inner, moving), by_factor)
+    return optax.chain(optax.masked(inner, {name: way.factor > 0 for name, way in ways.items()}), by_factor)
+
+
+def _ways(params: Params, options: Optimizer) -> dict[tuple[str, ...], Way]:
+    flat: dict[Any, Any] = flatten_dict(params)
+    factors: dict[Any, Any] = flatten_dict(rate_factors(params, options))
+    return {path: Way(factors[path], factors[path] > 0 and x.ndim > 1) for path, x in flat.items()}
 
 
 def hold(params: Params, options: Optimizer) -> Params:
@@ -118,7 +140,7 @@ def _block(name: str) -> tuple[int, int]:
     return numbers[0], numbers[1] if len(numbers) > 1 else -1
 
 
-def average(old: Params, new: Params, options: Optimizer, step: jax.Array) -> Params:
+def average(old: Packed, new: Packed, options: Optimizer, step: jax.Array) -> Packed:
     """The moving average of parameters; short at the beginning, so that it forgets where it started."""
     keep = jnp.minimum(options.average, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, old, new)

@@ -27,12 +27,11 @@ def over_batch(mesh: Mesh, tree: Any) -> Any:
 
 
 def shardings(mesh: Mesh, tree: Any, divided: bool) -> Any:
-    """Of parameters and of all that has their shapes. Divided along their longest axis that the devices divide."""
+    """Of packed parameters and of all that has their shapes."""
 
     def one(x: Any) -> NamedSharding:
-        axes = [axis for axis in np.argsort(x.shape)[::-1] if x.shape[axis] % mesh.size == 0]
-        if not divided or x.size < SMALL or not axes:
-            return everywhere(mesh)
-        return NamedSharding(mesh, PartitionSpec(*[None] * int(axes[0]), "data"))
+        if divided and x.ndim and x.size >= SMALL and len(x) % mesh.size == 0:
+            return NamedSharding(mesh, PartitionSpec("data"))
+        return everywhere(mesh)
 
     return jax.tree.map(one, tree)

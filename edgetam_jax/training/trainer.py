@@ -30,7 +30,8 @@ from edgetam_jax.model import Model, init_params
 from edgetam_jax.training.data import batches
 from edgetam_jax.training.distillation import Teacher, model_teacher, store, stored_path, stored_teacher
 from edgetam_jax.training.journal import Journal
-from edgetam_jax.training.optimizer import make_optimizer
+from edgetam_jax.training.optimizer import arrange, make_optimizer
+from edgetam_jax.training.packing import Packing
 from edgetam_jax.training.placement import everywhere, make_mesh, over_batch, shardings
 from edgetam_jax.training.recipe import Recipe
 from edgetam_jax.training.synthetic.batches import SyntheticBatches
@@ -47,6 +48,7 @@ class Run(NamedTuple):
     recipe: Recipe
     config: Config
     mesh: Mesh
+    packing: Packing
     update: Update
     data: Any  # `data.Batches` or the like
     teacher: Teacher | None
@@ -124,16 +126,18 @@ def _prepare(recipe: Recipe) -> tuple[Run, TrainState]:
             f"a batch of {recipe.batch} in {recipe.accumulate} parts cannot be divided over {mesh.size} devices; "
             "choose a multiple."
         )
+    packing = arrange(model.params, recipe.optimizer)
+    packed = packing.pack(jax.tree.map(np.asarray, model.params))
     optimizer = make_optimizer(model.params, recipe.optimizer, recipe.steps)
     begin = partial(init_train_state, optimizer=optimizer)
-    places = shardings(mesh, jax.eval_shape(begin, model.params), recipe.shard_parameters)
-    state = jax.jit(begin, out_shardings=places)(jax.tree.map(np.asarray, model.params))
+    places = shardings(mesh, jax.eval_shape(begin, packed), recipe.shard_parameters)
+    state = jax.jit(begin, out_shardings=places)(packed)
     update = jax.jit(
-        make_update(recipe.settings(model.config), optimizer),
+        make_update(recipe.settings(model.config), optimizer, packing),
         donate_argnums=0,
         out_shardings=(places, everywhere(mesh)),
     )
-    return Run(recipe, model.config, mesh, update, _data(recipe), _teacher(recipe)), state
+    return Run(recipe, model.config, mesh, packing, update, _data(recipe), _teacher(recipe)), state
 
 
 def _data(recipe: Recipe) -> Any:
@@ -209,7 +213,7 @@ def _metrics(report: Report) -> dict[str, Any]:
 
 def _mean_model(run: Run, state: TrainState) -> Model:
     """The moving average, on this host."""
-    whole = jax.jit(lambda x: x, out_shardings=everywhere(run.mesh))(state.average)
+    whole = jax.jit(run.packing.unpack, out_shardings=everywhere(run.mesh))(state.average)
     return Model(jax.tree.map(np.asarray, whole), run.config)
 
 

@@ -18,6 +18,7 @@ from edgetam_jax.training.example import Example
 from edgetam_jax.training.lesson import Lesson, make_plans, take_lesson
 from edgetam_jax.training.losses import Losses, reduce_losses
 from edgetam_jax.training.optimizer import Optimizer, average, hold
+from edgetam_jax.training.packing import Packed, Packing
 from edgetam_jax.training.simulate import Plan
 from edgetam_jax.training.talk import Course
 
@@ -26,8 +27,8 @@ Norm = Literal["frozen", "batch"]
 
 class TrainState(NamedTuple):
     step: Array  # [] int32
-    params: Params
-    average: Params  # their moving average, which is what is evaluated and kept
+    params: Packed
+    average: Packed  # their moving average, which is what is evaluated and kept
     optimizer: optax.OptState
 
 
@@ -54,7 +55,7 @@ class Settings(NamedTuple):
     distillation: DistillationWeights = DistillationWeights()
 
 
-def init_train_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+def init_train_state(params: Packed, optimizer: optax.GradientTransformation) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
@@ -68,26 +69,30 @@ def plans_for(course: Course, examples: Example, key: Array) -> tuple[Plan, Arra
 Update = Callable[[TrainState, Example, Array, Features | None], tuple[TrainState, Report]]
 
 
-def make_update(settings: Settings, optimizer: optax.GradientTransformation) -> Update:
+def make_update(settings: Settings, optimizer: optax.GradientTransformation, packing: Packing) -> Update:
     """`update(state, examples, key, features)`; a teacher's `features` are those of the same examples and key."""
     gradient = jax.grad(partial(_loss, settings), has_aux=True)
 
     def update(state: TrainState, examples: Example, key: Array, features: Features | None = None) -> Any:
+        params = packing.unpack(state.params)
         plan, keys = plans_for(settings.course, examples, key)
         count = plan.prompts.valid.any(-1).sum()
         if settings.accumulate == 1:
-            slope, (sums, seen) = gradient(state.params, examples, plan, features, keys, count)
+            slope, (sums, seen) = gradient(params, examples, plan, features, keys, count)
         else:
             parts = partial(_parts, settings.accumulate)
             batch = parts(examples, 0), parts(plan, 0), parts(features, 1), parts(keys, 0)
-            slope, (sums, seen) = _sum(lambda part: gradient(state.params, *part, count), batch)
+            slope, (sums, seen) = _sum(lambda part: gradient(params, *part, count), batch)
+        slope = packing.pack(slope)
         length = _length(slope)
         finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(length)
         changes, moments = optimizer.update(slope, state.optimizer, state.params)
         finite &= jnp.isfinite(_length(changes))
-        params = keep_statistics(optax.apply_updates(state.params, changes), seen)
-        mean = average(state.average, params, settings.optimizer, state.step)
-        after = jax.tree.map(partial(jnp.where, finite), TrainState(state.step + 1, params, mean, moments), state)
+        packed = jax.tree.map(jnp.add, state.params, changes)
+        if seen:
+            packed = packing.pack(keep_statistics(packing.unpack(packed), seen))
+        mean = average(state.average, packed, settings.optimizer, state.step)
+        after = jax.tree.map(partial(jnp.where, finite), TrainState(state.step + 1, packed, mean, moments), state)
         return after, _report(sums, length, finite)
 
     return update

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import param_shapes
-from edgetam_jax.training.optimizer import Optimizer, average, hold, make_optimizer, rate_factors, schedule
+from edgetam_jax.training.optimizer import Optimizer, arrange, average, hold, make_optimizer, rate_factors, schedule
 from tests.scene import MINIMAL
 
 TRUNK = dataclasses.replace(MINIMAL.trunk, depths=(2, 1, 1, 1))
@@ -36,8 +36,14 @@ def factors(**options: Any) -> dict[str, float]:
 
 def step(options: Optimizer, gradient: Any, steps: int = 10) -> Any:
     """By how much one step moves `PARAMS`."""
-    optimizer = make_optimizer(PARAMS, options, steps)
-    return jax.jit(lambda gradient: optimizer.update(gradient, optimizer.init(PARAMS), PARAMS)[0])(gradient)
+    optimizer, packing = make_optimizer(PARAMS, options, steps), arrange(PARAMS, options)
+
+    @jax.jit
+    def move(gradient: Any) -> Any:
+        packed = packing.pack(PARAMS)
+        return packing.unpack(optimizer.update(packing.pack(gradient), optimizer.init(packed), packed)[0])
+
+    return move(gradient)
 
 
 def test_earlier_blocks_of_the_trunk_are_slower() -> None:
@@ -104,8 +110,10 @@ def test_steps_are_those_of_adamw() -> None:
 
 def test_what_is_frozen_has_no_moments_and_no_gradient() -> None:
     options = Optimizer(rates=(("^head/", 0.0),))
-    moments = [x for x in jax.tree.leaves(jax.eval_shape(make_optimizer(PARAMS, options, 3).init, PARAMS)) if x.ndim]
-    assert sum(x.size for x in moments) == 2 * (2 + 4 + 2)  # two for each number of the scale, kernel and bias
+    packed = arrange(PARAMS, options).pack(PARAMS)
+    assert list(packed) == ["rate 0", "rate 1", "rate 1, decays"]
+    moments = [x for x in jax.tree.leaves(make_optimizer(PARAMS, options, 3).init(packed)) if x.ndim]
+    assert len(moments) == 2 * 2  # two for each vector that moves
     slope = jax.jit(jax.grad(lambda p: sum(x.sum() for x in jax.tree.leaves(hold(p, options)))))(PARAMS)
     np.testing.assert_array_equal(slope["neck"]["kernel"], 1)
     np.testing.assert_array_equal(slope["head"]["kernel"], 0)
@@ -125,3 +133,16 @@ def test_the_average_forgets_its_beginning_and_then_little() -> None:
     mean = jax.jit(jax.vmap(lambda step: average(0.0, 1.0, Optimizer(average=0.9), step)))
     found = mean(jnp.asarray([0, 8, 79, 80, 10_000])).tolist()
     assert found == pytest.approx([0.9, 0.5, 1 - 80 / 89, 0.1, 0.1], rel=1e-5)
+
+
+def test_packed_parameters_come_back_as_they_were() -> None:
+    packing = arrange(PARAMS, Optimizer(rates=(("bias", 0.5),)))
+    packed = packing.pack(PARAMS)
+    assert {name: len(paths) for name, paths in packing.groups.items()} == {
+        "rate 0": 3,
+        "rate 0.5": 1,
+        "rate 1": 1,
+        "rate 1, decays": 2,
+    }
+    assert all(vector.ndim == 1 and len(vector) % 64 == 0 for vector in packed.values())
+    jax.tree.map(np.testing.assert_array_equal, packing.unpack(packed), PARAMS)
