@@ -1,5 +1,6 @@
 """What `segment` and `masks` write of one image, in the form that each file's suffix names; `-` is standard output."""
 
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -7,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from edgetam_jax.batch import LARGEST_ID
 from edgetam_jax.commands import options
+from edgetam_jax.errors import FrameError
 from edgetam_jax.files import check_place, replacing
 from edgetam_jax.image_file import read_image
 from edgetam_jax.palette import mask_to_palette
@@ -36,7 +38,12 @@ class Result(NamedTuple):
 
 def open_image(path: Path) -> np.ndarray:
     """A file, or what comes in by standard input."""
-    return read_image(Image.open(sys.stdin.buffer) if path == STANDARD else path)
+    if path != STANDARD:
+        return read_image(path)
+    try:
+        return read_image(ImageOps.exif_transpose(Image.open(io.BytesIO(sys.stdin.buffer.read()))))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise FrameError(f"standard input: not an image that can be read ({error}).") from error
 
 
 def outputs_of(outs: Sequence[Path] | None, image: Path, command: str, force: bool) -> list[Path]:
