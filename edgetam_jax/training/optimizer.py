@@ -143,4 +143,4 @@ def _block(name: str) -> tuple[int, int]:
 def average(old: Packed, new: Packed, options: Optimizer, step: jax.Array) -> Packed:
     """The moving average of parameters; short at the beginning, so that it forgets where it started."""
     keep = jnp.minimum(options.average, (1 + step) / (10 + step))
-    return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, old, new)
+    return jax.tree.map(lambda a, b: a + (1 - keep) * (b - a), old, new)  # what does not move stays to the bit

@@ -1,0 +1,82 @@
+"""Runs of a trainer whose steps are small: they depend on all that a step depends on, but not on the network.
+
+python -m tests.unit.training.runs FOLDER OUT STEP      # a run that is killed after that step
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from edgetam_jax.checkpoint import save
+from edgetam_jax.training import trainer
+from edgetam_jax.training.data import DataConfig
+from edgetam_jax.training.losses import Losses
+from edgetam_jax.training.optimizer import Optimizer, average, hold
+from edgetam_jax.training.packing import Packing
+from edgetam_jax.training.recipe import Recipe
+from edgetam_jax.training.update import Report, Settings, TrainState, Update
+from tests.unit.training.footage import make_coco
+from tests.unit.training.network import SIZE, tiny_model
+
+MOVING = "no_mem_embed"
+
+
+def make_recipe(folder: Path) -> Recipe:
+    """On a dataset of three images and with a network that are made at the first call."""
+    start, images = folder / "start.safetensors", folder / "images"
+    if not start.exists():
+        make_coco(images, 3)
+        save(tiny_model(), start)
+    return Recipe(
+        start=str(start),
+        image_size=SIZE,
+        steps=8,
+        batch=2,
+        seed=3,
+        save_every=3,
+        data=(DataConfig(str(images), frames=1, objects=2),),
+        optimizer=Optimizer(rate=0.1, warmup=2, rates=((".", 0.0), (f"^{MOVING}$", 1.0))),
+    )
+
+
+def small_steps(broken: int = -1) -> Any:
+    """Within, the loss is how far a parameter is from the mean of the examples; NaN at one step, if need be."""
+
+    def make_update(settings: Settings, optimizer: optax.GradientTransformation, packing: Packing) -> Update:
+        def loss(params: Any, step: Any, examples: Any, key: Any) -> Any:
+            aim = examples.frames.mean() / 255 + examples.masks.mean() + jax.random.uniform(key)
+            distance = jnp.square(hold(packing.unpack(params), settings.optimizer)[MOVING] - aim).mean()
+            return jnp.where(step == broken, jnp.nan, distance)
+
+        def update(state: TrainState, examples: Any, key: Any, features: Any = None) -> Any:
+            value, slope = jax.value_and_grad(loss)(state.params, state.step, examples, key)
+            changes, moments = optimizer.update(slope, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, changes)
+            mean = average(state.average, params, settings.optimizer, state.step)
+            finite = jnp.isfinite(value)
+            new = TrainState(state.step + 1, params, mean, moments)
+            zero = jnp.zeros(())
+            report = Report(Losses(zero, zero, zero, zero, value), zero, zero, zero, zero, zero, finite)
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), report
+
+        return update
+
+    return mock.patch.object(trainer, "make_update", make_update)
+
+
+if __name__ == "__main__":
+    folder, out, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+
+    def kill(step: int, metrics: dict[str, Any]) -> None:
+        if step == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with small_steps():
+        trainer.train(make_recipe(folder), out, kill)

@@ -1,0 +1,166 @@
+"""Runs are stopped, go on, and are refused. What a step does to a network is in test_update.py."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from edgetam_jax import load
+from edgetam_jax.cli import main
+from edgetam_jax.errors import TrainingError
+from edgetam_jax.evaluation import held_out
+from edgetam_jax.training.recipe import Recipe
+from edgetam_jax.training.trainer import MODEL, train
+from tests.unit.training.network import tiny_model
+from tests.unit.training.runs import MOVING, make_recipe, small_steps
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Recipe:
+    return make_recipe(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Recipe, folder: Path) -> Path:
+    """A run without interruption."""
+    with small_steps():
+        train(recipe, folder / "whole")
+    return folder / "whole"
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """But for what the clock says."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{name: x for name, x in line.items() if name not in ("seconds", "data_share")} for line in lines]
+
+
+def states(out: Path) -> tuple[int | None, Any]:
+    with ocp.CheckpointManager(out / "checkpoints") as checkpoints:
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(), data=ocp.args.JsonRestore())
+        return checkpoints.latest_step(), checkpoints.restore(None, args=items)
+
+
+def assert_same_run(found: Path, wanted: Path) -> None:
+    """Bit by bit: its curve, its last state, what comes next of the data, and the network."""
+    assert metrics(found) == metrics(wanted)
+    (step, state), (last, want) = states(found), states(wanted)
+    assert step == last and state["data"] == want["data"]
+    for name in ("params", "average", "optimizer"):
+        assert_equal(state["state"][name], want["state"][name])
+    assert_equal(load(found / MODEL).params, load(wanted / MODEL).params)
+
+
+def assert_equal(found: Any, wanted: Any) -> None:
+    if isinstance(wanted, dict | list):
+        assert len(found) == len(wanted)
+        for key in wanted if isinstance(wanted, dict) else range(len(wanted)):
+            assert_equal(found[key], wanted[key])
+    else:
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_run_moves_its_network(whole: Path, recipe: Recipe) -> None:
+    found = metrics(whole)
+    assert [line["step"] for line in found] == list(range(recipe.steps))
+    assert len({line["loss"] for line in found}) == recipe.steps
+    before, after = tiny_model().params, load(whole / MODEL).params
+    assert np.abs(after[MOVING] - before[MOVING]).max() > 0.01
+    np.testing.assert_array_equal(after["no_obj_ptr"], before["no_obj_ptr"])
+    assert any((whole / "tensorboard").iterdir())
+
+
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(whole: Path, recipe: Recipe, folder: Path) -> None:
+    out = folder / "killed"
+    line = [sys.executable, "-m", "tests.unit.training.runs", str(folder), str(out), "4"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == -9, done.stderr
+    assert [line["step"] for line in metrics(out)] == [0, 1, 2, 3, 4] and states(out)[0] == 3
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # as if it had been killed there
+    with small_steps():
+        train(recipe, out)
+    assert_same_run(out, whole)
+
+
+def test_what_is_not_finite_ends_a_run_and_its_last_good_state_is_kept(
+    whole: Path, recipe: Recipe, folder: Path
+) -> None:
+    out = folder / "broken"
+    with small_steps(broken=4), pytest.raises(TrainingError, match=r"not finite at step 4\. .* kept in .*broken"):
+        train(recipe, out)
+    assert states(out)[0] == 4 and [line["step"] for line in metrics(out)] == [0, 1, 2, 3]
+    assert metrics(out) == metrics(whole)[:4]
+    load(out / MODEL)
+    with small_steps():
+        train(recipe, out)
+    assert_same_run(out, whole)
+
+
+def test_folders_of_other_recipes_are_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
+    before = (whole / "recipe.json").read_text()
+    with small_steps():
+        with pytest.raises(TrainingError, match="run of another recipe: seed changed. Only steps, save_every, eval"):
+            train(dataclasses.replace(recipe, seed=4), whole)
+        with pytest.raises(TrainingError, match="holds a run that is at step 8; the recipe ends at 5"):
+            train(dataclasses.replace(recipe, steps=5), whole)
+        with pytest.raises(TrainingError, match="cannot be the folder of a run"):
+            train(recipe, whole / MODEL)
+    assert (whole / "recipe.json").read_text() == before
+
+
+def test_evaluation_in_between_writes_its_numbers(
+    recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the moving average."""
+    seen = []
+
+    def evaluate(model: Any, clips: Any) -> Any:
+        seen.append(model.params[MOVING])
+        return {"click": SimpleNamespace(score=SimpleNamespace(jf=0.25 + len(seen)))}
+
+    monkeypatch.setattr(held_out, "evaluate", evaluate)
+    evaluation = dataclasses.replace(recipe.evaluation, every=3)
+    with small_steps():
+        model = train(dataclasses.replace(recipe, evaluation=evaluation), folder / "judged")
+    found = {line["step"]: line["held_out_click"] for line in metrics(folder / "judged") if "held_out_click" in line}
+    assert found == {2: 1.25, 5: 2.25, 7: 3.25}
+    np.testing.assert_array_equal(seen[-1], model.params[MOVING])
+    assert np.any(seen[0] != seen[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "extra", "message"),
+    [
+        (None, [], "recipe.toml is no recipe that can be read"),
+        ("stepz = 3", [], "unknown keys ['stepz']"),
+        ("steps = [", [], "is no recipe that can be read"),
+        ("steps = 1", ["--processes", "2"], "expected all three, and the process from 0"),
+        ('start = "nowhere"', [], "nowhere"),
+        ('[[data]]\npath = "nowhere"\n', [], "nowhere"),
+    ],
+)
+def test_the_command_says_in_a_line_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, extra: list[str], message: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    if content is not None:
+        path.write_text(content)
+    assert main(["train", str(path), "--out", str(tmp_path / "out"), *extra]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and message in printed.err
+    assert not printed.out
