@@ -68,7 +68,7 @@ def ask(predictor: ImagePredictor, prompt: Prompt) -> tuple[np.ndarray, float]:
         multimask_output=vague,
     )
     best = int(np.argmax(ious))
-    return masks[best], float(ious[best])
+    return masks[best] > 0, float(ious[best])
 
 
 def _logits(mask: Any, side: int) -> np.ndarray:
