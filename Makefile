@@ -5,15 +5,12 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo parity test lint docs bench clean
+.PHONY: help demo test lint docs bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
-demo: $(STAMP)  ## Follow two objects through a clip, and write a video of it to out/
-	$(BIN)/edgetam-jax demo --out out --force
-
-parity: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
+demo: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
 	$(BIN)/python -m benchmarks.parity
 
 test: $(STAMP)  ## Run every test, and list the slowest

@@ -332,7 +332,7 @@ def test_sound_alone_is_no_video(tmp_path):
 
 def test_without_pyav_the_error_says_what_to_install(clip, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(FrameError, match=r"pip install edgetam-jax\[video\]"):
+    with pytest.raises(FrameError, match=r"pip install 'edgetam-jax\[video\]'"):
         open_video(clip)
 
 
