@@ -1,5 +1,6 @@
 """`Model`: parameters and their configuration as one pytree, and how to make one without a checkpoint."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
 from edgetam_jax.config import Config
@@ -32,9 +34,22 @@ class Model:
                 "load a checkpoint of the video model to track."
             )
 
+    def astype(self, dtype: str) -> "Model":
+        """The same with its arithmetic in another type. Statistics and positions stay exact."""
+        if dtype == "float32":
+            return self
+        flat: dict[Any, Any] = flatten_dict(self.params)
+        cast = {path: x if is_statistic(path) else x.astype(dtype) for path, x in flat.items()}
+        return dataclasses.replace(self, params=unflatten_dict(cast))
+
     def apply(self, method: str | Callable[..., Any], *args: Any) -> Any:
         """Runs a method of `nn.edgetam.EdgeTAM` with these parameters."""
         return EdgeTAM(self.config).apply({"params": self.params}, *args, method=method)
+
+
+def is_statistic(path: tuple[str, ...]) -> bool:
+    """Whether a parameter's path names what no gradient may move: BatchNorm's statistics, the encoding's Gaussian."""
+    return path[-2:] in (("bn", "mean"), ("bn", "var")) or path[-1] == "positional_encoding_gaussian_matrix"
 
 
 def init_params(config: Config, key: Array) -> Params:

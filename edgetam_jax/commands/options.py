@@ -2,22 +2,18 @@
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from edgetam_jax import checkpoint
 from edgetam_jax.checkpoint import EMBEDDED, from_pretrained, load
 from edgetam_jax.errors import CheckpointError, ConfigError, EdgeTAMError
 from edgetam_jax.model import Model
-from edgetam_jax.training.batch_norm import is_statistic
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 MODEL_HELP = f"""\
@@ -77,7 +73,7 @@ def open_model(arguments: argparse.Namespace) -> Model:
     """The network that the options name, on its device. Nothing may have been computed before."""
     choose_device(arguments.device)
     keep_compiled()
-    return with_dtype(_load(arguments.model, arguments.size), arguments.dtype)
+    return _load(arguments.model, arguments.size).astype(arguments.dtype)
 
 
 def _load(name: str, size: int | None) -> Model:
@@ -94,19 +90,10 @@ def find(name: str) -> Path:
         return Path(name)
     if not checkpoint.EMBEDDED_PATH.exists():
         raise CheckpointError(
-            f"the network {EMBEDDED} is missing from this installation ({checkpoint.EMBEDDED_PATH}); "
-            "install edgetam-jax again, or name another with --model."
+            f"the network {EMBEDDED} is not in this version of the package ({checkpoint.EMBEDDED_PATH}); "
+            "name another with --model."
         )
     return checkpoint.EMBEDDED_PATH
-
-
-def with_dtype(model: Model, dtype: str) -> Model:
-    """The network with its arithmetic in another type. Statistics and positions stay exact."""
-    if dtype == "float32":
-        return model
-    flat: dict[Any, Any] = flatten_dict(model.params)
-    cast = {path: x if is_statistic(path) else x.astype(dtype) for path, x in flat.items()}
-    return dataclasses.replace(model, params=unflatten_dict(cast))
 
 
 def choose_device(name: str | None) -> None:

@@ -57,8 +57,3 @@ def keep_statistics(params: Any, seen: Statistics, momentum: float = MOMENTUM) -
     flat: dict[Any, Any] = flatten_dict(params)
     moved = {path: flat[path] + momentum * (value - flat[path]) for path, value in seen.items()}
     return unflatten_dict({**flat, **moved})
-
-
-def is_statistic(path: tuple[str, ...]) -> bool:
-    """Whether a parameter's path names what no gradient may move: BatchNorm's statistics, the encoding's Gaussian."""
-    return path[-2:] in (("bn", "mean"), ("bn", "var")) or path[-1] == "positional_encoding_gaussian_matrix"

@@ -7,25 +7,22 @@
 It is `step` that is differentiated, the same that `track` scans. Clips are a leading axis B.
 """
 
-import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array, lax
 
 from edgetam_jax import memory
 from edgetam_jax.memory import Bank
-from edgetam_jax.model import Model, Params
+from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.step import Detail, Entry, Given, encode_frames, step
-from edgetam_jax.training.batch_norm import is_statistic
 from edgetam_jax.training.example import Example
 from edgetam_jax.training.losses import Losses, mask_iou
 from edgetam_jax.training.simulate import Plan, User, make_plan
-from edgetam_jax.training.talk import Course, Dtype, Topic, cost_of, enlarge, talk
+from edgetam_jax.training.talk import Course, Topic, cost_of, enlarge, talk
 
 
 class Lesson(NamedTuple):
@@ -100,7 +97,7 @@ def _prompts_on(prompts: Prompts, frame: Array) -> Prompts:
 
 def _visit(model: Model, course: Course, banks: Bank | None, topic: Topic) -> tuple[Bank | None, Lesson]:
     # Here, and not for the whole clip, so that the gradients of frames add up in float32.
-    model = dataclasses.replace(model, params=_cast(model.params, course.dtype))
+    model = model.astype(course.dtype)
     features = encode_frames(model, topic.pixels)
     asked = topic.prompts.valid | topic.corrected
 
@@ -132,11 +129,3 @@ def _visit(model: Model, course: Course, banks: Bank | None, topic: Topic) -> tu
         conditioned=entry.detail.embedding,
     )
     return banks, lesson
-
-
-def _cast(params: Params, dtype: Dtype) -> Params:
-    """But for what keeps its precision: statistics, and the Gaussian that positions are made with."""
-    if dtype == "float32":
-        return params
-    flat: dict[Any, Any] = flatten_dict(params)
-    return unflatten_dict({path: x if is_statistic(path) else x.astype(dtype) for path, x in flat.items()})

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from edgetam_jax.model import is_statistic
 from edgetam_jax.nn.layers import ConvNorm
 from edgetam_jax.nn.repvit import TokenMixer
-from edgetam_jax.training.batch_norm import batch_statistics, is_statistic, keep_statistics
+from edgetam_jax.training.batch_norm import batch_statistics, keep_statistics
 
 LAYERS = {"conv": ConvNorm(3, 4, size=3, stride=2), "mixer": TokenMixer(3)}
 X = 5 + 2 * np.random.default_rng(0).standard_normal((6, 8, 8, 3)).astype(np.float32)
