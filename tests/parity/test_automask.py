@@ -141,7 +141,7 @@ def test_filters(both: Both, settings: dict[str, Any]) -> None:
 
 
 def test_crops(both: Both) -> None:
-    settings = {"mask_threshold": 25.0, "crop_n_layers": 1, "crop_n_points_downscale_factor": 2}
+    settings = {"mask_threshold": 30.0, "crop_n_layers": 1, "crop_n_points_downscale_factor": 2}
     _, everything = both.theirs(settings | EVERYTHING)
     assert len(everything) < 3 * (SIDE**2 + 4 * (SIDE // 2) ** 2)  # crops cut some off
     limits = thresholds(everything)
@@ -149,7 +149,7 @@ def test_crops(both: Both) -> None:
     in_crops = both.compare(**settings | EVERYTHING | limits)
     kept = both.compare(**settings | limits, crop_nms_thresh=0.5)
     assert 2 < len(kept) < len(in_crops) < len(everything)
-    assert len({tuple(record["crop_box"]) for record in kept}) > 1
+    assert len({tuple(record["crop_box"]) for record in kept}) > 2
     assert kept[-1]["crop_box"] == [0, 0, WIDTH, HEIGHT]
 
 
@@ -167,21 +167,18 @@ def test_small_regions(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(a["area"] != b["area"] for a, b in zip(before, cleaned, strict=True)) > len(before) / 2
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pycocotools with a new numpy
 def test_compressed_run_lengths_and_bitmaps(both: Both) -> None:
-    coco = pytest.importorskip("pycocotools.mask")
-    settings = EVERYTHING | {"multimask_output": False, "points_per_side": 4}
+    pytest.importorskip("pycocotools.mask")
+    settings = EVERYTHING | COMPACT | {"multimask_output": False, "points_per_side": 4}
     for mode in ("coco_rle", "binary_mask"):
         _, want = both.theirs(settings | {"output_mode": mode})
         got = AutomaticMaskGenerator(both.model, **both.shared | settings | {"output_mode": mode})
         equal = 0
         for ours, theirs in zip(got.generate(both.picture), want, strict=True):
             a, b = ours["segmentation"], theirs["segmentation"]
+            equal += a == b if mode == "coco_rle" else np.array_equal(a, b)
             assert type(a) is type(b)
-            a, b = (coco.decode(x) if mode == "coco_rle" else x for x in (a, b))
-            assert np.sum(a != b) <= FLIPPED_PIXELS
-            equal += np.array_equal(a, b)
-        assert equal > len(want) / 2
+        assert equal >= len(want) - 1  # but for a pixel at the threshold
 
 
 def test_hugging_faces_filters(both: Both) -> None:
