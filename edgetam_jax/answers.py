@@ -12,7 +12,7 @@ from edgetam_jax.model import Model
 from edgetam_jax.preprocess import Rule
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.step import Entry, Given, absent, answer_mask, answer_points, encode_frames
-from edgetam_jax.trees import if_needed, where
+from edgetam_jax.trees import blank, if_needed, where
 
 
 def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule: Rule) -> tuple[Prompts, Entry]:
@@ -29,7 +29,7 @@ def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule
     def encode(index: Array) -> Any:
         return encode_frames(model, frames[index], rule)
 
-    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(encode, jnp.zeros((), jnp.int32)))
+    nothing = blank(encode, jnp.zeros((), jnp.int32))
 
     def body(carry: Any, index: Array) -> Any:
         last, features = carry
@@ -40,7 +40,7 @@ def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule
         entry = lax.cond(prompt.valid, lambda: answer(model, features, prompt, frames[0]), lambda: absent(model))
         return (jnp.where(new, here, last), features), entry
 
-    _, entries = lax.scan(body, (jnp.full((), -1), blank), order)
+    _, entries = lax.scan(body, (jnp.full((), -1), nothing), order)
     back = jnp.argsort(order)
     return prompts, jax.tree.map(lambda x: x[back].reshape(*shape, *x.shape[1:]), entries)
 

@@ -15,7 +15,8 @@ from edgetam_jax.model import Model
 from edgetam_jax.nn.mask_decoder import choose
 from edgetam_jax.postprocess import clean_mask, two_taps
 from edgetam_jax.segment import completed, decoder_embedding
-from edgetam_jax.step import CLAMP, over_objects
+from edgetam_jax.step import CLAMP
+from edgetam_jax.trees import mapped
 from edgetam_jax.types import ImageFeatures, Label, PromptInputs
 
 
@@ -146,7 +147,7 @@ def enlarge(
         edges = mask ^ jnp.pad(mask, ((0, 0), (1, 0)))[:, :-1]
         return stability, box_of_spans(mask.any(1), mask.any(0)), edges
 
-    return over_objects(one)(places, used)
+    return mapped(one)(places, used)
 
 
 def _stretch(x: Array, axis: Axis) -> Array:

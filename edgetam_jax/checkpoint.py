@@ -11,10 +11,9 @@ from convert.layouts import Layout, flat, from_layout, is_image_only
 from convert.sources import read_source
 from convert.targets import write_orbax, write_safetensors
 from edgetam_jax.errors import CheckpointError
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, is_statistic
 
 Format = Literal["safetensors", "orbax"]
-_STATISTICS = ("/mean", "/var", "/positional_encoding_gaussian_matrix")
 PathLike = str | pathlib.Path
 
 EMBEDDED = "nano"
@@ -71,7 +70,7 @@ def read(path: PathLike, *, image_size: int | None = None) -> Loaded:
     source = read_source(path, image_size)
     params, dropped = from_layout(source.tensors, source.layout, source.config, str(path))
     sizes = {name: leaf.size for name, leaf in flat(params).items()}
-    statistics = sum(size for name, size in sizes.items() if name.endswith(_STATISTICS))
+    statistics = sum(size for name, size in sizes.items() if is_statistic(tuple(name.split("/"))))
     unused = sum(source.tensors[name].size for names in dropped.values() for name in names if source.tensors[name].ndim)
     return Loaded(
         model=Model(params=jax.tree.map(jax.numpy.asarray, params), config=source.config),

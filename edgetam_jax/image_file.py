@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetam_jax.errors import FrameError
-from edgetam_jax.preprocess import as_image, pil_rgb
+from edgetam_jax.preprocess import as_image, is_pil, pil_rgb
 from edgetam_jax.video_file import check_size
 
 if TYPE_CHECKING:  # Pillow is imported where files are read
@@ -146,7 +146,7 @@ class Images:
         item = self._items[index]
         if isinstance(item, str | Path):
             return _image_size(item)
-        if hasattr(item, "convert"):  # as PIL images have
+        if is_pil(item):
             return item.height, item.width
         height, width = as_image(item).shape[:2]
         return height, width

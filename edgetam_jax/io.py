@@ -23,7 +23,7 @@ import numpy as np
 
 from edgetam_jax.errors import FrameError
 from edgetam_jax.image_file import IMAGE_SUFFIXES, Images, describe, images_in, read_image
-from edgetam_jax.preprocess import as_frames
+from edgetam_jax.preprocess import as_frames, is_pil
 from edgetam_jax.video_file import VideoFile, check_size
 
 
@@ -190,7 +190,7 @@ def open_video(source: Any, read_ahead: int = 4) -> Video:
         return source
     if isinstance(source, str | Path):
         return Video(_open_path(Path(source)), read_ahead)
-    if hasattr(source, "convert"):  # as PIL images have
+    if is_pil(source):
         return Video(Images([source]))
     if hasattr(source, "__array__"):
         return Video(Images(as_frames(np.asarray(source))))

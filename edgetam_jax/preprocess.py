@@ -158,7 +158,7 @@ def as_frames(frames: Any) -> UInt8[Array | np.ndarray, "t h w 3"]:
 
     What `as_image` says of values and channels holds here. Lists of equal frames are stacked.
     """
-    if isinstance(frames, list | tuple) and frames and all(hasattr(f, "ndim") or hasattr(f, "convert") for f in frames):
+    if isinstance(frames, list | tuple) and frames and all(hasattr(f, "ndim") or is_pil(f) for f in frames):
         images = [as_image(frame) for frame in frames]
         for i, image in enumerate(images):
             if image.shape != images[0].shape:
@@ -178,6 +178,11 @@ def as_frames(frames: Any) -> UInt8[Array | np.ndarray, "t h w 3"]:
     )
 
 
+def is_pil(value: Any) -> bool:
+    """Is it a PIL image? Pillow is not imported to find that out."""
+    return hasattr(value, "convert")
+
+
 def pil_rgb(image: Any) -> np.ndarray:
     """A PIL image of any mode as uint8 [H, W, 3]. Of 16-bit grayscale the high byte is kept; alpha is dropped."""
     if image.mode.startswith("I"):
@@ -188,7 +193,7 @@ def pil_rgb(image: Any) -> np.ndarray:
 
 
 def _array(value: Any, name: str) -> Any:
-    if hasattr(value, "convert"):
+    if is_pil(value):
         return pil_rgb(value)
     if isinstance(value, jax.Array):
         return value

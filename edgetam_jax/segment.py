@@ -21,8 +21,7 @@ from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.preprocess import Rule, as_frames, as_image
 from edgetam_jax.preprocess import preprocess as normalised
 from edgetam_jax.prompts import bucket
-from edgetam_jax.step import at_once, over_objects
-from edgetam_jax.trees import if_needed
+from edgetam_jax.trees import at_once, if_needed, mapped
 from edgetam_jax.types import ImageFeatures, Label, PromptInputs
 
 ALTERNATIVES = 3  # masks of a prompt that can mean several things
@@ -69,8 +68,8 @@ def _encode(model: Model, pixels: Array) -> ImageFeatures:
     if not lead:
         return encode(pixels)
     # On CPU a batch is no faster, and takes memory for each image.
-    at_once = None if jax.default_backend() == "cpu" else ENCODED_AT_ONCE
-    features = lax.map(encode, pixels.reshape(-1, *pixels.shape[-3:]), batch_size=at_once)
+    group = None if jax.default_backend() == "cpu" else ENCODED_AT_ONCE
+    features = lax.map(encode, pixels.reshape(-1, *pixels.shape[-3:]), batch_size=group)
     return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), features)
 
 
@@ -119,13 +118,13 @@ def _segment(
         def one_object(prompt: ImagePrompts) -> Segments:
             return _one(model, features, prompt, multimask, vectorize)
 
-        return over_objects(one_object, vectorize)(prompts)
+        return mapped(one_object, vectorize)(prompts)
 
     lead = prompts.valid.shape[:-1]
     if not lead:
         return one_image(features, prompts)
     flat = jax.tree.map(lambda x: x.reshape(math.prod(lead), *x.shape[len(lead) :]), (features, prompts))
-    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), over_objects(one_image, vectorize)(*flat))
+    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), mapped(one_image, vectorize)(*flat))
 
 
 def _rooms(places: int) -> list[int]:

@@ -4,12 +4,11 @@
 differentiates it. Objects are independent of each other, a leading axis O.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from edgetam_jax import memory
 from edgetam_jax.memory import Bank
@@ -17,7 +16,7 @@ from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import MASKS
 from edgetam_jax.preprocess import Rule, preprocess
-from edgetam_jax.trees import if_needed, where
+from edgetam_jax.trees import at_once, if_needed, mapped, where
 from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, PromptInputs, Sighting
 
 CLAMP = 32.0  # a mask that is fed back as a prompt has logits within +-32
@@ -93,17 +92,7 @@ def step(
         after = where(given.valid & given.prompted, kept, noted)
         return where(known | given.valid, after, bank), entry
 
-    return over_objects(one, together)(banks, given)
-
-
-def at_once(vectorize: bool | None) -> bool:
-    """Are objects computed at once? By default, except on CPU: there it is no faster, and takes memory for each."""
-    return jax.default_backend() != "cpu" if vectorize is None else vectorize
-
-
-def over_objects(function: Callable[..., Any], vectorize: bool | None = None) -> Callable[..., Any]:
-    """Maps a function over the objects: one after the other, or at once. The numbers are the same."""
-    return jax.vmap(function) if at_once(vectorize) else lambda *args: lax.map(lambda a: function(*a), args)
+    return mapped(one, together)(banks, given)
 
 
 def follow(model: Model, features: FrameFeatures, remembered: Memory, detail: bool = False) -> Entry:

@@ -18,8 +18,8 @@ from edgetam_jax.model import Model
 from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.preprocess import Rule, as_frames, as_image
 from edgetam_jax.prompts import Prompts, bucket, check_count, check_for_state, check_for_video, check_start
-from edgetam_jax.step import Entry, Given, absent, at_once, encode_frames, over_objects, step
-from edgetam_jax.trees import if_needed, where
+from edgetam_jax.step import Entry, Given, absent, encode_frames, step
+from edgetam_jax.trees import at_once, if_needed, mapped, where
 from edgetam_jax.types import Label
 
 Direction = Literal["forward", "backward", "both"]
@@ -90,7 +90,7 @@ def _track_step(model: Model, state: State, pixels: Array, prompts: Prompts, rul
 
     valid = prompts.valid.any(-1)
     nothing = _repeat(absent(model), len(valid))
-    answers = lax.cond(valid.any(), lambda: over_objects(given, together)(prompts), lambda: nothing)
+    answers = lax.cond(valid.any(), lambda: mapped(given, together)(prompts), lambda: nothing)
     banks, entry = step(model, state.banks, features, state.frame, Given(answers, valid, valid), vectorize=together)
     obj_ids = jnp.where(valid, prompts.obj_ids, state.obj_ids)
     return State(banks, state.frame + 1, obj_ids), _tracks(jax.tree.map(lambda x: x[None], entry), obj_ids, None)

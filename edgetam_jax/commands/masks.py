@@ -25,13 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = options.make_parser("masks", "Masks of everything in an image, from a grid of clicks.", EXAMPLES)
     parser.add_argument("image", type=Path, help="an image file; - reads standard input")
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        action="append",
-        help=f"output, many times if you like (NAME-masks.jpg). {pictures.HELP}; -: JSON to standard output",
-    )
+    pictures.add_out_option(parser, "masks")
     options.add_force_option(parser)
     group = parser.add_argument_group("what counts as a mask")
     group.add_argument("--points-per-side", type=int, default=32, help="of the grid of clicks (32)")

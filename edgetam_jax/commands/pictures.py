@@ -1,5 +1,6 @@
 """What `segment` and `masks` write of one image, in the form that each file's suffix names; `-` is standard output."""
 
+import argparse
 import io
 import json
 import sys
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 
 from edgetam_jax.batch import LARGEST_ID
 from edgetam_jax.commands import options
+from edgetam_jax.commands.outputs import color_ids
 from edgetam_jax.errors import FrameError
 from edgetam_jax.files import check_place, replacing
 from edgetam_jax.image_file import read_image
@@ -25,7 +27,6 @@ SUFFIXES = {
     ".json": "run-lengths as COCO has them",
     ".npz": "arrays: masks [objects, height, width], obj_ids",
 }
-HELP = "; ".join(f"{suffix}: {what}" for suffix, what in SUFFIXES.items() if what)
 STANDARD = Path("-")
 
 
@@ -44,6 +45,17 @@ def open_image(path: Path) -> np.ndarray:
         return read_image(ImageOps.exif_transpose(Image.open(io.BytesIO(sys.stdin.buffer.read()))))
     except (OSError, SyntaxError, ValueError) as error:
         raise FrameError(f"standard input: not an image that can be read ({error}).") from error
+
+
+def add_out_option(parser: argparse.ArgumentParser, command: str) -> None:
+    kinds = "; ".join(f"{suffix}: {what}" for suffix, what in SUFFIXES.items() if what)
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        action="append",
+        help=f"output, many times if you like (NAME-{command}.jpg). {kinds}; -: JSON to standard output",
+    )
 
 
 def outputs_of(outs: Sequence[Path] | None, image: Path, command: str, force: bool) -> list[Path]:
@@ -76,7 +88,7 @@ def _write(result: Result, path: Path, suffix: str) -> None:
     elif suffix == ".png":
         mask_to_palette(result.masks[:LARGEST_ID], result.obj_ids[:LARGEST_ID]).save(path, "PNG")
     else:
-        picture = Image.fromarray(overlay(result.image, result.masks, obj_ids=[i - 1 for i in result.obj_ids]))
+        picture = Image.fromarray(overlay(result.image, result.masks, obj_ids=color_ids(result.obj_ids)))
         picture.save(path, "WEBP" if suffix == ".webp" else "JPEG", quality=92)
 
 

@@ -29,13 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = options.make_parser("segment", "Masks of what you point at in an image, by clicks and boxes.", EXAMPLES)
     parser.add_argument("image", type=Path, help="an image file; - reads standard input")
     prompts.add_prompt_options(parser, frames=False)
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        action="append",
-        help=f"output, many times if you like (NAME-segment.jpg). {pictures.HELP}; -: JSON to standard output",
-    )
+    pictures.add_out_option(parser, "segment")
     options.add_force_option(parser)
     return parser
 

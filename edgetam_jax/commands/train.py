@@ -1,33 +1,29 @@
 """`edgetam-jax train RECIPE --out FOLDER`: trains, and goes on where it was stopped."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
-from edgetam_jax.errors import EdgeTAMError, TrainingError
+from edgetam_jax.commands import options
+from edgetam_jax.errors import TrainingError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: trained to the last step; 2: it could not start or go on."""
-    arguments = _parser().parse_args(argv)
+    return options.run(_train, _parser().parse_args(argv))
+
+
+def _train(arguments: argparse.Namespace) -> None:
     try:
         from edgetam_jax.training.recipe import read_recipe
         from edgetam_jax.training.trainer import MODEL, train
     except ModuleNotFoundError as error:
-        print(f"error: training needs {error.name}: pip install 'edgetam-jax[train]'.", file=sys.stderr)
-        return 2
-    try:
-        recipe = read_recipe(arguments.recipe)
-        _join(arguments)
-        train(recipe, arguments.out)
-    except EdgeTAMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        raise TrainingError(f"training needs {error.name}: pip install 'edgetam-jax[train]'.") from error
+    recipe = read_recipe(arguments.recipe)
+    _join(arguments)
+    train(recipe, arguments.out)
     print(f"trained: {arguments.out / MODEL}")
-    return 0
 
 
 def _join(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from edgetam_jax.files import replacing
 from edgetam_jax.model import Model
 from edgetam_jax.training.example import Example
 from edgetam_jax.training.lesson import Lesson, take_lesson
+from edgetam_jax.training.losses import check_weights
 from edgetam_jax.training.simulate import Plan
 from edgetam_jax.training.talk import Course
 
@@ -26,8 +27,7 @@ class DistillationWeights:
     conditioned: float = 1.0
 
     def __post_init__(self) -> None:
-        if not all(0 <= weight < float("inf") for weight in dataclasses.astuple(self)):
-            raise ConfigError(f"the weights of distillation are {self}; expected 0 or more.")
+        check_weights(self, "distillation")
 
 
 class Features(NamedTuple):

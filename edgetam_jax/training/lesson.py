@@ -23,6 +23,7 @@ from edgetam_jax.training.example import Example
 from edgetam_jax.training.losses import Losses, mask_iou
 from edgetam_jax.training.simulate import Plan, User, make_plan
 from edgetam_jax.training.talk import Course, Topic, cost_of, enlarge, talk
+from edgetam_jax.trees import blank
 
 
 class Lesson(NamedTuple):
@@ -109,8 +110,7 @@ def _visit(model: Model, course: Course, banks: Bank | None, topic: Topic) -> tu
         costs = jax.tree.map(lambda x: jnp.where(asked, x, 0), costs)
     else:
         known = jax.vmap(jax.vmap(memory.known))(banks)
-        silence = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(speak))
-        answers, costs = lax.cond(asked.any(), speak, lambda: silence)
+        answers, costs = lax.cond(asked.any(), speak, lambda: blank(speak))
         advance = partial(step, model, vectorize=True, detail=True)
         given = Given(answers, asked, asked)
         banks, entry = jax.vmap(advance, (0, 0, None, 0))(banks, features, topic.number, given)

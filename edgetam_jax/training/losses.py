@@ -5,7 +5,7 @@ total = reduce_losses(each, valid, count)              # what is differentiated 
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,12 @@ class LossWeights:
     score: float = 1.0
 
     def __post_init__(self) -> None:
-        if not all(0 <= weight < float("inf") for weight in dataclasses.astuple(self)):
-            raise ConfigError(f"the weights of losses are {self}; expected 0 or more.")
+        check_weights(self, "losses")
+
+
+def check_weights(weights: Any, what: str) -> None:
+    if not all(0 <= weight < float("inf") for weight in dataclasses.astuple(weights)):
+        raise ConfigError(f"the weights of {what} are {weights}; expected 0 or more.")
 
 
 class Losses(NamedTuple):

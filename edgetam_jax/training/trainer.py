@@ -205,7 +205,7 @@ def _key(recipe: Recipe, step: int) -> Array:
 
 
 def _metrics(report: Report) -> dict[str, Any]:
-    report = jax.tree.map(lambda x: x.item(), report)
+    report = jax.tree.map(lambda x: x.item(), jax.device_get(report))
     losses = report.losses._asdict()
     rest = {name: value for name, value in report._asdict().items() if name != "losses"}
     return {"loss": losses.pop("total"), **{f"loss_{name}": value for name, value in losses.items()}, **rest}

@@ -21,6 +21,7 @@ from edgetam_jax.training.optimizer import Optimizer, average, hold
 from edgetam_jax.training.packing import Packed, Packing
 from edgetam_jax.training.simulate import Plan
 from edgetam_jax.training.talk import Course
+from edgetam_jax.trees import blank, where
 
 Norm = Literal["frozen", "batch"]
 
@@ -92,7 +93,7 @@ def make_update(settings: Settings, optimizer: optax.GradientTransformation, pac
         if seen:
             packed = packing.pack(keep_statistics(packing.unpack(packed), seen))
         mean = average(state.average, packed, settings.optimizer, state.step)
-        after = jax.tree.map(partial(jnp.where, finite), TrainState(state.step + 1, packed, mean, moments), state)
+        after = where(finite, TrainState(state.step + 1, packed, mean, moments), state)
         return after, _report(sums, length, finite)
 
     return update
@@ -174,6 +175,5 @@ def _parts(count: int, tree: Any, axis: int) -> Any:
 
 def _sum(function: Callable[[Any], Any], xs: Any) -> Any:
     """Of what a function returns for each of `xs`, one after the other."""
-    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], xs))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    zeros = blank(function, jax.tree.map(lambda x: x[0], xs))
     return lax.scan(lambda total, x: (jax.tree.map(jnp.add, total, function(x)), None), zeros, xs)[0]

@@ -12,6 +12,7 @@ from edgetam_jax.errors import ConfigError
 from edgetam_jax.training.example import Example
 from edgetam_jax.training.synthetic.clips import make_clip
 from edgetam_jax.training.synthetic.config import ClipConfig
+from edgetam_jax.trees import mapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,5 +89,5 @@ def _make(config: SyntheticConfig, image_size: int, key: Array, step: int, numbe
         masks = clip.masks.reshape(config.stills, config.frames, *clip.masks.shape[1:])
         return Example(frames, masks, masks[:, 0].mean((-2, -1)) >= max(config.least, 1 / image_size**2))
 
-    examples = jax.lax.map(one, numbers) if jax.default_backend() == "cpu" else jax.vmap(one)(numbers)
+    examples = mapped(one)(numbers)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), examples)

@@ -7,13 +7,11 @@ A key makes a clip, on the device that trains, so there is no end of clips and n
 drawn, pixel by pixel. The blur of the lens and of motion spreads colours over their borders, as in a photograph.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from edgetam_jax.boxes import boxes_around
@@ -21,6 +19,7 @@ from edgetam_jax.training.synthetic.config import ClipConfig
 from edgetam_jax.training.synthetic.outlines import PARTS
 from edgetam_jax.training.synthetic.rendering import Finish, color, develop, find_owners, light_up
 from edgetam_jax.training.synthetic.scenes import Scene, draw_lines, finish_of, sample_scene
+from edgetam_jax.trees import mapped
 
 SHADOW = 0.035  # how far shadows reach, as a share of the frame's shorter side
 
@@ -46,7 +45,7 @@ def film(scene: Scene, config: ClipConfig) -> Clip:
     shots = jnp.arange(config.exposures) - config.exposures // 2
     times = frames[:, None] + shots / (2 * config.exposures)  # half of the time the shutter is closed
     lines, maps = jax.vmap(jax.vmap(lambda time: draw_lines(scene, time, config)))(times)
-    seen = _each(_each(lambda lines: find_owners(lines, config.height, config.width)))(lines)  # [T, shots, ...]
+    seen = mapped(mapped(lambda lines: find_owners(lines, config.height, config.width)))(lines)  # [T, shots, ...]
     finish = jax.vmap(lambda frame: finish_of(scene, frame))(frames)
     reach = max(1, round(SHADOW * config.side))
 
@@ -55,7 +54,7 @@ def film(scene: Scene, config: ClipConfig) -> Clip:
         picture = sum(shots, jnp.zeros(())) / len(shots)
         return develop(light_up(picture, owners[len(shots) // 2], finish, reach), finish, scene.tile)
 
-    pictures = _each(expose)(seen.owner, maps, finish)
+    pictures = mapped(expose)(seen.owner, maps, finish)
     middle = config.exposures // 2
     return _label(pictures, seen.owner[:, middle], seen.whole[:, middle], scene, config)
 
@@ -65,10 +64,3 @@ def _label(pictures: Array, owner: Array, whole: Array, scene: Scene, config: Cl
     masks = (owner[:, None] + (PARTS - 1)) // PARTS == 1 + layer[:, None, None].astype(jnp.uint8)
     area, whole = masks.sum((-2, -1)), whole[:, layer]
     return Clip(pictures, masks, area > 0, boxes_around(masks), 1 - area / jnp.maximum(whole, 1) - (whole == 0))
-
-
-def _each(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps over the leading axis: at once, except on CPU, where one after the other keeps what is used in its cache."""
-    if jax.default_backend() != "cpu":
-        return jax.vmap(function)
-    return lambda *args: lax.map(lambda a: function(*a), args)
