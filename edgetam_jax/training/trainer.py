@@ -26,9 +26,10 @@ from edgetam_jax.checkpoint import load, save
 from edgetam_jax.config import PRESETS, Config
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.files import replacing
-from edgetam_jax.model import Model, init_params
+from edgetam_jax.model import Model
 from edgetam_jax.training.data import batches
 from edgetam_jax.training.distillation import Teacher, model_teacher, store, stored_path, stored_teacher
+from edgetam_jax.training.initial import initial_params
 from edgetam_jax.training.journal import Journal
 from edgetam_jax.training.optimizer import arrange, make_optimizer
 from edgetam_jax.training.packing import Packing
@@ -119,7 +120,7 @@ def _prepare(recipe: Recipe) -> tuple[Run, TrainState]:
         model.check_for_video()
     else:
         config = PRESETS[recipe.network].resized(recipe.image_size)
-        model = Model(init_params(config, jax.random.key(recipe.seed)), config)
+        model = Model(initial_params(config, jax.random.key(recipe.seed)), config)
     mesh = make_mesh()
     if recipe.batch % (mesh.size * recipe.accumulate):
         raise TrainingError(

@@ -1,0 +1,152 @@
+"""One step of training: its gradient reaches what it should, and is the loss's slope; steps do what they promise."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from edgetam_jax.model import Model, is_statistic
+from edgetam_jax.training.batch_norm import MOMENTUM
+from edgetam_jax.training.lesson import take_lesson
+from edgetam_jax.training.losses import LossWeights
+from edgetam_jax.training.optimizer import Optimizer, arrange, make_optimizer
+from edgetam_jax.training.packing import Packed
+from edgetam_jax.training.simulate import User
+from edgetam_jax.training.talk import Course
+from edgetam_jax.training.update import Report, Settings, TrainState, init_train_state, make_update, plans_for
+from tests.unit.training.network import TINY, clips, tiny_model
+
+KEY = jax.random.key(0)
+SEED = 1  # of a network that misses some objects, and whose every alternative is the best of some answer
+CLIPS = Course(User(corrections=0))
+STILLS = Course(User(points=1.0, first_frames=1, corrected_frames=1, corrections=0))
+SMOOTH = dataclasses.replace(STILLS, weights=LossWeights(iou=0))  # the IoU of a thresholded mask moves in steps
+CORRECTED = dataclasses.replace(STILLS, user=dataclasses.replace(STILLS.user, corrections=1))
+ALL = Optimizer(rate=1e-3, weight_decay=0.0, clip=float("inf"))
+HEAD = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0)))
+ONLY_CORRECTIONS = "sam_prompt_encoder/point_embeddings_0"  # a negative click
+RTOL = 1e-5
+
+
+def remembering(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Steps of `inner`, and the gradient that they were made from."""
+
+    def init(params: Any) -> Any:
+        return inner.init(params), jax.tree.map(jnp.zeros_like, params)
+
+    def update(slope: Any, state: Any, params: Any = None) -> Any:
+        changes, moments = inner.update(slope, state[0], params)
+        return changes, (moments, slope)
+
+    return optax.GradientTransformation(init, update)
+
+
+def prepare(settings: Settings) -> tuple[Any, TrainState]:
+    params = tiny_model(SEED).params
+    packing = arrange(params, settings.optimizer)
+    optimizer = remembering(make_optimizer(params, settings.optimizer, 100))
+    state = init_train_state(packing.pack(params), optimizer)
+    return jax.jit(make_update(settings, optimizer, packing)), state
+
+
+def named(packed: Packed, options: Optimizer) -> dict[str, np.ndarray]:
+    tree: dict[Any, Any] = flatten_dict(arrange(tiny_model().params, options).unpack(packed))
+    return {"/".join(path): np.asarray(x) for path, x in tree.items()}
+
+
+def is_fixed(name: str) -> bool:
+    return is_statistic(tuple(name.split("/")))
+
+
+def test_every_parameter_is_reached() -> None:
+    """By clips in which objects are clicked, boxed, masked, missed, followed and prompted again."""
+    update, state = prepare(Settings(TINY, CLIPS, ALL))
+    after, report = update(state, clips(4, 3), KEY)
+    slopes = named(after.optimizer[1], ALL)
+    assert bool(report.finite)
+    assert all(np.isfinite(x).all() for x in slopes.values())
+    assert {name for name, x in slopes.items() if not x.any() and not is_fixed(name)} == {ONLY_CORRECTIONS}
+    old, new = named(state.params, ALL), named(after.params, ALL)
+    for name, value in old.items():
+        assert np.array_equal(new[name], value) == (is_fixed(name) or name == ONLY_CORRECTIONS), name
+
+
+def test_corrections_reach_the_rest() -> None:
+    examples, params = clips(4, 1), flatten_dict(tiny_model(SEED).params)
+    plan, keys = plans_for(CORRECTED, examples, KEY)
+    leaf = tuple(ONLY_CORRECTIONS.split("/"))
+
+    def loss(value: Any) -> Any:
+        model = Model(unflatten_dict({**params, leaf: value}), TINY)
+        return take_lesson(model, examples, plan, keys, CORRECTED).losses.total.sum()
+
+    assert np.asarray(jax.jit(jax.grad(loss))(params[leaf])).all()
+
+
+def test_the_gradient_is_the_slope() -> None:
+    """Along itself, with every number weighted at random. That of memory is tested where `track` is."""
+    update, state = prepare(Settings(TINY, SMOOTH, ALL))
+    slope = update(state, clips(4, 1), KEY)[0].optimizer[1]
+    rng = np.random.default_rng(0)
+    along = jax.tree.map(lambda g: np.asarray(g) * rng.uniform(0.2, 1.8, g.shape), slope)
+    length = np.sqrt(sum(np.square(x, dtype=np.float64).sum() for x in jax.tree.leaves(along)))
+    pairs = zip(*map(jax.tree.leaves, (slope, along)), strict=True)
+    want = sum((np.asarray(g, np.float64) * a).sum() for g, a in pairs) / length
+
+    def value(distance: float) -> float:
+        params = jax.tree.map(lambda x, a: (x + distance / length * a).astype(x.dtype), state.params, along)
+        return float(update(state._replace(params=params), clips(4, 1), KEY)[1].losses.total)
+
+    assert want > 1
+    assert (value(1e-3) - value(-1e-3)) / 2e-3 == pytest.approx(want, rel=5e-3)
+
+
+@pytest.fixture(scope="module")
+def head_update() -> tuple[Any, TrainState]:
+    return prepare(Settings(TINY, STILLS, HEAD))
+
+
+@pytest.fixture(scope="module")
+def head_step(head_update: Any) -> tuple[TrainState, Report]:
+    update, state = head_update
+    return update(state, clips(4, 1), KEY)
+
+
+def test_what_is_frozen_stays(head_update: Any, head_step: Any) -> None:
+    old, new = named(head_update[1].params, HEAD), named(head_step[0].params, HEAD)
+    for name, value in old.items():
+        assert np.array_equal(new[name], value) == ("/iou_prediction_head/" not in name), name
+    assert int(head_step[0].step) == 1
+
+
+def test_a_step_that_is_not_finite_changes_nothing(head_update: Any) -> None:
+    update, state = head_update
+    broken = state._replace(params=jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.params))
+    after, report = update(broken, clips(4, 1), KEY)
+    assert not bool(report.finite)
+    jax.tree.map(np.testing.assert_array_equal, after, broken)
+
+
+def test_parts_of_a_batch_add_up(head_step: Any) -> None:
+    update, state = prepare(Settings(TINY, STILLS, HEAD, accumulate=2))
+    found, report = update(state, clips(4, 1), KEY)
+    want, whole = head_step
+    for a, b in zip(*map(jax.tree.leaves, (found.optimizer[1], want.optimizer[1])), strict=True):
+        np.testing.assert_allclose(a, b, rtol=RTOL, atol=RTOL * float(whole.gradient))
+    np.testing.assert_allclose(report.losses.total, whole.losses.total, rtol=RTOL)
+    np.testing.assert_allclose(report.iou, whole.iou, rtol=RTOL)
+
+
+def test_statistics_of_batches_are_kept() -> None:
+    update, state = prepare(Settings(TINY, STILLS, HEAD, norm="batch"))
+    after, _ = update(state, clips(4, 1), KEY)
+    old, new = named(state.params, HEAD), named(after.params, HEAD)
+    for name, value in old.items():
+        if name.endswith(("bn/mean", "bn/var")):
+            moved = (new[name] - (1 - MOMENTUM) * value) / MOMENTUM
+            assert np.isfinite(moved).all() and np.any(new[name] != value), name
