@@ -35,6 +35,7 @@ from edgetam_jax.step import Entry, FrameFeatures
 
 Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
 CACHED_FRAMES = 2
+POINTS = 8  # places that prompts have at first, so that a few clicks more compile nothing
 
 
 class VideoPredictor:
@@ -121,7 +122,7 @@ class VideoPredictor:
         entry = programs.points_entry(
             model,
             self._features(state, frame_idx),
-            *closed(scaled, kinds, bucket(len(kinds) + 1)),
+            *closed(scaled, kinds, bucket(len(kinds) + 1, POINTS)),
             previous,
             bank,
             frame_idx,

@@ -1,0 +1,1 @@
+"""The browser app: `edgetam-jax app`. `actions` are what it does, without a browser; `page` makes a page of them."""

@@ -1,0 +1,166 @@
+"""What the page's buttons do: a visitor's key and what they chose in, what the page shows out. No browser is needed."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from edgetam_jax.app import clips, images
+from edgetam_jax.app.pointing import Mark
+from edgetam_jax.app.studio import Studio
+from edgetam_jax.app.visitors import Visitor
+from edgetam_jax.errors import EdgeTAMError
+from edgetam_jax.io import open_video
+
+Report = Callable[[int, int], None]  # is told how many frames of how many are done
+
+
+class View(NamedTuple):
+    picture: np.ndarray
+    note: str  # one sentence
+
+
+class Opened(NamedTuple):
+    picture: np.ndarray
+    note: str
+    last: int  # frame
+
+
+class Tracked(NamedTuple):
+    picture: np.ndarray
+    note: str
+    film: Path
+    masks: Path
+
+
+class ImageView(NamedTuple):
+    picture: np.ndarray
+    note: str
+    masks: Path | None
+
+
+@contextlib.contextmanager
+def _turn(studio: Studio, key: str) -> Iterator[Visitor]:
+    visitor = studio.visitors.find(key)
+    with visitor.turn():
+        studio.wait()
+        yield visitor
+
+
+def open_clip(studio: Studio, key: str, upload: Path | None) -> Opened:
+    """The visitor's file, which moves to a folder of theirs, or the example. The clip of before stays if it fails."""
+    with _gone_at_the_end(upload), _turn(studio, key) as visitor:
+        folder = visitor.new_folder()
+        try:
+            path = studio.example() if upload is None else Path(shutil.move(upload, folder))
+            work = clips.open_clip(studio.predictor, path, folder)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        visitor.put_clip(work)
+        video = work.video
+        rate = "" if video.fps is None else f", {video.fps:g} a second"
+        note = f"{len(video)} frames of {video.width}x{video.height}{rate}. Click an object, or drag a box around it."
+        return Opened(clips.picture(work, 0), note, len(video) - 1)
+
+
+@contextlib.contextmanager
+def _gone_at_the_end(upload: Path | None) -> Iterator[None]:
+    if upload is not None and not upload.exists():
+        raise EdgeTAMError("the upload is gone; upload it again.")
+    try:
+        yield
+    finally:
+        if upload is not None:
+            upload.unlink(missing_ok=True)
+
+
+def show_frame(studio: Studio, key: str, frame: int) -> np.ndarray:
+    visitor = studio.visitors.find(key)
+    with visitor.looking_turn():
+        return clips.picture(visitor.the_clip(), frame)
+
+
+def mark_clip(studio: Studio, key: str, frame: int, obj_id: int, mark: Mark) -> View:
+    with _turn(studio, key) as visitor:
+        work = visitor.the_clip()
+        clips.mark(work, frame, obj_id, mark)
+        note = f"Object {obj_id} on frame {frame}. Correct it, add another object, or track."
+        return View(clips.picture(work, frame), note)
+
+
+def undo_clip(studio: Studio, key: str, frame: int, obj_id: int) -> View:
+    with _turn(studio, key) as visitor:
+        work = visitor.the_clip()
+        clips.undo(work, frame, obj_id)
+        return View(clips.picture(work, frame), f"Taken back: object {obj_id} on frame {frame}.")
+
+
+def forget_object(studio: Studio, key: str, frame: int, obj_id: int) -> View:
+    with _turn(studio, key) as visitor:
+        work = visitor.the_clip()
+        clips.forget(work, obj_id)
+        return View(clips.picture(work, frame), f"Object {obj_id} is forgotten.")
+
+
+def track(studio: Studio, key: str, frame: int, report: Report) -> Tracked:
+    """Until the end, or until the visitor stops it or leaves; what is tracked by then is kept."""
+    visitor, done, total = studio.visitors.find(key), 0, 0
+    with visitor.tracking_turn():
+        studio.wait()
+        work = visitor.the_clip()
+        for done, total in clips.track(work):
+            report(done, total)
+            if visitor.stop.is_set():
+                break
+        visitor.check_here()
+        film, masks = clips.write_results(work)
+        count, stopped = len(work.session.objects), "" if done == total else f"Stopped after {done} of {total} frames. "
+        note = f"Tracked {count} object{'s' * (count > 1)}. {stopped}Go to a frame and click to correct it."
+        return Tracked(clips.picture(work, frame), note, film, masks)
+
+
+def stop(studio: Studio, key: str) -> str:
+    visitor = studio.visitors.find(key)
+    visitor.stop.set()
+    return "Stopping after this frame." if visitor.tracking else "Nothing is being tracked."
+
+
+def open_image(studio: Studio, key: str, upload: Path | None) -> ImageView:
+    """The visitor's file, or the example's first frame."""
+    with _gone_at_the_end(upload), _turn(studio, key) as visitor:
+        if upload is not None:
+            visitor.image = images.open_image(studio.model, upload, upload.stem)
+        else:
+            with open_video(studio.example()) as video:
+                visitor.image = images.open_image(studio.model, video[0], "example")
+        height, width, _ = visitor.image.pixels.shape
+        return _view(visitor, f"{width}x{height} pixels. Click an object, drag a box around it, or find everything.")
+
+
+def mark_image(studio: Studio, key: str, mark: Mark) -> ImageView:
+    with _turn(studio, key) as visitor:
+        images.mark(visitor.the_image(), mark)
+        return _view(visitor, "Correct it with more clicks, or take the mask.")
+
+
+def undo_image(studio: Studio, key: str) -> ImageView:
+    with _turn(studio, key) as visitor:
+        images.undo(visitor.the_image())
+        return _view(visitor, "Taken back.")
+
+
+def find_everything(studio: Studio, key: str, points_per_side: int) -> ImageView:
+    with _turn(studio, key) as visitor:
+        work = visitor.the_image()
+        images.find_everything(work, points_per_side)
+        return _view(visitor, f"{len(work.masks)} masks, from {points_per_side**2} clicks.")
+
+
+def _view(visitor: Visitor, note: str) -> ImageView:
+    work = visitor.the_image()
+    masks = images.write_masks(work, visitor.folder) if len(work.masks) else None
+    return ImageView(images.picture(work), note, masks)
