@@ -3,6 +3,7 @@
 It needs a network that finds objects, and a chromium on this machine.
 """
 
+import io
 import shutil
 import socket
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from edgetam_jax.app.command import HOST, serving
@@ -35,16 +37,17 @@ def main() -> None:
         page.set_default_timeout(PATIENCE)
         page.goto(app.address)
         visit(page)
-        page.screenshot(path=OUT)
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         browser.close()
+    picture.quantize(256).save(OUT, optimize=True)
     print(f"{OUT}: {OUT.stat().st_size / 1000:.0f} kB")
 
 
 def visit(page: Page) -> None:
     """The first object by a click, the second by a box; then both are tracked."""
-    masks = np.asarray(held_out_clip(EXAMPLE_NUMBER, EXAMPLE).masks[0])
+    masks = held_out_clip(EXAMPLE_NUMBER, EXAMPLE).masks[0]
     boxes = np.asarray(boxes_around(masks), float).reshape(-1, 2, 2) / (EXAMPLE.width, EXAMPLE.height)
-    inside = np.argwhere(masks[0])
+    inside = np.argwhere(np.asarray(masks[0]))
     middle = inside[np.abs(inside - np.median(inside, 0)).sum(1).argmin()][::-1] / (EXAMPLE.width, EXAMPLE.height)
     page.click("#video-example")
     page.locator("#frame img").wait_for()

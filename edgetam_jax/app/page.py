@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.themes import Soft
 
 from edgetam_jax.app import actions
 from edgetam_jax.app.clips import MAX_FRAMES, MAX_OBJECTS
@@ -20,7 +21,7 @@ IMAGE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".bmp"]
 CLICKS = [("+ on the object", True), ("− off it", False)]
 HEAD = "<h1>EdgeTAM in JAX</h1><p>Point at things. It finds them, and follows them through a video.</p>"
 FONTS = ["system-ui", "sans-serif"]  # of the visitor's machine: nothing is fetched
-THEME = gr.themes.Soft(
+THEME = Soft(
     primary_hue="blue", neutral_hue="zinc", radius_size="md", font=FONTS, font_mono=["ui-monospace", "monospace"]
 )
 CSS = """
