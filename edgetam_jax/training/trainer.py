@@ -115,6 +115,7 @@ def _folder(path: str | Path) -> Path:
 
 def _prepare(recipe: Recipe) -> tuple[Run, TrainState]:
     """A run, and the state in which it begins."""
+    data = _data(recipe)
     if recipe.start:
         model = load(recipe.start, image_size=recipe.image_size)
         model.check_for_video()
@@ -134,11 +135,11 @@ def _prepare(recipe: Recipe) -> tuple[Run, TrainState]:
     places = shardings(mesh, jax.eval_shape(begin, packed), recipe.shard_parameters)
     state = jax.jit(begin, out_shardings=places)(packed)
     update = jax.jit(
-        make_update(recipe.settings(model.config), optimizer, packing),
+        make_update(recipe.settings(model.config), optimizer, packing, mesh),
         donate_argnums=0,
         out_shardings=(places, everywhere(mesh)),
     )
-    return Run(recipe, model.config, mesh, packing, update, _data(recipe), _teacher(recipe)), state
+    return Run(recipe, model.config, mesh, packing, update, data, _teacher(recipe)), state
 
 
 def _data(recipe: Recipe) -> Any:
@@ -214,8 +215,8 @@ def _metrics(report: Report) -> dict[str, Any]:
 
 def _mean_model(run: Run, state: TrainState) -> Model:
     """The moving average, on this host."""
-    whole = jax.jit(run.packing.unpack, out_shardings=everywhere(run.mesh))(state.average)
-    return Model(jax.tree.map(np.asarray, whole), run.config)
+    whole = jax.jit(lambda packed: packed, out_shardings=everywhere(run.mesh))(state.average)
+    return Model(run.packing.unpack(jax.tree.map(np.asarray, whole)), run.config)
 
 
 def _evaluate(run: Run, state: TrainState) -> dict[str, Any]:

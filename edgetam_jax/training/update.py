@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
+from jax.sharding import Mesh
 
 from edgetam_jax.config import Config
 from edgetam_jax.model import Model, Params
@@ -19,6 +20,7 @@ from edgetam_jax.training.lesson import Lesson, make_plans, take_lesson
 from edgetam_jax.training.losses import Losses, reduce_losses
 from edgetam_jax.training.optimizer import Optimizer, average, hold
 from edgetam_jax.training.packing import Packed, Packing
+from edgetam_jax.training.placement import everywhere
 from edgetam_jax.training.simulate import Plan
 from edgetam_jax.training.talk import Course
 from edgetam_jax.trees import blank, where
@@ -70,12 +72,16 @@ def plans_for(course: Course, examples: Example, key: Array) -> tuple[Plan, Arra
 Update = Callable[[TrainState, Example, Array, Features | None], tuple[TrainState, Report]]
 
 
-def make_update(settings: Settings, optimizer: optax.GradientTransformation, packing: Packing) -> Update:
+def make_update(settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh) -> Update:
     """`update(state, examples, key, features)`; a teacher's `features` are those of the same examples and key."""
     gradient = jax.grad(partial(_loss, settings), has_aux=True)
 
+    def whole(packed: Packed) -> Packed:
+        """On every device: XLA takes minutes to compile what packs and unpacks vectors that devices share."""
+        return lax.with_sharding_constraint(packed, everywhere(mesh))
+
     def update(state: TrainState, examples: Example, key: Array, features: Features | None = None) -> Any:
-        params = packing.unpack(state.params)
+        params = packing.unpack(whole(state.params))
         plan, keys = plans_for(settings.course, examples, key)
         count = plan.prompts.valid.any(-1).sum()
         if settings.accumulate == 1:
@@ -84,14 +90,14 @@ def make_update(settings: Settings, optimizer: optax.GradientTransformation, pac
             parts = partial(_parts, settings.accumulate)
             batch = parts(examples, 0), parts(plan, 0), parts(features, 1), parts(keys, 0)
             slope, (sums, seen) = _sum(lambda part: gradient(params, *part, count), batch)
-        slope = packing.pack(slope)
+        slope = whole(packing.pack(slope))
         length = _length(slope)
         finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(length)
         changes, moments = optimizer.update(slope, state.optimizer, state.params)
         finite &= jnp.isfinite(_length(changes))
         packed = jax.tree.map(jnp.add, state.params, changes)
         if seen:
-            packed = packing.pack(keep_statistics(packing.unpack(packed), seen))
+            packed = whole(packing.pack(keep_statistics(packing.unpack(whole(packed)), seen)))
         mean = average(state.average, packed, settings.optimizer, state.step)
         after = where(finite, TrainState(state.step + 1, packed, mean, moments), state)
         return after, _report(sums, length, finite)

@@ -13,6 +13,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from edgetam_jax.checkpoint import save
 from edgetam_jax.training import trainer
@@ -49,7 +50,9 @@ def make_recipe(folder: Path) -> Recipe:
 def small_steps(broken: int = -1) -> Any:
     """Within, the loss is how far a parameter is from the mean of the examples; NaN at one step, if need be."""
 
-    def make_update(settings: Settings, optimizer: optax.GradientTransformation, packing: Packing) -> Update:
+    def make_update(
+        settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh
+    ) -> Update:
         def loss(params: Any, step: Any, examples: Any, key: Any) -> Any:
             aim = examples.frames.mean() / 255 + examples.masks.mean() + jax.random.uniform(key)
             distance = jnp.square(hold(packing.unpack(params), settings.optimizer)[MOVING] - aim).mean()

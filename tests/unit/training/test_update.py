@@ -16,6 +16,7 @@ from edgetam_jax.training.lesson import take_lesson
 from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer, arrange, make_optimizer
 from edgetam_jax.training.packing import Packed
+from edgetam_jax.training.placement import make_mesh
 from edgetam_jax.training.simulate import User
 from edgetam_jax.training.talk import Course
 from edgetam_jax.training.update import Report, Settings, TrainState, init_train_state, make_update, plans_for
@@ -51,7 +52,7 @@ def prepare(settings: Settings) -> tuple[Any, TrainState]:
     packing = arrange(params, settings.optimizer)
     optimizer = remembering(make_optimizer(params, settings.optimizer, 100))
     state = init_train_state(packing.pack(params), optimizer)
-    return jax.jit(make_update(settings, optimizer, packing)), state
+    return jax.jit(make_update(settings, optimizer, packing, make_mesh())), state
 
 
 def named(packed: Packed, options: Optimizer) -> dict[str, np.ndarray]:

@@ -1,0 +1,88 @@
+"""A network that several devices and processes train is the one that a single device would have trained."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from edgetam_jax import load
+from edgetam_jax.checkpoint import save
+from edgetam_jax.training.recipe import read_recipe
+from edgetam_jax.training.trainer import MODEL, train
+from tests.unit.training.network import SIZE, tiny_model
+
+ROOT = Path(__file__).parents[3]
+ATOL = 1e-5
+MOVING = "^sam_mask_decoder/(iou_prediction_head|output_hypernetworks_mlps_2)/"
+RECIPE = f"""
+start = "START"
+image_size = {SIZE}
+steps = 2
+batch = 8
+[user]
+corrections = 0
+[synthetic]
+frames = 1
+objects = 2
+[optimizer]
+rate = 1e-3
+clip = 1.0
+[optimizer.rates]
+"." = 0.0
+"{MOVING}" = 1.0
+"""
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
+
+
+def train_together(recipe: Path, out: Path, devices: int, processes: int) -> None:
+    """By so many processes with so many devices each."""
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    line = [sys.executable, "-m", "edgetam_jax", "train", str(recipe), "--out", str(out)]
+    line += ["--coordinator", f"localhost:{_free_port()}", "--processes", str(processes)]
+    started = [
+        subprocess.Popen(
+            [*line, "--process", str(i)],
+            cwd=ROOT,
+            env={**os.environ, **flags, "JAX_DEFAULT_MATMUL_PRECISION": "highest"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(processes)
+    ]
+    for process in started:
+        output, _ = process.communicate(timeout=600)
+        assert not process.returncode, output
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("localhost", 0))
+        return sock.getsockname()[1]
+
+
+def params_of(path: Path) -> dict[str, np.ndarray]:
+    return flatten_dict(jax.device_get(load(path).params), sep="/")
+
+
+def test_eight_devices_of_two_processes_are_as_one(tmp_path: Path) -> None:
+    """Also where each device keeps a part of the parameters only."""
+    save(tiny_model(), tmp_path / "start.safetensors")
+    recipe, sharded = tmp_path / "recipe.toml", tmp_path / "sharded.toml"
+    recipe.write_text(RECIPE.replace("START", str(tmp_path / "start.safetensors")))
+    sharded.write_text("shard_parameters = true\n" + recipe.read_text())
+    train(read_recipe(recipe), tmp_path / "one")
+    train_together(sharded, tmp_path / "many", devices=4, processes=2)
+    before, one, many = (params_of(tmp_path / name) for name in ("start.safetensors", f"one/{MODEL}", f"many/{MODEL}"))
+    for name, value in before.items():
+        assert bool(np.abs(one[name] - value).max() > 10 * ATOL) == bool(re.search(MOVING, name)), name
+        np.testing.assert_allclose(many[name], one[name], rtol=0, atol=ATOL, err_msg=name)
