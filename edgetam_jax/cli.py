@@ -17,6 +17,7 @@ COMMANDS = {
     "segment": Command("edgetam_jax.commands.segment", "masks of what you point at in an image"),
     "masks": Command("edgetam_jax.commands.masks", "masks of everything in an image"),
     "app": Command("edgetam_jax.app.command", "all of that in a browser, with clicks"),
+    "bench": Command("edgetam_jax.commands.bench", "how fast a network is on this device"),
     "info": Command("edgetam_jax.commands.info", "versions, devices, and what is in a network's file"),
     "convert": Command("convert.__main__", "checkpoints between PyTorch, Hugging Face and edgetam_jax"),
     "train": Command("edgetam_jax.commands.train", "train or fine-tune a network by a recipe"),
