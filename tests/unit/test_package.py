@@ -20,6 +20,7 @@ OF_SOURCES = {
     "tests",
     "benchmarks",
     "docs",
+    "notebooks",
     "recipes",
     ".gitignore",
     "CHANGELOG.md",
