@@ -5,13 +5,19 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench parity nano clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
-demo: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
+demo: $(STAMP)  ## Follow two objects through a clip, and write what was seen into edgetam-demo/
+	$(BIN)/edgetam-jax demo --force
+
+parity: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
 	$(BIN)/python -m benchmarks.parity
+
+nano: $(STAMP)  ## Train the network in the package again, from nothing; takes hours, and goes on where it was stopped
+	$(BIN)/python recipes/nano/make.py
 
 test: $(STAMP)  ## Run every test, and list the slowest
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=15

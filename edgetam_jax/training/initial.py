@@ -28,3 +28,18 @@ def initial_params(config: Config, key: Array) -> Params:
             params[path] = GAIN * params[path]
             params[*path[:-2], "q_proj", "kernel"] = params[path]
     return unflatten_dict(params)
+
+
+def fit_memory(params: Params, deviation: float) -> Params:
+    """Untrained parts for memory, as large as the image embedding of a network that has learnt images only.
+
+    That embedding's `deviation` is what training made it, 8 or so; what memory adds to it, and the norm that follows,
+    begin at 1: hidden in one and far from the other, they learn nothing for thousands of steps.
+    """
+    flat: dict[Any, Any] = flatten_dict(params)
+    for path in flat:
+        if path[0] == "memory_attention" and (path[-2] in ("out_proj", "linear2") or path[1] == "norm"):
+            flat[path] = flat[path] * deviation
+        if path[:2] == ("memory_encoder", "pix_feat_proj") and path[-1] == "kernel":
+            flat[path] = flat[path] / deviation
+    return unflatten_dict(flat)

@@ -3,24 +3,63 @@
 python recipes/nano/make.py    # from the repository's root; goes on where it was stopped, also in the middle of a run
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from edgetam_jax.checkpoint import EMBEDDED_PATH, save
+from edgetam_jax.files import replacing
 from edgetam_jax.model import Model
+from edgetam_jax.step import encode_frames
+from edgetam_jax.training.initial import fit_memory
 from edgetam_jax.training.recipe import read_recipe
+from edgetam_jax.training.synthetic.batches import SyntheticBatches
 from edgetam_jax.training.trainer import train
+
+HERE, RUNS = Path(__file__).parent, Path("runs/nano")
+CURVE = HERE / "curve.json"
+POINT = 100  # steps of which the curve has the mean
+SHOWN = ("loss", "loss_focal", "loss_dice", "loss_iou", "loss_score", "iou", "absent", "seconds", "data_share")
 
 
 def main() -> None:
-    model = None
-    for recipe in sorted(Path(__file__).parent.glob("*.toml")):
-        model = train(read_recipe(recipe), Path("runs/nano") / recipe.stem)
-    assert model is not None
+    curve = {}
+    model = learn("1-images-128", curve)
+    save(Model(fit_memory(model.params, deviation(model)), model.config), RUNS / "with-memory.safetensors", force=True)
+    learn("2-memory-128", curve)
+    model = learn("3-clips-128", curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
-    save(Model(half, model.config.resized(256)), EMBEDDED_PATH, force=True)
+    save(Model(half, model.config), EMBEDDED_PATH, force=True)
+    with replacing(CURVE, force=True) as partial:
+        partial.write_text(json.dumps(curve, indent=1) + "\n")
+
+
+def learn(name: str, curve: dict[str, Any]) -> Model:
+    model = train(read_recipe(HERE / f"{name}.toml"), RUNS / name)
+    curve[name] = curve_of(RUNS / name / "metrics.jsonl")
+    return model
+
+
+def deviation(model: Model) -> float:
+    """Of the image embedding."""
+    recipe = read_recipe(HERE / "1-images-128.toml")
+    frames = next(SyntheticBatches(recipe.synthetic, recipe.image_size, recipe.batch, recipe.seed)).frames[:, 0]
+    return float(jax.jit(encode_frames)(model, frames).image.embedding.std())
+
+
+def curve_of(metrics: Path) -> list[dict[str, float]]:
+    """Means over so many steps each, and the evaluations among them."""
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    points = [lines[i : i + POINT] for i in range(0, len(lines), POINT)]
+    return [
+        {"step": part[-1]["step"] + 1}
+        | {name: round(float(np.mean([line[name] for line in part])), 4) for name in SHOWN}
+        | {name: round(value, 4) for line in part for name, value in line.items() if name.startswith("held_out")}
+        for part in points
+    ]
 
 
 if __name__ == "__main__":
