@@ -15,7 +15,7 @@ from tests.pages import ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = {"automatic_masks": 3, "conversion": 0, "finetuning": 2, "images": 6, "video": 6}  # at least so many
 FORMATS = ("image/png", "image/gif")
-TIMEOUT = 300  # seconds a cell may take on a busy machine
+TIMEOUT = 600  # seconds a cell may take on a busy machine
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
