@@ -38,5 +38,5 @@ def mapped(function: Callable[..., Any], vectorize: bool | None = None) -> Calla
 
 
 def blank(function: Callable[..., Any], *args: Any) -> Any:
-    """Zeros in the shapes of what a function returns, which is not called."""
+    """Zeros in the shapes of what a function returns; nothing is computed."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))

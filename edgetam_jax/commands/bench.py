@@ -1,6 +1,7 @@
 """`edgetam-jax bench`: how fast a network is here, on random pixels."""
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,10 +11,9 @@ import jax
 import numpy as np
 
 from edgetam_jax.commands import options
-from edgetam_jax.config import PRESETS
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.image_prompts import ImagePrompts
-from edgetam_jax.model import Model, init_params
+from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.segment import encode_image, segment
 from edgetam_jax.tracking import init_state, track_step
@@ -21,8 +21,7 @@ from edgetam_jax.tracking import init_state, track_step
 FRAME = 540, 960
 EXAMPLES = """\
   edgetam-jax bench
-  edgetam-jax bench --network edgetam --size 512 --objects 1 4 --dtype bfloat16
-  edgetam-jax bench --model edgetam.safetensors --device cpu"""
+  edgetam-jax bench --model edgetam.safetensors --size 512 --objects 1 4 --dtype bfloat16"""
 
 
 class Task(NamedTuple):
@@ -52,7 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = options.make_parser("bench", "How fast a network is here, on random pixels; memory is full.", EXAMPLES)
-    parser.add_argument("--network", choices=PRESETS, help="take one of these with random parameters: as fast as any")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4], help="how many are tracked (1 2 4)")
     parser.add_argument("--frames", type=int, default=10, help="how often each is timed (10)")
     return parser
@@ -61,41 +59,34 @@ def _parser() -> argparse.ArgumentParser:
 def _bench(arguments: argparse.Namespace) -> None:
     if min(arguments.objects) < 1 or arguments.frames < 1:
         raise ConfigError(f"--objects are {arguments.objects} and --frames {arguments.frames}; expected at least 1.")
-    model = _random(arguments) if arguments.network else options.open_model(arguments)
+    model = options.open_model(arguments)
     device = jax.devices()[0]
     print(f"{model.config.image_size}x{model.config.image_size}, {arguments.dtype}, {device.device_kind}\n")
-    tasks = [*image_tasks(model), *(tracking_task(model, count) for count in arguments.objects)]
+    tasks = [*image_tasks(model), *(tracking_task(model, count) for count in dict.fromkeys(arguments.objects))]
     print(f"{'':24} {'median':>10} {'p99':>10} {'first call':>11}")
     for name, timing in measure(tasks, arguments.frames, model.config.pointers).items():
         print(f"{name:24} {1e3 * timing.median:7.1f} ms {1e3 * timing.worst:7.1f} ms {timing.first:9.1f} s")
 
 
-def _random(arguments: argparse.Namespace) -> Model:
-    options.choose_device(arguments.device)
-    options.keep_compiled()
-    config = PRESETS[arguments.network]
-    config = config.resized(arguments.size or config.image_size)
-    return Model(init_params(config, jax.random.key(0)), config).astype(arguments.dtype)
-
-
 def image_tasks(model: Model) -> list[Task]:
     frame, click = _frame(), ImagePrompts.build([Prompt(points=[[480, 270]], labels=[1])], FRAME)
-    features = encode_image(model, frame)
+    features = functools.cache(lambda: encode_image(model, frame))
     return [
         Task("an image encoded", lambda: encode_image(model, frame)),
-        Task("a click answered", lambda: segment(model, features, click)),
+        Task("a click answered", lambda: segment(model, features(), click)),
     ]
 
 
 def tracking_task(model: Model, count: int) -> Task:
     """A frame of a stream, its encoding included."""
     frame = _frame()
-    boxes = [Prompt(box=[10 * i, 10, 10 * i + 200, 300]) for i in range(count)]
-    state, _ = track_step(model, init_state(model, count, 1), frame, Prompts.build(boxes))
+    boxes = Prompts.build([Prompt(box=[10 * (i % 50), 10, 10 * (i % 50) + 200, 300]) for i in range(count)])
+    state = None
 
     def work() -> Any:
         nonlocal state
-        state, tracks = track_step(model, state, frame)
+        first = state is None
+        state, tracks = track_step(model, state or init_state(model, count, 1), frame, boxes if first else None)
         return tracks.logits
 
     return Task(f"a frame, {count} object{'s' if count > 1 else ''}", work)

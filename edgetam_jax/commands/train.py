@@ -1,17 +1,23 @@
 """`edgetam-jax train RECIPE --out FOLDER`: trains, and goes on where it was stopped."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
-from edgetam_jax.commands import options
-from edgetam_jax.errors import TrainingError
+from edgetam_jax.errors import EdgeTAMError, TrainingError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(_train, _parser().parse_args(argv))
+    """0: trained to the last step; 2: it could not start or go on. What breaks in between keeps its traceback."""
+    try:
+        _train(_parser().parse_args(argv))
+    except EdgeTAMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> None:

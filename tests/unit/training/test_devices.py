@@ -1,5 +1,6 @@
 """A network that several devices and processes train is the one that a single device would have trained."""
 
+import contextlib
 import os
 import re
 import socket
@@ -48,20 +49,24 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
     flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     line = [sys.executable, "-m", "edgetam_jax", "train", str(recipe), "--out", str(out)]
     line += ["--coordinator", f"localhost:{_free_port()}", "--processes", str(processes)]
-    started = [
-        subprocess.Popen(
-            [*line, "--process", str(i)],
-            cwd=ROOT,
-            env={**os.environ, **flags, "JAX_DEFAULT_MATMUL_PRECISION": "highest"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(processes)
-    ]
-    for process in started:
-        output, _ = process.communicate(timeout=600)
-        assert not process.returncode, output
+    with contextlib.ExitStack() as stack:
+        logs = [stack.enter_context((recipe.parent / f"process-{i}.log").open("w+")) for i in range(processes)]
+        started = [
+            subprocess.Popen(
+                [*line, "--process", str(i)],
+                cwd=ROOT,
+                env={**os.environ, **flags, "JAX_DEFAULT_MATMUL_PRECISION": "highest"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            for i, log in enumerate(logs)
+        ]
+        for process in started:
+            stack.callback(process.kill)
+        for process, log in zip(started, logs, strict=True):
+            code = process.wait(timeout=600)
+            log.seek(0)
+            assert not code, log.read()
 
 
 def _free_port() -> int:
