@@ -5,7 +5,6 @@ It needs a network that finds objects, and a chromium on this machine.
 
 import io
 import shutil
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from edgetam_jax.app.command import HOST, serving
+from edgetam_jax.app.command import PORT, serving
 from edgetam_jax.app.studio import EXAMPLE, EXAMPLE_NUMBER
 from edgetam_jax.boxes import boxes_around
 from edgetam_jax.checkpoint import EMBEDDED, load
@@ -28,10 +27,7 @@ PATIENCE = 600_000  # milliseconds
 def main() -> None:
     keep_compiled()
     model = load(sys.argv[1] if len(sys.argv) > 1 else EMBEDDED)
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-    with serving(model, port) as app, sync_playwright() as playwright:
+    with serving(model, PORT) as app, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 870})
         page.set_default_timeout(PATIENCE)

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from typing import Any
 
 # Before the first import of jax and of the hub's client.
@@ -27,3 +28,17 @@ def full_original() -> Any:
     from tests import oracle
 
     return oracle.randomize(oracle.build_original(EDGETAM), seed=0)
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Grows by one with every program that XLA compiles."""
+    seen: list[str] = []
+
+    def listen(event: str, _: float, **__: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)

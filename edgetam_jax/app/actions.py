@@ -45,14 +45,14 @@ class ImageView(NamedTuple):
 @contextlib.contextmanager
 def _turn(studio: Studio, key: str) -> Iterator[Visitor]:
     visitor = studio.visitors.find(key)
+    studio.wait()
     with visitor.turn():
-        studio.wait()
         yield visitor
 
 
 def open_clip(studio: Studio, key: str, upload: Path | None) -> Opened:
     """The visitor's file, which moves to a folder of theirs, or the example. The clip of before stays if it fails."""
-    with _gone_at_the_end(upload), _turn(studio, key) as visitor:
+    with _taken(studio, upload), _turn(studio, key) as visitor:
         folder = visitor.new_folder()
         try:
             path = studio.example() if upload is None else Path(shutil.move(upload, folder))
@@ -68,8 +68,11 @@ def open_clip(studio: Studio, key: str, upload: Path | None) -> Opened:
 
 
 @contextlib.contextmanager
-def _gone_at_the_end(upload: Path | None) -> Iterator[None]:
-    if upload is not None and not upload.exists():
+def _taken(studio: Studio, upload: Path | None) -> Iterator[None]:
+    """An upload is gone at the end. gradio lets browsers name any file that it may serve, the studio's too."""
+    if upload is not None and upload.resolve().is_relative_to(studio.root.resolve()):
+        raise EdgeTAMError("this is no upload; upload a file.")
+    if upload is not None and not upload.is_file():
         raise EdgeTAMError("the upload is gone; upload it again.")
     try:
         yield
@@ -80,7 +83,7 @@ def _gone_at_the_end(upload: Path | None) -> Iterator[None]:
 
 def show_frame(studio: Studio, key: str, frame: int) -> np.ndarray:
     visitor = studio.visitors.find(key)
-    with visitor.looking_turn():
+    with visitor.turn(looking=True):
         return clips.picture(visitor.the_clip(), frame)
 
 
@@ -109,8 +112,8 @@ def forget_object(studio: Studio, key: str, frame: int, obj_id: int) -> View:
 def track(studio: Studio, key: str, frame: int, report: Report) -> Tracked:
     """Until the end, or until the visitor stops it or leaves; what is tracked by then is kept."""
     visitor, done, total = studio.visitors.find(key), 0, 0
+    studio.wait()
     with visitor.tracking_turn():
-        studio.wait()
         work = visitor.the_clip()
         for done, total in clips.track(work):
             report(done, total)
@@ -131,36 +134,37 @@ def stop(studio: Studio, key: str) -> str:
 
 def open_image(studio: Studio, key: str, upload: Path | None) -> ImageView:
     """The visitor's file, or the example's first frame."""
-    with _gone_at_the_end(upload), _turn(studio, key) as visitor:
+    with _taken(studio, upload), _turn(studio, key) as visitor:
         if upload is not None:
             visitor.image = images.open_image(studio.model, upload, upload.stem)
         else:
             with open_video(studio.example()) as video:
                 visitor.image = images.open_image(studio.model, video[0], "example")
-        height, width, _ = visitor.image.pixels.shape
-        return _view(visitor, f"{width}x{height} pixels. Click an object, drag a box around it, or find everything.")
+        work = visitor.image
+        height, width, _ = work.pixels.shape
+        size = f"{width}x{height} pixels{', scaled down' * work.scaled}"
+        note = f"{size}. Click an object, drag a box around it, or find everything."
+        return _view(visitor, note, images.no_masks(work))
 
 
 def mark_image(studio: Studio, key: str, mark: Mark) -> ImageView:
     with _turn(studio, key) as visitor:
-        images.mark(visitor.the_image(), mark)
-        return _view(visitor, "Correct it with more clicks, or take the mask.")
+        masks = images.mark(visitor.the_image(), mark)
+        return _view(visitor, "Correct it with more clicks, or take the mask.", masks)
 
 
 def undo_image(studio: Studio, key: str) -> ImageView:
     with _turn(studio, key) as visitor:
-        images.undo(visitor.the_image())
-        return _view(visitor, "Taken back.")
+        return _view(visitor, "Taken back.", images.undo(visitor.the_image()))
 
 
 def find_everything(studio: Studio, key: str, points_per_side: int) -> ImageView:
     with _turn(studio, key) as visitor:
-        work = visitor.the_image()
-        images.find_everything(work, points_per_side)
-        return _view(visitor, f"{len(work.masks)} masks, from {points_per_side**2} clicks.")
+        masks = images.find_everything(visitor.the_image(), points_per_side)
+        return _view(visitor, f"{len(masks)} masks, from {points_per_side**2} clicks.", masks)
 
 
-def _view(visitor: Visitor, note: str) -> ImageView:
-    work = visitor.the_image()
-    masks = images.write_masks(work, visitor.folder) if len(work.masks) else None
-    return ImageView(images.picture(work), note, masks)
+def _view(visitor: Visitor, note: str, masks: np.ndarray) -> ImageView:
+    work, folder = visitor.the_image(), visitor.new_masks()
+    file = images.write_masks(work, masks, folder) if len(masks) else None
+    return ImageView(images.picture(work, masks), note, file)

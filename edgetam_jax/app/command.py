@@ -18,7 +18,8 @@ from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Model
 
 HOST, PORT = "127.0.0.1", 7860
-AT_ONCE = 4  # actions of all visitors
+AT_ONCE = 4  # visitors who press the same button; others queue
+UPLOADS = "GRADIO_TEMP_DIR"  # where gradio puts uploads, and may serve files from
 
 EXAMPLES = """\
   edgetam-jax app
@@ -57,11 +58,10 @@ def _app(arguments: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def serving(model: Model, port: int, example: Callable[[], np.ndarray] = synthetic_example) -> Iterator[Serving]:
     """Gives the address, and the folder of all files. At the end all that visitors brought and made is gone."""
-    with tempfile.TemporaryDirectory(prefix="edgetam-app-", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # where gradio puts uploads, and may serve files from
+    with _uploads() as folder:
         from edgetam_jax.app.page import MAX_UPLOAD, THEME, build_page, style
 
-        studio = Studio(model, Path(folder), example)
+        studio = Studio(model, folder / "studio", example)
         page = build_page(studio).queue(default_concurrency_limit=AT_ONCE)
         try:
             _, address, _ = page.launch(
@@ -80,10 +80,23 @@ def serving(model: Model, port: int, example: Callable[[], np.ndarray] = synthet
             raise _port_in_use(port) from error
         studio.start()
         try:
-            yield Serving(address, Path(folder))
+            yield Serving(address, folder)
         finally:
             page.close(verbose=False)
             studio.visitors.close()
+
+
+@contextlib.contextmanager
+def _uploads() -> Iterator[Path]:
+    before = os.environ.get(UPLOADS)
+    with tempfile.TemporaryDirectory(prefix="edgetam-app-", ignore_cleanup_errors=True) as folder:
+        os.environ[UPLOADS] = folder
+        try:
+            yield Path(folder)
+        finally:
+            del os.environ[UPLOADS]
+            if before is not None:
+                os.environ[UPLOADS] = before
 
 
 def check_port(port: int) -> None:

@@ -1,5 +1,6 @@
 """What all visitors share: the network, its compiled programs, and an example clip, made ready in the background."""
 
+import contextlib
 import logging
 import tempfile
 import threading
@@ -31,12 +32,13 @@ def synthetic_example() -> np.ndarray:
 
 
 class Studio:
-    """Files of all kinds go below `root`, which whoever makes the studio removes at the end."""
+    """Files of all kinds go below `root`, where no uploads are. Whoever makes the studio removes it at the end."""
 
     def __init__(self, model: Model, root: Path, example: Callable[[], np.ndarray] = synthetic_example) -> None:
         self.model, self.predictor = model, VideoPredictor(model, non_overlap_masks=True)
         self.visitors = Visitors(root)
-        self._root, self._example, self._frames = root, root / "example.mp4", example
+        self.root, self._example, self._frames = root, root / "example.mp4", example
+        root.mkdir(exist_ok=True)
         self._ready, self._failure = threading.Event(), ""
 
     @property
@@ -70,16 +72,16 @@ class Studio:
 
     def _rehearse(self) -> None:
         """A visit in short: a click, two frames tracked, a correction, then an image."""
-        work = clips.open_clip(self.predictor, self._example, Path(tempfile.mkdtemp(dir=self._root)))
-        clips.mark(work, 1, 1, MIDDLE)
-        for done, _ in clips.track(work):
-            if done == 2:
-                break
-        clips.mark(work, 2, 1, MIDDLE)
-        image = images.open_image(self.model, work.video[0], "example")
-        for _ in range(2):  # one click can mean several things, two are another program
-            images.mark(image, MIDDLE)
-        work.close()
+        folder = Path(tempfile.mkdtemp(dir=self.root))
+        with contextlib.closing(clips.open_clip(self.predictor, self._example, folder)) as work:
+            clips.mark(work, 1, 1, MIDDLE)
+            for done, _ in clips.track(work):
+                if done == 2:
+                    break
+            clips.mark(work, 2, 1, MIDDLE)
+            image = images.open_image(self.model, work.video[0], "example")
+            for _ in range(2):  # one click can mean several things, two are another program
+                images.mark(image, MIDDLE)
 
 
 def write_clip(path: Path, frames: np.ndarray) -> None:

@@ -1,5 +1,7 @@
 """A visit without a browser, and what visitors get wrong."""
 
+import contextlib
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,8 +18,9 @@ from edgetam_jax.app.studio import Studio, write_clip
 from edgetam_jax.app.visitors import Visitor
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
 from edgetam_jax.io import open_video
+from edgetam_jax.rle import rle_encode
 from tests import scene
-from tests.unit.app.conftest import KEY
+from tests.visits import KEY, PATIENCE
 
 
 def click(x: float, y: float, positive: bool = True) -> Mark:
@@ -42,6 +45,11 @@ def masks_of(studio: Studio, frame: int, key: str = KEY) -> dict[int, np.ndarray
     work = work_of(studio, key)
     _, obj_ids, logits = work.predictor.get_masks(work.session, frame)
     return {obj_id: mask for obj_id, mask in zip(obj_ids, logits[:, 0] > 0, strict=True) if mask.any()}
+
+
+def values_of(view: actions.ImageView) -> np.ndarray:
+    assert view.masks is not None
+    return np.asarray(Image.open(view.masks))
 
 
 def files(visitor: Visitor) -> list[str]:
@@ -145,7 +153,7 @@ def test_visitors_do_not_mix(studio: Studio, tmp_path: Path, monkeypatch: pytest
         actions.track(studio, key, 0, quiet)
         alone[key] = found(key)
     assert not np.array_equal(*alone.values())
-    turns = threading.Barrier(2, timeout=30)
+    turns = threading.Barrier(2, timeout=PATIENCE)
     both = [threading.Thread(target=actions.track, args=(studio, key, 0, lambda *_: turns.wait())) for key in said]
     for thread in both:
         thread.start()
@@ -157,6 +165,9 @@ def test_visitors_do_not_mix(studio: Studio, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(visitors, "MOST", 2)
     with pytest.raises(EdgeTAMError, match="2 visitors are here already"):
         studio.visitors.enter("three")
+    monkeypatch.setattr(visitors, "IDLE", -1.0)
+    studio.visitors.enter("three")
+    assert len(studio.visitors) == 1
 
 
 def test_who_leaves_takes_everything_along(studio: Studio, tmp_path: Path) -> None:
@@ -171,11 +182,11 @@ def test_who_leaves_takes_everything_along(studio: Studio, tmp_path: Path) -> No
     def leave(done: int, total: int) -> None:
         if not visitor.gone:
             leaving.start()
-            assert visitor.stop.wait(10)
+            assert visitor.stop.wait(PATIENCE)
 
     with pytest.raises(EdgeTAMError, match="ended"):
         actions.track(studio, KEY, 0, leave)
-    leaving.join(10)
+    leaving.join(PATIENCE)
     studio.visitors.leave(KEY)
     assert not len(studio.visitors) and not visitor.folder.exists() and visitor.clip is None
     with pytest.raises(EdgeTAMError, match="load the page again"):
@@ -194,6 +205,32 @@ def test_tracking_is_stopped_and_alone(studio: Studio) -> None:
 
     assert f"after 1 of {scene.FRAMES}" in actions.track(studio, KEY, 0, meddle).note
     assert "Nothing" in actions.stop(studio, KEY)
+
+
+def test_turns(tmp_path: Path) -> None:
+    """Who comes while a clip is tracked is refused at once; after it nothing begins before all looks have ended."""
+    visitor, order = Visitor(tmp_path), list[str]()
+
+    def wait() -> None:
+        with pytest.raises(EdgeTAMError, match="being tracked"), visitor.turn():
+            order.append("a turn while tracking")
+        order.append("refused")
+
+    def work() -> None:
+        with visitor.turn():
+            order.append("worked")
+
+    threads = [threading.Thread(target=target) for target in (wait, work)]
+    with contextlib.ExitStack() as look:
+        with visitor.tracking_turn():
+            threads[0].start()
+            threads[0].join(PATIENCE)
+            look.enter_context(visitor.turn(looking=True))
+        threads[1].start()
+        threads[1].join(0.1)
+        order.append("looked")
+    threads[1].join(PATIENCE)
+    assert order == ["refused", "looked", "worked"]
 
 
 @pytest.fixture
@@ -233,6 +270,20 @@ def test_an_upload_that_is_gone(studio: Studio, refused: Path) -> None:
         actions.open_clip(studio, KEY, refused)
 
 
+def test_uploads_that_are_none(studio: Studio) -> None:
+    """A browser may name any file below the studio, with its key to hand."""
+    studio.visitors.enter("../two")
+    other = studio.visitors.find("../two").folder
+    assert other.parent == studio.root
+    theirs = other / "theirs.mp4"
+    shutil.copy(studio.example(), theirs)
+    for path in (studio.example(), theirs, other / ".." / "example.mp4", studio.root):
+        for action in (actions.open_clip, actions.open_image):
+            with pytest.raises(EdgeTAMError, match="no upload"):
+                action(studio, KEY, path)
+    assert studio.example().exists() and theirs.exists()
+
+
 def test_clicks_that_make_no_sense(studio: Studio) -> None:
     with pytest.raises(EdgeTAMError, match="no clip yet"):
         actions.mark_clip(studio, KEY, 0, 1, IN)
@@ -253,15 +304,14 @@ def test_images(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = actions.open_image(studio, KEY, None)
     assert opened.masks is None
     work = studio.visitors.find(KEY).the_image()
-    actions.mark_image(studio, KEY, IN)
-    one = work.masks
+    first = actions.mark_image(studio, KEY, IN)
+    one = values_of(first)
     expected, ious, _ = work.predictor.predict([[12, 14]], [1])
-    np.testing.assert_array_equal(one[0], expected[np.argmax(ious)])
-    actions.mark_image(studio, KEY, OFF)
-    assert not np.array_equal(work.masks, one)
-    view = actions.undo_image(studio, KEY)
-    assert view.masks is not None
-    np.testing.assert_array_equal(np.asarray(Image.open(view.masks)) == 1, one[0])
+    np.testing.assert_array_equal(one, expected[np.argmax(ious)])
+    second = actions.mark_image(studio, KEY, OFF)
+    assert not np.array_equal(values_of(second), one)
+    assert first.masks != second.masks and first.masks is not None and not first.masks.exists()
+    np.testing.assert_array_equal(values_of(actions.undo_image(studio, KEY)), one)
     actions.mark_image(studio, KEY, BOX)
     assert work.said == Said(box=pytest.approx((22, 12, 40, 28)))
     assert actions.undo_image(studio, KEY).masks is None
@@ -272,12 +322,19 @@ def test_images(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     square[4:20, 4:20] = True
     small = np.zeros_like(square)
     small[6:10, 6:10] = True
-    records = [{"segmentation": mask, "area": int(mask.sum())} for mask in (small, square)]
+    records = [{"segmentation": rle_encode(mask), "area": int(mask.sum())} for mask in (small, square)]
     monkeypatch.setattr(images.AutomaticMaskGenerator, "generate", lambda self, image: records)
     view = actions.find_everything(studio, KEY, 4)
-    assert view.note.startswith("2 masks, from 16") and view.masks is not None and work.said == NOTHING
-    values = np.asarray(Image.open(view.masks))
+    assert view.note.startswith("2 masks, from 16") and work.said == NOTHING
+    values = values_of(view)
     assert values[5, 5] == 1 and values[7, 7] == 2
+
+
+def test_large_images_are_scaled_down(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", scene.HEIGHT * scene.WIDTH // 4)
+    view = actions.open_image(studio, KEY, None)
+    assert view.picture.shape == (scene.HEIGHT // 2, scene.WIDTH // 2, 3) and "24x18 pixels, scaled down" in view.note
+    assert values_of(actions.mark_image(studio, KEY, IN)).shape == view.picture.shape[:2]
 
 
 def test_images_that_cannot_be_used(studio: Studio, tmp_path: Path) -> None:
@@ -294,7 +351,7 @@ def test_getting_ready_fails(ready: Studio, tmp_path: Path, caplog: pytest.LogCa
     def fail() -> np.ndarray:
         raise OSError("no space left")
 
-    studio = Studio(ready.model, tmp_path, fail)
+    studio = Studio(ready.model, tmp_path / "studio", fail)
     studio.start()
     studio.visitors.enter(KEY)
     with pytest.raises(EdgeTAMError, match="no space left.*upload a clip of your own"):
