@@ -271,7 +271,7 @@ def test_an_upload_that_is_gone(studio: Studio, refused: Path) -> None:
 
 
 def test_uploads_that_are_none(studio: Studio) -> None:
-    """A browser may name any file below the studio, with its key to hand."""
+    """A browser may name any file that gradio may serve, and choose its own key."""
     studio.visitors.enter("../two")
     other = studio.visitors.find("../two").folder
     assert other.parent == studio.root
