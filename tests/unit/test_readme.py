@@ -121,9 +121,19 @@ def test_recipes_can_be_read(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
-    links = re.findall(r"\]\(([^)#]+)", path.read_text())
-    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
-    assert not missing
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        target, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        page = path.parent / target if target else path
+        assert page.exists(), link
+        assert not anchor or anchor in headings(page), link
+
+
+def headings(page: pathlib.Path) -> set[str]:
+    """As links name them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
 def test_sizes_are_the_networks() -> None:

@@ -1,0 +1,63 @@
+"""The network in the package: what it is, that it follows the demo's objects, and that it can be tuned."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from edgetam_jax import checkpoint, cli, load
+from edgetam_jax.checkpoint import EMBEDDED_PATH, NOTE, read
+from edgetam_jax.config import NANO
+from edgetam_jax.training import trainer
+from edgetam_jax.training.losses import LossWeights
+from edgetam_jax.training.optimizer import Optimizer
+from edgetam_jax.training.recipe import Recipe
+from edgetam_jax.training.simulate import User
+from edgetam_jax.training.synthetic.batches import SyntheticBatches, SyntheticConfig
+
+LARGEST = 8e6  # bytes
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
+
+
+def test_nano_is_small_and_says_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    assert EMBEDDED_PATH.stat().st_size < LARGEST
+    found = read(EMBEDDED_PATH)
+    assert found.dtypes == ("float16",) and not found.image_only
+    assert found.model.config == NANO.resized(found.model.config.image_size)
+    checkpoint._say_once.cache_clear()
+    with caplog.at_level(logging.WARNING, "edgetam_jax"):
+        load("nano")
+        load("nano")
+    assert caplog.messages == [NOTE]
+
+
+def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    assert cli.main(["demo"]) == 0
+    out = capsys.readouterr().out
+    both = float(re.search(r"^  both +([\d.]+)$", out, re.MULTILINE)[1])
+    still = float(re.search(r"left where they were: ([\d.]+)$", out, re.MULTILINE)[1])
+    assert both > still
+
+
+def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mean IoU above 0.95 within 200 steps on eight frames that stay the same."""
+    recipe = Recipe(
+        start="nano",
+        image_size=64,
+        steps=200,
+        batch=1,
+        seed=5,
+        save_every=200,
+        user=User(points=1.0, first_frames=1, corrected_frames=1, corrections=0),
+        losses=LossWeights(focal=5.0),
+        optimizer=Optimizer(rate=1e-3, warmup=10, weight_decay=0.0, clip=5.0),
+        synthetic=SyntheticConfig(frames=8, objects=1, distractors=0, occluders=0, radius=(0.25, 0.3), leaving=0.0),
+    )
+    example = next(SyntheticBatches(recipe.synthetic, recipe.image_size, 1, recipe.seed))
+    monkeypatch.setattr(SyntheticBatches, "__next__", lambda self: example)
+    ious: list[float] = []
+    trainer.train(recipe, tmp_path, lambda step, metrics: ious.append(metrics["iou"]))
+    assert max(ious) > 0.95
