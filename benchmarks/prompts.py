@@ -5,8 +5,6 @@ steps from pixels. Random weights.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 
 from benchmarks import results
 from edgetam_jax import ImagePredictor, ImagePrompts, Model, Prompt, encode_image, segment
+from edgetam_jax.commands.bench import Task, Timing, measure
 
 POINTS = 64
 HEIGHT, WIDTH = 540, 960
@@ -26,15 +25,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="times that everything is timed (5)")
     arguments = parser.parse_args()
     contests = make_contests(results.random_model(arguments.size))
-    times: dict[tuple[str, str], list[float]] = {}
-    for number in range(arguments.rounds + 1):  # in turns, so that all meet the same machine
-        for what, (batch, calls) in contests.items():
-            for how, function in (("batch", batch), ("calls", calls)):
-                begin = time.perf_counter()
-                function()
-                if number:  # the first compiles
-                    times.setdefault((what, how), []).append(time.perf_counter() - begin)
-    report(arguments.size, times)
+    tasks = [
+        Task(f"{what}, {how}", work)
+        for what, pair in contests.items()
+        for how, work in zip(("batch", "calls"), pair, strict=True)
+    ]
+    report(arguments.size, list(contests), measure(tasks, arguments.rounds, warm=1))
 
 
 def make_contests(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
@@ -65,11 +61,11 @@ def make_contests(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[
     }
 
 
-def report(size: int, times: dict[tuple[str, str], list[float]]) -> None:
+def report(size: int, contests: list[str], timings: dict[str, Timing]) -> None:
     rows = []
     print(f"| {POINTS} points, ms (median) | one batch | {POINTS} calls | batch over calls |\n{'|---' * 4}|")
-    for what in dict.fromkeys(what for what, _ in times):
-        batch, calls = (statistics.median(times[what, how]) for how in ("batch", "calls"))
+    for what in contests:
+        batch, calls = (timings[f"{what}, {how}"].median for how in ("batch", "calls"))
         rows.append({"what": what, "batch_ms": 1e3 * batch, "calls_ms": 1e3 * calls, "batch_over_calls": batch / calls})
         print(f"| {what} | {1e3 * batch:.0f} | {1e3 * calls:.0f} | {batch / calls:.0%} |")
     results.write("prompts", size, points=POINTS, image=[HEIGHT, WIDTH], rows=rows)

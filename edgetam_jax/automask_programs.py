@@ -16,7 +16,7 @@ from edgetam_jax.nn.mask_decoder import choose
 from edgetam_jax.postprocess import clean_mask, two_taps
 from edgetam_jax.segment import completed, decoder_embedding
 from edgetam_jax.step import CLAMP
-from edgetam_jax.trees import mapped
+from edgetam_jax.trees import blank, mapped
 from edgetam_jax.types import ImageFeatures, Label, PromptInputs
 
 
@@ -98,8 +98,7 @@ def _over_first(count: Array | int, function: Callable[..., Any], *values: Array
     """
     if jax.default_backend() != "cpu":
         return jax.vmap(function)(*values)
-    shapes = jax.eval_shape(function, *(rows[0] for rows in values))
-    empty = jax.tree.map(lambda one: jnp.zeros((len(values[0]), *one.shape), one.dtype), shapes)
+    empty = blank(jax.vmap(function), *values)
 
     def fill(i: Array, results: Any) -> Any:
         result = function(*(rows[i] for rows in values))

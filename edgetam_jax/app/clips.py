@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetam_jax.app.pointing import NOTHING, Mark, Said
+from edgetam_jax.app.pointing import MIDDLE, NOTHING, Mark, Said
 from edgetam_jax.commands.outputs import Clip, Seen, color_ids, writing
 from edgetam_jax.commands.track import FPS
 from edgetam_jax.errors import FrameError, PromptError
@@ -47,7 +47,7 @@ def open_clip(predictor: VideoPredictor, path: Path, folder: Path) -> ClipWork:
         session = predictor.init_state(video, keep="logits")
         session.room, session.slots = ROOM, SLOTS
         work = ClipWork(folder, path.stem, video, predictor, session)
-        mark(work, 0, 1, Mark((0.5, 0.5), (0.5, 0.5)))
+        mark(work, 0, 1, MIDDLE)
         forget(work, 1)
     except BaseException:
         video.close()

@@ -54,3 +54,4 @@ class Said(NamedTuple):
 
 
 NOTHING = Said()
+MIDDLE = Mark((0.5, 0.5), (0.5, 0.5))

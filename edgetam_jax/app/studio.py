@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgetam_jax.app import clips, images
-from edgetam_jax.app.pointing import Mark
+from edgetam_jax.app.pointing import MIDDLE
 from edgetam_jax.app.visitors import Visitors
 from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.evaluation.held_out import held_out_clip
@@ -23,7 +23,6 @@ from edgetam_jax.video_writer import Mp4Writer, Pace
 EXAMPLE = ClipConfig(frames=24, height=256, width=256, objects=2, leaving=0.0, pace=0.8)
 EXAMPLE_NUMBER = 3
 EXAMPLE_FPS = 12.0
-MIDDLE = Mark((0.5, 0.5), (0.5, 0.5))
 
 
 def synthetic_example() -> np.ndarray:

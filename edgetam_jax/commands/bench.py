@@ -80,13 +80,13 @@ def image_tasks(model: Model) -> list[Task]:
 def tracking_task(model: Model, count: int) -> Task:
     """A frame of a stream, its encoding included."""
     frame = _frame()
-    boxes = Prompts.build([Prompt(box=[10 * (i % 50), 10, 10 * (i % 50) + 200, 300]) for i in range(count)])
-    state = None
+    boxes = [Prompt(box=[10 * (i % 50), 10, 10 * (i % 50) + 200, 300]) for i in range(count)]
+    state, prompts = init_state(model, count, 1), Prompts.build(boxes)
 
     def work() -> Any:
-        nonlocal state
-        first = state is None
-        state, tracks = track_step(model, state or init_state(model, count, 1), frame, boxes if first else None)
+        nonlocal state, prompts
+        state, tracks = track_step(model, state, frame, prompts)
+        prompts = None  # after the first frame
         return tracks.logits
 
     return Task(f"a frame, {count} object{'s' if count > 1 else ''}", work)

@@ -90,8 +90,8 @@ def find(name: str) -> Path:
         return Path(name)
     if not checkpoint.EMBEDDED_PATH.exists():
         raise CheckpointError(
-            f"the network {EMBEDDED} is not in this version of the package ({checkpoint.EMBEDDED_PATH}); "
-            "name another with --model."
+            f"the network {EMBEDDED} is missing from this installation ({checkpoint.EMBEDDED_PATH}); "
+            "install edgetam-jax again, or name another with --model."
         )
     return checkpoint.EMBEDDED_PATH
 

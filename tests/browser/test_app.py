@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import time
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from edgetam_jax.app.command import UPLOADS, Serving, serving
 from edgetam_jax.app.studio import write_clip
 from edgetam_jax.io import open_video
 from tests import scene
+from tests.ports import free_port
 from tests.visits import PATIENCE, example, network
 
 pytest.importorskip("gradio")
@@ -27,12 +27,6 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="there is no chromium or chrome on this machine"),
     pytest.mark.filterwarnings("default"),  # other packages' threads warn as they like
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

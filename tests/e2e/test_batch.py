@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from edgetam_jax.batch import find_names, find_video, main, read_prompts
 from edgetam_jax.errors import FrameError, PromptError
 from tests.oracle import TINY
 from tests.parity.pairs import make_pair, with_score_bias
+from tests.ports import free_port
 
 VIDEOS, FRAMES = 4, 3
 
@@ -72,9 +72,7 @@ def same(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> bool:
 
 
 def start_two(videos: Path, out: Path) -> list[subprocess.Popen]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     return [
         start(videos, out, "--coordinator", address, "--processes", "2", "--process", str(rank)) for rank in range(2)
     ]

@@ -15,9 +15,10 @@ from edgetam_jax.training.optimizer import Optimizer
 from edgetam_jax.training.recipe import Recipe
 from edgetam_jax.training.simulate import User
 from edgetam_jax.training.synthetic.batches import SyntheticBatches, SyntheticConfig
+from tests.unit.training.runs import of_training
 
 LARGEST = 8e6  # bytes
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
+pytestmark = of_training
 
 
 def test_nano_is_small_and_says_what_it_is(caplog: pytest.LogCaptureFixture) -> None:

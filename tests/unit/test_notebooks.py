@@ -9,7 +9,6 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from edgetam_jax.checkpoint import EMBEDDED_PATH
 from tests.pages import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -39,7 +38,6 @@ def test_is_committed_without_outputs(path: pathlib.Path) -> None:
     assert not [cell.source for cell in cells if cell.outputs or cell.execution_count is not None]
 
 
-@pytest.mark.skipif(not EMBEDDED_PATH.exists(), reason="the embedded weights are not in the package yet")
 @each
 def test_runs(path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell that fails raises here, with its traceback."""

@@ -40,7 +40,7 @@ def test_networks_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="image_size is 100"):
         opened("--model", str(network), "--size", "100")
     monkeypatch.setattr(checkpoint, "EMBEDDED_PATH", tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="nano is not in this version of the package"):
+    with pytest.raises(CheckpointError, match="nano is missing from this installation"):
         opened()
 
 

@@ -13,6 +13,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 from jax.sharding import Mesh
 
 from edgetam_jax.checkpoint import save
@@ -27,6 +28,8 @@ from tests.unit.training.footage import make_coco
 from tests.unit.training.network import SIZE, tiny_model
 
 MOVING = "no_mem_embed"
+# A mark of tests in which a run writes its files.
+of_training = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
 
 
 def make_recipe(folder: Path) -> Recipe:

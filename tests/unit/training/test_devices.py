@@ -3,21 +3,21 @@
 import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
-from flax.traverse_util import flatten_dict
 
+from convert.layouts import flat
 from edgetam_jax import load
 from edgetam_jax.checkpoint import save
 from edgetam_jax.training.recipe import read_recipe
 from edgetam_jax.training.trainer import MODEL, train
+from tests.ports import free_port
 from tests.unit.training.network import SIZE, tiny_model
+from tests.unit.training.runs import of_training
 
 ROOT = Path(__file__).parents[3]
 ATOL = 1e-5
@@ -41,14 +41,14 @@ clip = 1.0
 """
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
+pytestmark = of_training
 
 
 def train_together(recipe: Path, out: Path, devices: int, processes: int) -> None:
     """By so many processes with so many devices each."""
     flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     line = [sys.executable, "-m", "edgetam_jax", "train", str(recipe), "--out", str(out)]
-    line += ["--coordinator", f"localhost:{_free_port()}", "--processes", str(processes)]
+    line += ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes)]
     with contextlib.ExitStack() as stack:
         logs = [stack.enter_context((recipe.parent / f"process-{i}.log").open("w+")) for i in range(processes)]
         started = [
@@ -69,16 +69,6 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
             assert not code, log.read()
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("localhost", 0))
-        return sock.getsockname()[1]
-
-
-def params_of(path: Path) -> dict[str, np.ndarray]:
-    return flatten_dict(jax.device_get(load(path).params), sep="/")
-
-
 def test_eight_devices_of_two_processes_are_as_one(tmp_path: Path) -> None:
     """Also where each device keeps a part of the parameters only."""
     save(tiny_model(), tmp_path / "start.safetensors")
@@ -87,7 +77,8 @@ def test_eight_devices_of_two_processes_are_as_one(tmp_path: Path) -> None:
     sharded.write_text("shard_parameters = true\n" + recipe.read_text())
     train(read_recipe(recipe), tmp_path / "one")
     train_together(sharded, tmp_path / "many", devices=4, processes=2)
-    before, one, many = (params_of(tmp_path / name) for name in ("start.safetensors", f"one/{MODEL}", f"many/{MODEL}"))
+    files = ("start.safetensors", f"one/{MODEL}", f"many/{MODEL}")
+    before, one, many = (flat(jax.device_get(load(tmp_path / file).params)) for file in files)
     for name, value in before.items():
         assert bool(np.abs(one[name] - value).max() > 10 * ATOL) == bool(re.search(MOVING, name)), name
         np.testing.assert_allclose(many[name], one[name], rtol=0, atol=ATOL, err_msg=name)

@@ -2,21 +2,17 @@
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 
-from edgetam_jax.model import Params, init_params
+from convert.layouts import flat
+from edgetam_jax.model import init_params
 from edgetam_jax.training.initial import fit_memory, initial_params
 from tests.scene import MINIMAL
 from tests.unit.training.network import tiny_model
 
 
-def flat(params: Params) -> dict[str, np.ndarray]:
-    return {"/".join(path): np.asarray(x) for path, x in flatten_dict(params).items()}
-
-
 def test_queries_and_keys_start_alike_where_tokens_meet_the_image() -> None:
     both = jax.jit(lambda key: (initial_params(MINIMAL, key), init_params(MINIMAL, key)))
-    start, plain = map(flat, both(jax.random.key(0)))
+    start, plain = map(flat, jax.device_get(both(jax.random.key(0))))
     changed = {name for name, x in plain.items() if not np.array_equal(x, start[name])}
     keys = {name for name in changed if name.endswith("k_proj/kernel")}
     assert len(keys) == 3  # in the one layer both ways, and once in the end

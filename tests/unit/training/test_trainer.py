@@ -19,10 +19,10 @@ from edgetam_jax.evaluation import held_out
 from edgetam_jax.training.recipe import Recipe
 from edgetam_jax.training.trainer import MODEL, train
 from tests.unit.training.network import tiny_model
-from tests.unit.training.runs import MOVING, make_recipe, small_steps
+from tests.unit.training.runs import MOVING, make_recipe, of_training, small_steps
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
+pytestmark = of_training
 
 
 @pytest.fixture(scope="module")

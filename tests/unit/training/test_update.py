@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from convert.layouts import flat
 from edgetam_jax.model import Model, is_statistic
 from edgetam_jax.training.batch_norm import MOMENTUM
 from edgetam_jax.training.lesson import take_lesson
@@ -56,8 +57,7 @@ def prepare(settings: Settings) -> tuple[Any, TrainState]:
 
 
 def named(packed: Packed, options: Optimizer) -> dict[str, np.ndarray]:
-    tree: dict[Any, Any] = flatten_dict(arrange(tiny_model().params, options).unpack(packed))
-    return {"/".join(path): np.asarray(x) for path, x in tree.items()}
+    return flat(arrange(tiny_model().params, options).unpack(jax.device_get(packed)))
 
 
 def is_fixed(name: str) -> bool:
