@@ -47,10 +47,14 @@ def overlay(
     plain = Image.fromarray(picture)
     tinted = plain.copy()
     for mask, color in zip(layers, chosen, strict=True):
-        table = _mixed(np.arange(256), color[:, None], alpha)
-        tinted.paste(plain.point(table.ravel().tolist()), mask=Image.fromarray(mask))
+        layer = Image.fromarray(mask)
+        if (box := layer.getbbox()) is not None:
+            table = _mixed(np.arange(256), color[:, None], alpha)
+            tinted.paste(plain.crop(box).point(table.ravel().tolist()), box, layer.crop(box))
     picture = np.array(tinted)
-    return draw_contours(picture, layers, chosen, width=width) if contours else picture
+    if contours:
+        _draw_contours(picture, layers, chosen, _line(picture, width))
+    return picture
 
 
 def draw_contours(
@@ -63,18 +67,21 @@ def draw_contours(
 ) -> np.ndarray:
     """Outlines of masks, given as to `overlay`: a line along each border, on a slightly wider dark one."""
     picture, layers = _checked(image, masks)
-    line = _line(picture, width)
+    _draw_contours(picture, layers, _colors(colors, obj_ids, len(layers)), _line(picture, width))
+    return picture
+
+
+def _draw_contours(picture: np.ndarray, layers: np.ndarray, colors: np.ndarray, line: int) -> None:
     halo = max(1.0, line / 2)
-    for mask, color in zip(layers, _colors(colors, obj_ids, len(layers)), strict=True):
+    for mask, color in zip(layers, colors, strict=True):
         rows, columns, depth = _depth(mask, line + halo + 1)
-        if not depth.size:
-            continue
         # Odd lines have their middle on the border's inner pixels, so that level ones are sharp.
         away = np.abs(depth + (line % 2) / 2)
+        painted = away < line / 2 + halo + 0.5
+        rows, columns, away = rows[painted], columns[painted], away[painted]
         here = picture[rows, columns]
         here = _mixed(here, 0, HALO * np.clip(line / 2 + halo + 0.5 - away, 0, 1)[:, None])
         picture[rows, columns] = _mixed(here, color, np.clip(line / 2 + 0.5 - away, 0, 1)[:, None])
-    return picture
 
 
 def draw_prompts(
@@ -199,29 +206,47 @@ def _depth(mask: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.n
     radius = int(np.ceil(reach)) + 1
     top, left = max(rows[0] - radius, 0), max(columns[0] - radius, 0)
     here = np.pad(mask[top : rows[-1] + radius + 1, left : columns[-1] + radius + 1], 2 * radius, mode="edge")
-    distance = {side: _distance(here, side, radius) for side in (True, False)}
-    signed = np.where(here, 0.5 - distance[False], distance[True] - 0.5)
-    for axis in (0, 1):
-        signed = 0.25 * np.roll(signed, 1, axis) + 0.5 * signed + 0.25 * np.roll(signed, -1, axis)
-    signed = signed[2 * radius : -2 * radius, 2 * radius : -2 * radius]
-    rows, columns = np.nonzero(np.abs(signed) <= reach)
-    return rows + top, columns + left, signed[rows, columns]
+    codes, depths = _signed(here, radius)
+    inside = codes[2 * radius : -2 * radius, 2 * radius : -2 * radius]
+    rows, columns = np.nonzero((inside != 0) & (inside != len(depths) // 2))
+    depth = _smoothed(codes.ravel(), depths, (rows + 2 * radius) * here.shape[1] + columns + 2 * radius, here.shape[1])
+    near = np.abs(depth) <= reach
+    return rows[near] + top, columns[near] + left, depth[near]
 
 
-def _distance(mask: np.ndarray, side: bool, radius: int) -> np.ndarray:
-    """From each pixel to the nearest one on a side of the border; `radius` where it is farther."""
-    other = mask != side
-    touches = np.zeros_like(mask)
-    touches[1:-1, 1:-1] = other[:-2, 1:-1] | other[2:, 1:-1] | other[1:-1, :-2] | other[1:-1, 2:]
-    edge = touches & ~other
-    edge[:radius] = edge[-radius:] = edge[:, :radius] = edge[:, -radius:] = False
-    rows, columns = np.nonzero(edge)
+def _signed(mask: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each pixel's code, and the depth that a code stands for. The first code of either side is for what is far."""
     steps = np.arange(-radius, radius + 1)
     far = np.hypot(*np.meshgrid(steps, steps, indexing="ij"))
-    distance = np.full(mask.shape, float(radius))
+    distances = np.unique(np.append(radius, far[far < radius]))[::-1]
+    count = len(distances)
+    # A plane for the distance to the nearest pixel inside, and one to the nearest outside.
+    codes = np.zeros((2, *mask.shape), np.min_scalar_type(2 * count))
+    touched, flat = _edge(mask, radius), codes.reshape(-1)
+    edges = np.concatenate([np.flatnonzero(touched & mask), np.flatnonzero(touched & ~mask) + mask.size])
     for i, j in np.argwhere(far < radius)[np.argsort(-far[far < radius], kind="stable")]:  # the nearest come last
-        distance[rows + steps[i], columns + steps[j]] = far[i, j]
-    return distance
+        flat[edges + (steps[i] * mask.shape[1] + steps[j])] = np.searchsorted(-distances, -far[i, j])
+    return np.where(mask, codes[1] + codes.dtype.type(count), codes[0]), np.append(distances - 0.5, 0.5 - distances)
+
+
+def _edge(mask: np.ndarray, margin: int) -> np.ndarray:
+    """Pixels that have a neighbour on the other side, but for those at the margin."""
+    touched = np.zeros_like(mask)
+    for pixels, marked in ((mask, touched), (mask.T, touched.T)):
+        differs = pixels[1:] != pixels[:-1]
+        marked[1:] |= differs
+        marked[:-1] |= differs
+    touched[:margin] = touched[-margin:] = touched[:, :margin] = touched[:, -margin:] = False
+    return touched
+
+
+def _smoothed(codes: np.ndarray, depths: np.ndarray, at: np.ndarray, width: int) -> np.ndarray:
+    """Depths at some pixels, weighed with those around: a quarter, a half and a quarter along either axis."""
+    columns = []
+    for column in (-1, 0, 1):
+        above, here, below = (depths[codes[at + (row * width + column)]] for row in (-1, 0, 1))
+        columns.append(0.25 * above + 0.5 * here + 0.25 * below)
+    return 0.25 * columns[0] + 0.5 * columns[1] + 0.25 * columns[2]
 
 
 def _patch(picture: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -81,6 +81,27 @@ def test_slanted_borders_are_smooth() -> None:
     assert ((picture > 0) & (picture < 255)).sum() > 100
 
 
+def test_contours_follow_the_distance_to_the_other_side() -> None:
+    """Against distances from each pixel to every other, smoothed along both axes."""
+    small = np.random.default_rng(2).random((5, 6)) < 0.4
+    mask = np.kron(small, np.ones((4, 4))).astype(bool)
+    here = np.pad(mask, 8, mode="edge")
+    at = np.argwhere(np.ones_like(here))
+    nearest = [
+        np.sqrt(((at[:, None] - at[here.ravel() == side]) ** 2).sum(-1).min(1)).reshape(here.shape)
+        for side in (True, False)
+    ]
+    depth = np.where(here, 0.5 - nearest[1], nearest[0] - 0.5)
+    for axis in (0, 1):
+        depth = 0.25 * np.roll(depth, 1, axis) + 0.5 * depth + 0.25 * np.roll(depth, -1, axis)
+    away = np.abs(depth[8:-8, 8:-8])
+    shade = 100 * (1 - HALO * np.clip(2.5 - away, 0, 1))
+    share = np.clip(1.5 - away, 0, 1)
+    want = np.round(shade) * (1 - share) + 200 * share
+    got = draw_contours(gray(100, *mask.shape), mask, (200, 200, 200), width=2)[..., 0]
+    np.testing.assert_allclose(got, want, atol=0.51)
+
+
 @pytest.mark.parametrize(("pixels", "seen"), [(np.s_[0:0, 0:0], False), (np.s_[:, :], False), (np.s_[9, 9], True)])
 def test_masks_of_nothing_everything_and_one_pixel(image: np.ndarray, pixels: Any, seen: bool) -> None:
     mask = np.zeros((HEIGHT, WIDTH), bool)
