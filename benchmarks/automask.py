@@ -21,7 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
 
-from benchmarks import results
+from benchmarks import results, weights
 
 SETTINGS = {
     "pred_iou_thresh": 0.3,
@@ -45,7 +45,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         with ProcessPoolExecutor(1, context) as writer:  # so that torch does not stay in this process
-            writer.submit(write_weights, folder, arguments.size).result()
+            writer.submit(weights.write_weights, Path(folder), arguments.size).result()
         runs: dict[str, list[dict[str, Any]]] = {"ours": [], "original": []}
         with ProcessPoolExecutor(1, context) as ours, ProcessPoolExecutor(1, context) as original:
             ours.submit(load_ours, folder, arguments.size, settings).result()
@@ -77,18 +77,6 @@ def photographed(path: Path) -> np.ndarray:
     return read_image(path)
 
 
-def write_weights(folder: str, size: int) -> None:
-    import torch
-
-    from convert.__main__ import main as convert
-    from tests import oracle
-
-    state = oracle.randomize(oracle.build_original(results.config_of(size)), 0).state_dict()
-    torch.save({"model": state}, Path(folder, "edgetam.pt"))
-    if convert([f"{folder}/edgetam.pt", f"{folder}/edgetam"]):
-        raise SystemExit("the weights could not be converted")
-
-
 def load_ours(folder: str, size: int, settings: dict[str, Any]) -> None:
     global _generator
     import jax
@@ -97,18 +85,14 @@ def load_ours(folder: str, size: int, settings: dict[str, Any]) -> None:
     from edgetam_jax.checkpoint import load
 
     jax.config.update("jax_default_matmul_precision", "highest")
-    _generator = AutomaticMaskGenerator(load(f"{folder}/edgetam", image_size=size), **settings)
+    _generator = AutomaticMaskGenerator(load(Path(folder, weights.OURS), image_size=size), **settings)
 
 
 def load_original(folder: str, size: int, settings: dict[str, Any]) -> None:
     global _generator
-    import torch
-
     from tests import oracle
 
-    model = oracle.build_original(results.config_of(size))
-    model.load_state_dict(torch.load(f"{folder}/edgetam.pt", weights_only=True)["model"])
-    _generator = oracle.build_generator(model, **settings)
+    _generator = oracle.build_generator(weights.load_original(Path(folder), size), **settings)
 
 
 def run(picture: np.ndarray) -> dict[str, Any]:

@@ -6,7 +6,6 @@ is the processor's work that is measured; its own time is told too, which other 
 """
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -82,8 +81,7 @@ def report(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
             f"| {row['what']} | {row['threads']} | {row['examples_per_s']:.1f} | {row['ms_a_frame']:.2f} | "
             f"{row['processor_ms_a_frame']:.2f} |"
         )
-    load = os.getloadavg()[0]  # how many programs were running; where it exceeds the threads, others were
-    write("data", arguments.size, frames=arguments.frames, video=[HEIGHT, WIDTH], load=load, rows=rows)
+    write("data", arguments.size, frames=arguments.frames, video=[HEIGHT, WIDTH], rows=rows)
 
 
 if __name__ == "__main__":

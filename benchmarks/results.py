@@ -2,17 +2,22 @@
 
 import datetime
 import json
-import os
-import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
+from benchmarks import machine
 from edgetam_jax.config import EDGETAM, Config
+from edgetam_jax.files import replacing
 from edgetam_jax.model import Model, init_params
 
 RESULTS = Path(__file__).parent / "results"
+
+
+class Device(NamedTuple):
+    platform: str  # cpu, gpu, tpu
+    kind: str
 
 
 def config_of(size: int) -> Config:
@@ -25,18 +30,23 @@ def random_model(size: int) -> Model:
     return Model(init_params(config, jax.random.key(0)), config)
 
 
-def write(name: str, image_size: int, **measured: Any) -> None:
-    """Writes what was measured, with when and on what, as `results/NAME_PLATFORM_SIZE.json`."""
-    device = jax.devices()[0]
+def write(name: str, image_size: int, *, device: Device | None = None, **measured: Any) -> None:
+    """Writes what was measured, with when and on what, as `results/NAME_PLATFORM_SIZE.json`.
+
+    The device is that of this process, unless the work was done in others.
+    """
+    if device is None:
+        first = jax.devices()[0]
+        device = Device(first.platform, first.device_kind)
     document = {
         "date": datetime.date.today().isoformat(),
-        "device": device.device_kind,
-        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
-        "jax": jax.__version__,
+        "device": device.kind,
+        **machine.description(),
         "image_size": image_size,
         **measured,
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}_{device.platform}_{image_size}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    print(f"\n{device.device_kind}, jax {jax.__version__}, image size {image_size}; written to {path.name}")
+    with replacing(path, force=True) as aside:
+        aside.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"\n{device.kind}, jax {jax.__version__}, image size {image_size}; written to {path.name}")

@@ -1,0 +1,115 @@
+"""Everybody's speed in one run: `python -m benchmarks.compare [--size 1024] [--objects 1 2 4 8] [--against 1 4]`.
+
+This package, the PyTorch original, the Hugging Face port and ONNX Runtime's encoder each live in a process of their
+own, with the same random weights and the same number of threads. When all are warm and their memory is full, they take
+turns, one frame each, so that all meet the same machine. docs/speed.md says how it is measured.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import bars, machine, results
+from benchmarks.coordinator import Row, Worker, measure
+from benchmarks.systems import DEFAULT, SYSTEMS, System, Task, environment, tasks_of, with_avx512
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
+    parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4, 8], help="how many we follow (1 2 4 8)")
+    parser.add_argument("--against", type=int, nargs="+", default=[1, 4], help="how many the others follow, too (1 4)")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, metavar="NAME", help=f"some of: {', '.join(SYSTEMS)}")
+    parser.add_argument("--rounds", type=int, default=10, help="times that each is timed (10)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each system (as many as processors)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where all compute (cpu)")
+    arguments = parser.parse_args()
+    chosen = [SYSTEMS[name] for name in arguments.systems or DEFAULT[arguments.device]]
+    if arguments.device == "cpu" and machine.is_amd():
+        chosen = with_avx512(chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.weights", folder, "--size", str(arguments.size)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        rows, about = compare(chosen, arguments, Path(folder))
+    report(rows, about, arguments)
+
+
+def compare(
+    systems: Sequence[System], arguments: argparse.Namespace, folder: Path
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What was measured of each system's tasks, and what the first says about the device."""
+    workers: list[Worker] = []
+    try:
+        rows = []
+        for system in systems:
+            workers.append(start(system, arguments, folder))
+            tasks = tasks_of(system, arguments.objects, arguments.against)
+            rows += [(system, task, Row(workers[-1], str(task))) for task in tasks]
+        measure([row for *_, row in rows], arguments.rounds)
+        about = next((worker.about for worker in workers if "error" not in worker.about), {})
+        return [summary(*row) for row in rows], about
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def start(system: System, arguments: argparse.Namespace, folder: Path) -> Worker:
+    options = {"--size": arguments.size, "--threads": arguments.threads, "--device": arguments.device}
+    flat = [str(word) for pair in options.items() for word in pair]
+    command = ["-m", "benchmarks.worker", json.dumps(system), str(folder), *flat]
+    return Worker(system.name, command, environment(system, arguments.device, arguments.threads, folder))
+
+
+def summary(system: System, task: Task, row: Row) -> dict[str, Any]:
+    about = {"system": system.name, "label": system.label, "task": task.kind, "objects": task.objects}
+    if row.note is not None:
+        return {**about, "note": row.note}
+    milliseconds = [1e3 * run["seconds"] for run in row.runs]
+    names = row.runs[0]["details"]
+    details = {name: statistics.median(run["details"][name] for run in row.runs) for name in names}
+    return {
+        **about,
+        "median_ms": statistics.median(milliseconds),
+        "p99_ms": float(np.quantile(milliseconds, 0.99)),
+        "min_ms": min(milliseconds),
+        "processor_ms": 1e3 * statistics.median(run["processor_s"] for run in row.runs),
+        "idle_ms": 1e3 * statistics.median(run["idle_s"] for run in row.runs),
+        **row.prepared,
+        "details": details,
+    }
+
+
+def report(rows: list[dict[str, Any]], about: dict[str, Any], arguments: argparse.Namespace) -> None:
+    print(f"\n| task | objects | system | ms (median) | p99 | first call, s | peak memory |\n{'|---' * 7}|")
+    for row in rows:
+        name = f"| {row['task']} | {row['objects']} | {row['label']} |"
+        if "note" in row:
+            print(f"{name} {row['note']} | | | |")
+        elif row["task"] != "gemm":
+            memory = f"{row['peak_bytes'] / 1e9:.2f} GB" if row["peak_bytes"] else ""
+            print(f"{name} {row['median_ms']:.1f} | {row['p99_ms']:.1f} | {row['first_s']:.1f} | {memory} |")
+    device = about.get("device", "")
+    found = bars.measures(rows, arguments.device, arguments.device == "cpu" and machine.is_amd())
+    print("\n" + bars.table(found))
+    results.write(
+        "speed",
+        arguments.size,
+        device=results.Device(arguments.device, device),
+        rounds=arguments.rounds,
+        threads=arguments.threads,
+        rows=rows,
+        measures=[measure._asdict() for measure in found],
+    )
+
+
+if __name__ == "__main__":
+    main()

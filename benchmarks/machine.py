@@ -1,0 +1,45 @@
+"""What the benchmarks ran on."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jax", "jaxlib", "flax", "torch", "timm", "edgetam-dimos", "transformers", "onnxruntime")
+LOAD = os.getloadavg()[0]  # programs that were running when the benchmark began
+
+
+def processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def is_amd() -> bool:
+    return _cpuinfo("vendor_id") == "AuthenticAMD"
+
+
+def versions() -> dict[str, str]:
+    """Of those packages that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def description() -> dict[str, Any]:
+    return {
+        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
+        "processor": processor(),
+        "load_before": LOAD,
+        "python": platform.python_version(),
+        "versions": versions(),
+    }
+
+
+def _cpuinfo(key: str) -> str | None:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), None)

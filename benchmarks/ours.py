@@ -1,0 +1,205 @@
+"""This package in the comparison."""
+
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import flops
+from benchmarks.systems import System, Task
+from benchmarks.weights import OURS
+from benchmarks.worker import Prepared
+
+PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
+GEMMS = ((2048, 2048, 2048), (4096, 256, 4096))  # rows, inner, columns
+REPEATS = 3
+VIDEO = 480, 854  # height, width
+DRAWN = 8  # different frames of the video
+
+
+class Ours:
+    def __init__(self, system: System, folder: Path, size: int, threads: int, device: str) -> None:
+        if system.tuned:
+            import edgetam_jax
+
+            edgetam_jax.tune()
+        import jax
+
+        from edgetam_jax.checkpoint import load
+
+        jax.config.update("jax_default_matmul_precision", PRECISION[system.dtype])
+        dtype = "bfloat16" if system.dtype == "bfloat16" else "float32"
+        self.size, self.device = size, jax.devices()[0]
+        self.model = load(folder / OURS, image_size=size).astype(dtype)
+        self.about = {"platform": self.device.platform, "device": self.device.device_kind}
+        self.frame = jax.device_put(np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8))
+
+    def device_peak(self) -> int | None:
+        return (self.device.memory_stats() or {}).get("peak_bytes_in_use")
+
+    def build(self, task: Task) -> Prepared:
+        match task.kind:
+            case "encode":
+                return self.encode()
+            case "segment":
+                return self.segment()
+            case "track":
+                return self.track(task.objects)
+            case "video":
+                return self.video()
+            case "gemm":
+                return gemm()
+            case _:
+                raise ValueError(f"no such task: {task}")
+
+    def encode(self) -> Prepared:
+        import jax
+
+        from edgetam_jax import encode_image
+
+        return Prepared(lambda: ignore(jax.block_until_ready(encode_image(self.model, self.frame))))
+
+    def segment(self) -> Prepared:
+        import jax
+
+        from edgetam_jax import ImagePrompts, Prompt, encode_image, segment
+
+        features, middle = encode_image(self.model, self.frame), self.size // 2
+        click = ImagePrompts.build([Prompt(points=[[middle, middle]], labels=[1])], (self.size, self.size))
+        return Prepared(lambda: ignore(jax.block_until_ready(segment(self.model, features, click))))
+
+    def track(self, objects: int) -> Prepared:
+        import jax
+
+        from edgetam_jax import track_step
+
+        state = self.full_state(objects, self.frame)
+
+        def work() -> None:
+            nonlocal state
+            state, tracks = track_step(self.model, state, self.frame)
+            jax.block_until_ready((state, tracks))
+
+        return Prepared(work, {"gflop": gigaflops_of_a_step(self.model, objects)})
+
+    def full_state(self, objects: int, frame: Any) -> Any:
+        """As after frame 16: what was remembered of frame 0 is put into every place."""
+        import jax
+
+        from edgetam_jax import Prompt, init_state, memory, track_step
+        from edgetam_jax.prompts import Prompts
+
+        last = self.model.config.pointers
+        height, width = frame.shape[:2]
+        boxes = [Prompt(box=[n + 1, 1, n + width // 3, height // 2]) for n in range(objects)]
+        state, _ = track_step(self.model, init_state(self.model, objects, 1), frame, Prompts.build(boxes))
+
+        @jax.jit
+        def filled(state: Any) -> Any:
+            tokens, pointers = state.banks.recent.values[:, 0], state.banks.pointers.values[:, 0]
+            note = jax.vmap(memory.note, (0, None, 0, 0))
+            banks = jax.lax.fori_loop(
+                1, last + 1, lambda frame, banks: note(banks, frame, tokens, pointers), state.banks
+            )
+            return state._replace(banks=banks, frame=state.frame + last)
+
+        return filled(state)
+
+    def video(self) -> Prepared:
+        """A frame from a video file to a video file, its stages timed apart."""
+        import jax
+
+        from edgetam_jax import track_step
+        from edgetam_jax.video_writer import Mp4Writer, Pace
+        from edgetam_jax.visualize import overlay
+
+        folder = tempfile.TemporaryDirectory()
+        frames = decoded(draw_video(Path(folder.name, "clip.mp4")))
+        state = self.full_state(1, next(frames))
+        writer = Mp4Writer(Path(folder.name, "out.mp4"), VIDEO, Pace(24))
+
+        def work() -> Mapping[str, float]:
+            nonlocal state
+            moments = [time.perf_counter()]
+            frame = next(frames)
+            moments.append(time.perf_counter())
+            state, tracks = track_step(self.model, state, frame)
+            jax.block_until_ready((state, tracks))
+            moments.append(time.perf_counter())
+            masks = np.asarray(tracks.masks(VIDEO)[0])
+            moments.append(time.perf_counter())
+            picture = overlay(frame, masks)
+            moments.append(time.perf_counter())
+            writer.add(picture)
+            moments.append(time.perf_counter())
+            stages = ("decode", "track", "masks", "draw", "encode")
+            return {name: end - begin for name, (begin, end) in zip(stages, itertools.pairwise(moments), strict=True)}
+
+        work.folder = folder  # it is removed with the work
+        return Prepared(work)
+
+
+def ignore(_: Any) -> None:
+    """Results are not facts about the time."""
+
+
+def draw_video(path: Path) -> Path:
+    import jax
+
+    from edgetam_jax.training.synthetic import ClipConfig, make_clip
+    from edgetam_jax.video_writer import Mp4Writer, Pace
+
+    clip = make_clip(jax.random.key(0), ClipConfig(DRAWN, *VIDEO, exposures=1))
+    writer = Mp4Writer(path, VIDEO, Pace(24))
+    for frame in np.asarray(clip.frames):
+        writer.add(frame)
+    writer.finish()
+    return path
+
+
+def decoded(path: Path) -> Iterator[np.ndarray]:
+    """Its frames, over and over, each decoded when it is asked for."""
+    from edgetam_jax import open_video
+
+    while True:
+        with open_video(path, read_ahead=0) as video:
+            yield from video.frames()
+
+
+def gigaflops_of_a_step(model: Any, objects: int) -> float:
+    """The frame's encoding, and once for each object what follows it."""
+    import jax
+    import jax.numpy as jnp
+
+    from edgetam_jax import memory
+    from edgetam_jax.step import encode_frames, follow
+
+    frame = jax.ShapeDtypeStruct((model.config.image_size, model.config.image_size, 3), jnp.uint8)
+    features = jax.eval_shape(encode_frames, model, frame)
+    bank = jax.eval_shape(lambda: memory.init(model.config, 1))
+
+    def follow_one(model: Any, features: Any, bank: Any) -> Any:
+        return follow(model, features, memory.read(bank, jnp.zeros((), jnp.int32), 1, model.config))
+
+    shared = flops.count(encode_frames, model, frame)
+    return 1e-9 * (shared + objects * flops.count(follow_one, model, features, bank))
+
+
+def gemm() -> Prepared:
+    """The most that this machine does in JAX: billions of operations of a product of matrices, in a second."""
+    import jax
+    import jax.numpy as jnp
+
+    product = jax.jit(jnp.matmul)
+    pairs = [(jnp.ones((rows, inner)), jnp.ones((inner, columns))) for rows, inner, columns in GEMMS]
+
+    def rate(a: Any, b: Any) -> float:
+        begin = time.perf_counter()
+        jax.block_until_ready(product(a, b))
+        return 2e-9 * a.shape[0] * a.shape[1] * b.shape[1] / (time.perf_counter() - begin)
+
+    return Prepared(lambda: {"gflops": max(rate(*pair) for _ in range(REPEATS) for pair in pairs)})

@@ -1,0 +1,173 @@
+"""The picture and the tables of docs/speed.md, from what was measured: `python -m benchmarks.plots [FILE]`."""
+
+import argparse
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import bars
+from benchmarks.results import RESULTS
+from edgetam_jax.files import replacing
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, PICTURE = DOCS / "speed.md", DOCS / "pictures" / "speed.svg"
+END = "<!-- end of table -->"
+WIDTH, LEFT, RIGHT, BAR = 880, 300, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
+STYLE = """
+    text { fill: #20242c } .card { fill: #f6f7fa; stroke: #d5dae3 } .head { font-weight: 600 }
+    .note { fill: #5b6475; font-size: 12.5px } .ours { fill: #2f9e57 } .other { fill: #9aa7bd }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #e6e9ef } .card { fill: #1d212a; stroke: #3a4150 } .note { fill: #a3adbf }
+      .ours { fill: #45b870 } .other { fill: #6b7890 }
+    }
+"""
+
+
+class Chart(NamedTuple):
+    title: str
+    rows: list[dict[str, Any]]  # the quickest first
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = RESULTS / "speed_cpu_1024.json"
+    parser.add_argument("file", nargs="?", type=Path, default=default, help=f"of benchmarks.compare ({default.name})")
+    arguments = parser.parse_args()
+    measured = json.loads(arguments.file.read_text())
+    write(PICTURE, draw(measured))
+    write(PAGE, refreshed(PAGE.read_text(), tables(measured)))
+    print(f"written: {PICTURE}, {PAGE}")
+
+
+def write(path: Path, text: str) -> None:
+    with replacing(path, force=True) as aside:
+        aside.write_text(text)
+
+
+def charts(rows: Sequence[dict[str, Any]]) -> list[Chart]:
+    """One for each number of objects that others were timed with, and one for the image encoder."""
+    timed = [row for row in rows if "median_ms" in row]
+    others = [row for row in timed if not row["system"].startswith("ours")]
+    counts = sorted({row["objects"] for row in others if row["task"] == "track"})
+    wanted = [("track", n, f"a frame tracked, {n} object{'s' if n > 1 else ''}") for n in counts]
+    found = [
+        Chart(title, [row for row in timed if (row["task"], row["objects"]) == (task, n)])
+        for task, n, title in [*wanted, ("encode", 1, "an image encoded")]
+    ]
+    return [chart._replace(rows=sorted(chart.rows, key=lambda row: row["median_ms"])) for chart in found if chart.rows]
+
+
+def draw(measured: dict[str, Any]) -> str:
+    """Bars of milliseconds, each chart to its own scale."""
+    y, parts = 40.0, [_text(30, 40, "Milliseconds, median; shorter is faster", "head")]
+    for chart in charts(measured["rows"]):
+        y += 40
+        parts.append(_text(30, y, chart.title, "head"))
+        longest = max(row["median_ms"] for row in chart.rows)
+        for row in chart.rows:
+            y += BAR
+            length = (WIDTH - LEFT - RIGHT) * row["median_ms"] / longest
+            kind = "ours" if row["system"].startswith("ours") else "other"
+            parts.append(_text(LEFT - 12, y, row["label"], "", "end"))
+            parts.append(
+                f'<rect class="{kind}" x="{LEFT}" y="{y - 14:.0f}" width="{length:.1f}" height="{BAR - 8}" rx="3"/>'
+            )
+            parts.append(_text(LEFT + length + 8, y, _milliseconds(row["median_ms"])))
+    y += 36
+    parts.append(_text(30, y, machine(measured), "note"))
+    height = y + 24
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
+            'font-family="system-ui, \'DejaVu Sans\', sans-serif" font-size="14" role="img" '
+            'aria-labelledby="title">',
+            '  <title id="title">Milliseconds a frame of edgetam_jax and of others</title>',
+            f"  <style>{STYLE}  </style>",
+            f'  <rect class="card" x="1" y="1" width="{WIDTH - 2}" height="{height - 2:.0f}" rx="14"/>',
+            *(f"  {part}" for part in parts),
+            "</svg>",
+            "",
+        ]
+    )
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    mark = f' class="{kind}"' if kind else ""
+    return f'<text{mark} x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
+
+
+def machine(measured: dict[str, Any]) -> str:
+    where = measured["processor"] if measured["device"] == "cpu" else measured["device"]
+    versions = ", ".join(
+        f"{name} {measured['versions'][name]}" for name in ("jax", "torch") if name in measured["versions"]
+    )
+    size = measured["image_size"]
+    return f"{size}x{size} pixels, {where}, {measured['threads']} threads, {versions}, {measured['date']}"
+
+
+def tables(measured: dict[str, Any]) -> dict[str, str]:
+    """By the marker that they stand below."""
+    found = [bars.Measure(**one) for one in measured["measures"]]
+    return {
+        "times": f"{machine(measured)}.\n\n{times(measured['rows'])}",
+        "video": stages(measured["rows"]),
+        "bars": bars.table(found),
+    }
+
+
+def times(rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each system, a column for each task."""
+    columns = [*dict.fromkeys((row["task"], row["objects"]) for row in rows if row["task"] in ("encode", "segment"))]
+    columns += sorted({("track", row["objects"]) for row in rows if row["task"] == "track"})
+    by_place = {(row["system"], row["task"], row["objects"]): row for row in rows}
+    lines = [["milliseconds, median (p99)", *(_column(*column) for column in columns), "memory", "first call"]]
+    for name, label in dict.fromkeys((row["system"], row["label"]) for row in rows):
+        cells = [by_place.get((name, *column)) for column in columns]
+        one = by_place.get((name, "track", 1), {})
+        peak = f"{one['peak_bytes'] / 1e9:.1f} GB" if one.get("peak_bytes") else ""
+        first = f"{one['first_s']:.0f} s" if "first_s" in one else ""
+        lines.append([label, *map(_cell, cells), peak, first])
+    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+
+
+def _column(task: str, objects: int) -> str:
+    names = {"encode": "image", "segment": "click"}
+    return names.get(task) or f"frame, {objects} object{'s' if objects > 1 else ''}"
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if "note" in row:
+        return "failed: " + row["note"].replace("|", "/")
+    return f"{row['median_ms']:.0f} ({row['p99_ms']:.0f})" if row["median_ms"] >= 10 else f"{row['median_ms']:.1f}"
+
+
+def stages(rows: Sequence[dict[str, Any]]) -> str:
+    """Of a frame from a video file to a video file."""
+    found = [row for row in rows if row["task"] == "video" and "median_ms" in row]
+    names = list(found[0]["details"]) if found else []
+    lines = [["milliseconds, median", *names, "together"], ["---", *["---:"] * (len(names) + 1)]]
+    lines += [
+        [row["label"], *(f"{1e3 * row['details'][n]:.1f}" for n in names), f"{row['median_ms']:.0f}"] for row in found
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def refreshed(page: str, found: dict[str, str]) -> str:
+    for name, text in found.items():
+        marker = f"<!-- table: python -m benchmarks.plots, {name} -->"
+        start = page.index(marker) + len(marker)
+        page = f"{page[:start]}\n\n{text}\n\n{page[page.index(END, start) :]}"
+    return page
+
+
+if __name__ == "__main__":
+    main()

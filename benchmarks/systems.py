@@ -1,0 +1,111 @@
+"""Who is compared: each system, the environment of its process, and what it is asked to do."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+INTEL = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
+
+
+class Task(NamedTuple):
+    kind: str  # encode, segment, track, video, gemm
+    objects: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.objects}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Task":
+        kind, _, objects = text.partition(":")
+        return cls(kind, int(objects))
+
+
+class System(NamedTuple):
+    name: str
+    label: str  # in tables and plots
+    family: str  # ours, original, hugging-face, onnx
+    dtype: str = "float32"  # or bfloat16, tensorfloat32
+    tuned: bool = False  # allocator, and XLA's options where it is ours
+    compiled: bool = False
+    avx512: bool = False  # MKL is told that this is an Intel processor
+
+
+EVERY = (
+    System("ours", "edgetam_jax", "ours"),
+    System("ours-tuned", "edgetam_jax, tuned", "ours", tuned=True),
+    System("ours-tf32", "edgetam_jax, TF32", "ours", "tensorfloat32", tuned=True),
+    System("ours-bf16", "edgetam_jax, bf16", "ours", "bfloat16", tuned=True),
+    System("original", "original, eager", "original"),
+    System("original-tuned", "original, eager, allocator tuned", "original", tuned=True),
+    System("original-bf16", "original, eager, bf16", "original", "bfloat16"),
+    System("compiled", "original, torch.compile", "original", compiled=True),
+    System("compiled-bf16", "original, torch.compile, bf16", "original", "bfloat16", compiled=True),
+    System("hugging-face", "Hugging Face", "hugging-face"),
+    System("hugging-face-bf16", "Hugging Face, bf16", "hugging-face", "bfloat16"),
+    System("onnx", "ONNX Runtime", "onnx"),
+)
+SYSTEMS = {system.name: system for system in EVERY}
+DEFAULT = {
+    "cpu": ("ours", "ours-tuned", "ours-bf16", "original", "compiled", "hugging-face", "onnx"),
+    "gpu": (
+        *("ours", "ours-tf32", "ours-bf16", "original", "original-bf16", "compiled", "compiled-bf16"),
+        *("hugging-face", "hugging-face-bf16"),
+    ),
+}
+
+
+def with_avx512(systems: Sequence[System]) -> list[System]:
+    """On AMD, those of PyTorch twice: MKL gives its AVX-512 path only to processors that it takes for Intel's."""
+    doubled = []
+    for system in systems:
+        doubled.append(system)
+        if system.family in ("original", "hugging-face"):
+            name, label = f"{system.name}+avx512", f"{system.label}, MKL on AVX-512"
+            doubled.append(system._replace(name=name, label=label, avx512=True))
+    return doubled
+
+
+def tasks_of(system: System, objects: Sequence[int], against: Sequence[int]) -> list[Task]:
+    """Ours follows each number of `objects`, the others only those that are also in `against`."""
+    if system.family == "onnx":
+        return [Task("encode")]
+    still = [Task("encode")] if system.family == "hugging-face" else [Task("encode"), Task("segment")]
+    if system.family != "ours":
+        # Compiled again for each number of objects, which takes minutes.
+        return still + [Task("track", n) for n in objects if n in against and (n == 1 or not system.compiled)]
+    extra = [Task("video")] if system.tuned else []
+    peak = [Task("gemm")] if system.dtype == "float32" else []
+    return still + [Task("track", n) for n in objects] + extra + peak
+
+
+def environment(system: System, device: str, threads: int, folder: Path) -> dict[str, str]:
+    """Of its process. Compiled programs go to `folder`, so that nobody finds those of another day."""
+    count = str(threads)
+    variables = {
+        **os.environ,
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "KMP_BLOCKTIME": "0",  # threads that wait leave the processor to others
+        "JAX_PLATFORMS": "cpu" if device == "cpu" else "",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the device is shared
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / f"inductor-{system.name}"),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    variables.pop("JAX_COMPILATION_CACHE_DIR", None)
+    if system.tuned and system.family != "ours":
+        settings = {"arena_max": 1, "mmap_max": 0, "trim_threshold": 2**31 - 1}
+        variables["GLIBC_TUNABLES"] = ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())
+    if system.avx512:
+        variables["LD_PRELOAD"] = str(_library(folder))
+    return variables
+
+
+def _library(folder: Path) -> Path:
+    source, library = folder / "intel.c", folder / "libintel.so"
+    if not library.exists():
+        source.write_text(INTEL)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library

@@ -1,0 +1,172 @@
+"""The benchmarks' machinery, on stand-ins that take no time: processes in turns, what is made of their answers."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import bars, compare, machine, plots, results
+from benchmarks.coordinator import Row, Worker, measure
+from benchmarks.systems import SYSTEMS, Task, environment, tasks_of, with_avx512
+from tests.pages import ROOT
+
+STAND_IN = """
+import sys, time
+from benchmarks.worker import Prepared, answers, serve
+
+class StandIn:
+    about = {"platform": "cpu", "device": sys.argv[1]}
+
+    def __init__(self):
+        if sys.argv[1] == "absent":
+            raise ImportError("No module named 'nothing'")
+
+    def device_peak(self):
+        return None
+
+    def build(self, task):
+        print("libraries print what they like")
+        if task.kind == "encode":
+            raise RuntimeError("cannot encode")
+        return Prepared(lambda: self.work(task), {"gflop": 2.0 * task.objects})
+
+    def work(self, task):
+        if task.kind == "gemm":
+            sys.exit(3)
+        with open(sys.argv[2], "a") as journal:
+            journal.write(f"{sys.argv[1]} {task}\\n")
+        time.sleep(0.002)
+        return {"decode": 0.001}
+
+with answers() as out:
+    serve(StandIn, sys.stdin, out)
+"""
+
+
+def test_systems_take_turns_and_what_fails_is_a_note(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    journal.touch()
+    workers = [Worker(name, ["-c", STAND_IN, name, str(journal)]) for name in ("quick", "slow", "absent")]
+    asked = ((0, "track:1"), (1, "track:1"), (0, "track:4"), (1, "encode:1"), (2, "track:1"), (1, "gemm:1"))
+    rows = [Row(workers[index], task) for index, task in asked]
+    try:
+        measure(rows, rounds=3, pause=0)
+    finally:
+        for worker in workers:
+            worker.close()
+    assert [row.note for row in rows[:1] + rows[2:]] == [
+        None,
+        None,
+        "RuntimeError: cannot encode",
+        "ImportError: No module named 'nothing'",
+        "its process ended with code 3",
+    ]
+    # The process that ended while it prepared its last task has nothing more to say about the others.
+    assert rows[1].note == "its process ended with code 3"
+    lines = journal.read_text().splitlines()
+    warm = ["quick track:1"] * 3 + ["slow track:1"] * 3 + ["quick track:4"] * 3
+    assert lines == [*warm, *["quick track:1", "quick track:4"] * 3]
+    assert rows[2].prepared["gflop"] == 8
+    assert [run["details"] for run in rows[0].runs] == [{"decode": 0.001}] * 3
+    assert all(0.002 <= run["seconds"] < 1 and run["idle_s"] < 0.5 for run in rows[0].runs)
+    if sys.platform == "linux":
+        assert rows[0].prepared["peak_bytes"] > 1e6
+    about = compare.summary(SYSTEMS["ours"], Task("track", 4), rows[2])
+    assert about["median_ms"] == pytest.approx(1e3 * sorted(run["seconds"] for run in rows[2].runs)[1])
+    assert "median_ms" not in compare.summary(SYSTEMS["onnx"], Task("encode"), rows[3])
+
+
+def test_tasks_and_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Task.parse(str(Task("track", 4))) == Task("track", 4)
+    tracked = [task.objects for task in tasks_of(SYSTEMS["original"], [1, 2, 4], [1, 4]) if task.kind == "track"]
+    assert tracked == [1, 4]
+    assert Task("track", 4) not in tasks_of(SYSTEMS["compiled"], [1, 4], [1, 4])
+    assert {Task("track", 8), Task("gemm"), Task("video")} < set(tasks_of(SYSTEMS["ours-tuned"], [1, 8], [1]))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    plain = environment(SYSTEMS["original"], "cpu", 2, tmp_path)
+    assert plain["OMP_NUM_THREADS"] == "2" and "LD_PRELOAD" not in plain and "JAX_COMPILATION_CACHE_DIR" not in plain
+    doubled = with_avx512([SYSTEMS["ours"], SYSTEMS["original"]])
+    assert [system.name for system in doubled] == ["ours", "original", "original+avx512"]
+    library = Path(environment(doubled[2], "cpu", 2, tmp_path)["LD_PRELOAD"])
+    assert b"mkl_serv_intel_cpu_true" in library.read_bytes()
+    assert "mmap_max=0" in environment(SYSTEMS["original-tuned"], "cpu", 2, tmp_path)["GLIBC_TUNABLES"]
+
+
+def row(name: str, task: str, objects: int, milliseconds: float, **more: Any) -> dict[str, Any]:
+    label = next((system.label for system in SYSTEMS.values() if system.name == name), f"{name} <&>")
+    times = {"median_ms": milliseconds, "p99_ms": 2 * milliseconds, "first_s": 3.0, "peak_bytes": 5e8, "details": {}}
+    return {"system": name, "label": label, "task": task, "objects": objects, **times, **more}
+
+
+ROWS = [
+    row("ours", "track", 1, 125.0, gflop=50.0),
+    row("ours-tuned", "track", 1, 100.0, gflop=50.0),
+    row("ours-tuned", "track", 4, 300.0, gflop=150.0),
+    row("ours-tuned", "gemm", 1, 1.0, details={"gflops": 1000.0}),
+    row("ours-tuned", "encode", 1, 4.0),
+    row("ours-tuned", "video", 1, 120.0, details={"decode": 0.004, "track": 0.1}),
+    row("ours-bf16", "track", 1, 80.0, gflop=50.0),
+    row("original", "track", 1, 150.0),
+    row("original+avx512", "track", 1, 150.0),
+    row("original", "encode", 1, 8.0),
+    {"system": "onnx", "label": "ONNX Runtime", "task": "encode", "objects": 1, "note": "No module named 'onnx'"},
+]
+
+
+def verdicts(amd: bool) -> dict[str, tuple[float, str]]:
+    return {found.what: (round(found.value, 3), found.verdict) for found in bars.measures(ROWS, "cpu", amd)}
+
+
+def test_ratios_and_bars() -> None:
+    found = verdicts(amd=True)
+    assert found["a frame, 1 object: times as fast as original, eager"] == (1.5, "MISSED")
+    assert found["a frame, 1 object: times as fast as original+avx512 <&>"] == (1.5, "reached")
+    assert verdicts(amd=False)["a frame, 1 object: times as fast as original, eager"] == (1.5, "reached")
+    assert found["an image encoded: times as fast as original, eager"] == (2.0, "")
+    assert found["time for 4 objects over time for 1"] == (3.0, "MISSED")
+    assert found["a frame, 1 object: bf16 times as fast as float32"] == (1.25, "reached")
+    assert found["edgetam_jax, tuned: share of 1000 GFLOP/s, the peak of JAX here"] == (0.5, "MISSED")
+    assert bars.Measure("", 2.3, 2.7, 2.3, low=True).verdict == "aim"
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """As it is written to a file, and read again."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    found = [one._asdict() for one in bars.measures(ROWS, "cpu", True)]
+    for _ in range(2):  # the second takes the place of the first
+        results.write("speed", 64, device=results.Device("cpu", "cpu"), rows=ROWS, measures=found, threads=2)
+    (path,) = (tmp_path / "results").iterdir()
+    assert path.name == "speed_cpu_64.json" and path.name in capsys.readouterr().out
+    return json.loads(path.read_text())
+
+
+def test_results_name_the_machine(measured: dict[str, Any]) -> None:
+    assert measured["processor"] == machine.processor() and measured["load_before"] >= 0
+    assert {"jax", "torch", "transformers"} <= set(measured["versions"])
+    assert measured["rows"] == ROWS
+
+
+def test_the_picture_holds_every_bar(measured: dict[str, Any]) -> None:
+    picture = ElementTree.fromstring(plots.draw(measured))
+    drawn = [element for element in picture.iter() if element.get("rx") == "3"]
+    assert len(drawn) == 7  # timed rows of the two charts
+    widths = sorted(float(element.attrib["width"]) for element in drawn)
+    assert widths[-1] == pytest.approx(plots.WIDTH - plots.LEFT - plots.RIGHT)
+    texts = " ".join(element.text or "" for element in picture.iter())
+    for word in ("original+avx512 <&>", "150 ms", "64x64 pixels", machine.processor(), measured["versions"]["torch"]):
+        assert word in texts
+
+
+def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "speed.md").read_text()
+    once = plots.refreshed(page, plots.tables(measured))
+    assert plots.refreshed(once, plots.tables(measured)) == once
+    lines = once.splitlines()
+    assert "| edgetam_jax, tuned | 4.0 | 100 (200) | 300 (600) | 0.5 GB | 3 s |" in lines
+    assert "| edgetam_jax, tuned | 4.0 | 100.0 | 120 |" in lines
+    assert any(line.startswith("| ONNX Runtime | failed: No module named 'onnx' |") for line in lines)
+    assert any(line.endswith("| 1.50 | 2 | 2.9 | MISSED |") for line in lines)
