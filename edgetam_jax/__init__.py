@@ -11,6 +11,7 @@ from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.segment import encode_image, segment
 from edgetam_jax.tracking import State, Tracks, init_state, track, track_step
+from edgetam_jax.tune import tune
 from edgetam_jax.video import VideoPredictor
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "segment",
     "track",
     "track_step",
+    "tune",
 ]

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from edgetam_jax.tune import tune
+
 
 class Command(NamedTuple):
     module: str  # whose `main` takes the rest of the line
@@ -31,6 +33,8 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """What the command returns: 0 if all went well, 2 if nothing could be done."""
+    if argv is None:  # the process is ours
+        tune()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())

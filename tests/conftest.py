@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # Before the first import of jax and of the hub's client.
@@ -12,6 +13,20 @@ import pytest
 from edgetam_jax.config import EDGETAM
 
 jax.config.update("jax_default_matmul_precision", "highest")
+
+MAPPINGS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs() -> Iterator[None]:
+    """Compiled programs go when there are many.
+
+    Each takes about twenty of the 65,530 memory mappings that Linux grants a process, which crashes without any left.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
