@@ -1,5 +1,6 @@
 """The command line: `edgetam-jax COMMAND ...`, or `python -m edgetam_jax COMMAND ...`."""
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         tune()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
+        with contextlib.suppress(BrokenPipeError):  # who reads may have enough
+            print(usage(), flush=True)
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:
