@@ -107,12 +107,18 @@ def _noted(frames: Iterable[Seen], seen: list[Seen]) -> Iterator[Seen]:
 def sheet(seen: Sequence[Seen], said: Sequence[Prompt], visible: np.ndarray) -> np.ndarray:
     """Frames all along the clip, the first one with what was said."""
     shown = np.unique(np.linspace(0, len(seen) - 1, ON_SHEET).round().astype(int)).tolist()
-    pictures = {frame: seen[frame].picture for frame in shown}
-    for prompt in said:
-        color = object_colors(color_ids([prompt.obj_id or 0]))[0]
-        pictures[0] = draw_prompts(pictures[0], prompt.points, prompt.labels, prompt.box, color=color)
+    pictures = {frame: seen[frame].picture for frame in shown} | {0: prompted_picture(seen[0], said)}
     titles = [f"frame {frame}{_hidden(visible[frame])}" for frame in shown]
     return contact_sheet(list(pictures.values()), titles, columns=4, width=1600)
+
+
+def prompted_picture(seen: Seen, said: Sequence[Prompt]) -> np.ndarray:
+    """A frame with its masks, and what was said about it."""
+    picture = seen.picture
+    for prompt in said:
+        color = object_colors(color_ids([prompt.obj_id or 0]))[0]
+        picture = draw_prompts(picture, prompt.points, prompt.labels, prompt.box, color=color)
+    return picture
 
 
 def _hidden(visible: np.ndarray) -> str:
