@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench parity nano clean
+.PHONY: help demo test lint docs bench parity nano pictures clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -30,8 +30,14 @@ lint: $(STAMP)  ## Check style, formatting and types
 docs: $(STAMP)  ## Build the documentation into site/; a warning is an error
 	$(BIN)/mkdocs build --strict
 
-bench: $(STAMP)  ## Time a frame with 1, 2, 4 and 8 objects, at full size
-	$(BIN)/python -m benchmarks.objects
+bench: $(STAMP)  ## Time a frame here, in PyTorch and in the Hugging Face port, in turns, at full size
+	-$(PIP) install -q -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.plots
+
+pictures: $(STAMP)  ## Draw again what the documentation shows of the network in the package, and of the app
+	$(BIN)/python docs/draw_demo.py
+	$(BIN)/python docs/draw_app.py
 
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) site .pytest_cache .ruff_cache .hypothesis

@@ -22,6 +22,8 @@ from benchmarks import bars, machine, results
 from benchmarks.coordinator import Row, Worker, measure
 from benchmarks.systems import DEFAULT, SYSTEMS, System, Task, environment, tasks_of, with_avx512
 
+IDLE = 0.05  # of its own time is what a system may compute out of turn
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,10 +39,17 @@ def main() -> None:
     if arguments.device == "cpu" and machine.is_amd():
         chosen = with_avx512(chosen)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "benchmarks.weights", folder, "--size", str(arguments.size)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        make_weights(Path(folder), arguments.size)
         rows, about = compare(chosen, arguments, Path(folder))
     report(rows, about, arguments)
+
+
+def make_weights(folder: Path, size: int) -> None:
+    """In a process of its own, so that torch does not stay in this one."""
+    command = [sys.executable, "-m", "benchmarks.weights", str(folder), "--size", str(size)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the weights could not be made:\n{done.stdout}{done.stderr}")
 
 
 def compare(
@@ -97,6 +106,9 @@ def report(rows: list[dict[str, Any]], about: dict[str, Any], arguments: argpars
         elif row["task"] != "gemm":
             memory = f"{row['peak_bytes'] / 1e9:.2f} GB" if row["peak_bytes"] else ""
             print(f"{name} {row['median_ms']:.1f} | {row['p99_ms']:.1f} | {row['first_s']:.1f} | {memory} |")
+    for row in rows:
+        if row.get("idle_ms", 0) > IDLE * row.get("median_ms", 0):
+            print(f"{row['label']} worked {row['idle_ms']:.0f} ms out of turn, at the cost of its neighbours.")
     device = about.get("device", "")
     found = bars.measures(rows, arguments.device, arguments.device == "cpu" and machine.is_amd())
     print("\n" + bars.table(found))

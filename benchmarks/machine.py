@@ -6,12 +6,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "timm", "edgetam-dimos", "transformers", "onnxruntime")
 LOAD = os.getloadavg()[0]  # programs that were running when the benchmark began
 
 
 def processor() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def instructions() -> list[str]:
+    """Those of the processor that products of matrices are made of."""
+    return [name for name in INSTRUCTIONS if name in (_cpuinfo("flags") or "").split()]
 
 
 def is_amd() -> bool:
@@ -33,6 +39,7 @@ def description() -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
         "processor": processor(),
+        "instructions": instructions(),
         "load_before": LOAD,
         "python": platform.python_version(),
         "versions": versions(),

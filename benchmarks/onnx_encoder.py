@@ -44,5 +44,6 @@ def export(model: Any, size: int, path: Path) -> Path:
         def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return tuple(self.model.forward_image(image)["backbone_fpn"])
 
-    torch.onnx.export(Encoder().eval(), (torch.zeros(1, 3, size, size),), path, input_names=["image"], dynamo=True)
+    image = torch.zeros(1, 3, size, size)
+    torch.onnx.export(Encoder().eval(), (image,), path, input_names=["image"], dynamo=True, verbose=False)
     return path

@@ -34,6 +34,8 @@ class Ours:
         jax.config.update("jax_default_matmul_precision", PRECISION[system.dtype])
         dtype = "bfloat16" if system.dtype == "bfloat16" else "float32"
         self.size, self.device = size, jax.devices()[0]
+        if (device == "cpu") != (self.device.platform == "cpu"):
+            raise RuntimeError(f"this is to run on {device}, and jax finds {self.device.platform}")
         self.model = load(folder / OURS, image_size=size).astype(dtype)
         self.about = {"platform": self.device.platform, "device": self.device.device_kind}
         self.frame = jax.device_put(np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8))

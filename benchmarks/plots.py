@@ -1,4 +1,4 @@
-"""The picture and the tables of docs/speed.md, from what was measured: `python -m benchmarks.plots [FILE]`."""
+"""The picture and the tables of speed in docs/, from what was measured: `python -m benchmarks.plots [FILE]`."""
 
 import argparse
 import html
@@ -12,8 +12,8 @@ from benchmarks.results import RESULTS
 from edgetam_jax.files import replacing
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, PICTURE = DOCS / "speed.md", DOCS / "pictures" / "speed.svg"
-END = "<!-- end of table -->"
+PAGES, PICTURE = (DOCS / "speed.md", DOCS / "video.md"), DOCS / "pictures" / "speed.svg"
+MARKER, END = "<!-- table: python -m benchmarks.plots, {} -->", "<!-- end of table -->"
 WIDTH, LEFT, RIGHT, BAR = 880, 300, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
 STYLE = """
     text { fill: #20242c } .card { fill: #f6f7fa; stroke: #d5dae3 } .head { font-weight: 600 }
@@ -37,8 +37,10 @@ def main() -> None:
     arguments = parser.parse_args()
     measured = json.loads(arguments.file.read_text())
     write(PICTURE, draw(measured))
-    write(PAGE, refreshed(PAGE.read_text(), tables(measured)))
-    print(f"written: {PICTURE}, {PAGE}")
+    found = tables(measured)
+    for page in PAGES:
+        write(page, refreshed(page.read_text(), found))
+    print("written:", *(path.relative_to(DOCS.parent) for path in (PICTURE, *PAGES)))
 
 
 def write(path: Path, text: str) -> None:
@@ -103,7 +105,9 @@ def _milliseconds(value: float) -> str:
 
 
 def machine(measured: dict[str, Any]) -> str:
-    where = measured["processor"] if measured["device"] == "cpu" else measured["device"]
+    where = measured["device"]
+    if where == "cpu":
+        where = " with ".join(filter(None, [measured["processor"], " ".join(measured["instructions"][-1:])]))
     versions = ", ".join(
         f"{name} {measured['versions'][name]}" for name in ("jax", "torch") if name in measured["versions"]
     )
@@ -114,10 +118,12 @@ def machine(measured: dict[str, Any]) -> str:
 def tables(measured: dict[str, Any]) -> dict[str, str]:
     """By the marker that they stand below."""
     found = [bars.Measure(**one) for one in measured["measures"]]
+    picture = f"![Milliseconds a frame](pictures/{PICTURE.name})"
     return {
-        "times": f"{machine(measured)}.\n\n{times(measured['rows'])}",
+        "times": f"{picture}\n\n{machine(measured)}.\n\n{times(measured['rows'])}",
         "video": stages(measured["rows"]),
         "bars": bars.table(found),
+        "objects": objects(measured["rows"]),
     }
 
 
@@ -133,8 +139,7 @@ def times(rows: Sequence[dict[str, Any]]) -> str:
         peak = f"{one['peak_bytes'] / 1e9:.1f} GB" if one.get("peak_bytes") else ""
         first = f"{one['first_s']:.0f} s" if "first_s" in one else ""
         lines.append([label, *map(_cell, cells), peak, first])
-    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+    return _markdown(lines)
 
 
 def _column(task: str, objects: int) -> str:
@@ -154,16 +159,33 @@ def stages(rows: Sequence[dict[str, Any]]) -> str:
     """Of a frame from a video file to a video file."""
     found = [row for row in rows if row["task"] == "video" and "median_ms" in row]
     names = list(found[0]["details"]) if found else []
-    lines = [["milliseconds, median", *names, "together"], ["---", *["---:"] * (len(names) + 1)]]
+    lines = [["milliseconds, median", *names, "together"]]
     lines += [
         [row["label"], *(f"{1e3 * row['details'][n]:.1f}" for n in names), f"{row['median_ms']:.0f}"] for row in found
     ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return _markdown(lines)
+
+
+def objects(rows: Sequence[dict[str, Any]]) -> str:
+    """What a frame costs us with each number of objects."""
+    counts = sorted({row["objects"] for row in rows if row["task"] == "track"})
+    times = {n: bars.ours(rows, bars.OURS, "track", n) for n in counts}
+    cells = ["" if time is None else f"{time:.0f}" for time in times.values()]
+    return _markdown([["objects", *map(str, counts)], ["milliseconds a frame", *cells]])
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    """The first line is the head; the first column names, the others count."""
+    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
 
 
 def refreshed(page: str, found: dict[str, str]) -> str:
+    """The page with those tables that it has a place for."""
     for name, text in found.items():
-        marker = f"<!-- table: python -m benchmarks.plots, {name} -->"
+        marker = MARKER.format(name)
+        if marker not in page:
+            continue
         start = page.index(marker) + len(marker)
         page = f"{page[:start]}\n\n{text}\n\n{page[page.index(END, start) :]}"
     return page

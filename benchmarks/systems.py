@@ -68,16 +68,17 @@ def with_avx512(systems: Sequence[System]) -> list[System]:
 
 
 def tasks_of(system: System, objects: Sequence[int], against: Sequence[int]) -> list[Task]:
-    """Ours follows each number of `objects`, the others only those that are also in `against`."""
+    """Ours, tuned, follows each number of `objects`; all else only those that are also in `against`."""
     if system.family == "onnx":
         return [Task("encode")]
     still = [Task("encode")] if system.family == "hugging-face" else [Task("encode"), Task("segment")]
     if system.family != "ours":
         # Compiled again for each number of objects, which takes minutes.
         return still + [Task("track", n) for n in objects if n in against and (n == 1 or not system.compiled)]
-    extra = [Task("video")] if system.tuned else []
-    peak = [Task("gemm")] if system.dtype == "float32" else []
-    return still + [Task("track", n) for n in objects] + extra + peak
+    exact = system.dtype == "float32"
+    extra = [Task("video")] if exact and system.tuned else []
+    peak = [Task("gemm")] if exact else []
+    return still + [Task("track", n) for n in objects if system.tuned or n in against] + extra + peak
 
 
 def environment(system: System, device: str, threads: int, folder: Path) -> dict[str, str]:

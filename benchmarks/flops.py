@@ -1,0 +1,31 @@
+"""How much a program multiplies: the operations of its matrix products and convolutions, two for each multiply-add."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def count(function: Callable[..., Any], *args: Any) -> int:
+    """Of one call. Of two branches the longer one counts, a loop's body as often as it runs; nothing is computed."""
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+    return sum(_of(equation) for equation in jaxpr.eqns)
+
+
+def _of(equation: core.JaxprEqn) -> int:
+    name, params = equation.primitive.name, equation.params
+    outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+    if name == "dot_general":
+        (axes, _), _ = params["dimension_numbers"]
+        return 2 * outputs * math.prod(equation.invars[0].aval.shape[axis] for axis in axes)
+    if name == "conv_general_dilated":
+        kernel, features = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[0]
+        return 2 * outputs * math.prod(kernel) // kernel[features]
+    if name == "cond":
+        return max(_count(branch.jaxpr) for branch in params["branches"])
+    return params.get("length", 1) * sum(_count(inner) for inner in core.jaxprs_in_params(params))
