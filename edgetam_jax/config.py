@@ -144,7 +144,7 @@ def _read_fields(cls: Any, values: dict[str, Any], where: str) -> dict[str, Any]
                 raise ConfigError(f"{where}.{name}: expected a mapping, got {value!r}.")
             return tuple(value.items())
         if isinstance(default, tuple):
-            if not isinstance(value, list | tuple) or len(value) != len(default):
+            if not isinstance(value, list | tuple) or list(map(_is_number, value)) != [True] * len(default):
                 raise ConfigError(f"{where}.{name}: expected {len(default)} numbers, got {value!r}.")
             return tuple(value)
         if type(value) is not type(default) and not (type(value) is int and isinstance(default, float)):
@@ -152,6 +152,10 @@ def _read_fields(cls: Any, values: dict[str, Any], where: str) -> dict[str, Any]
         return value
 
     return {name: read(name, value) for name, value in values.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 EDGETAM = Config()

@@ -78,7 +78,8 @@ def counts_of_edges(edges: np.ndarray, corner: tuple[int, int], size: tuple[int,
 def _read(rle: dict[str, Any]) -> tuple[int, int, np.ndarray]:
     """Height, width and the counts as numbers."""
     try:
-        (height, width), counts = rle["size"], rle["counts"]
+        height, width = map(int, rle["size"])
+        counts = rle["counts"]
         if isinstance(counts, str | bytes):
             counts = _counts_of_text(counts if isinstance(counts, bytes) else counts.encode("ascii"))
         counts = np.asarray(counts, np.int64)
@@ -88,7 +89,9 @@ def _read(rle: dict[str, Any]) -> tuple[int, int, np.ndarray]:
         ) from error
     if counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:
         raise EdgeTAMError(f"the counts add up to {counts.sum()}; expected {height} x {width} = {height * width}.")
-    return int(height), int(width), counts
+    if min(height, width) < 1:
+        raise EdgeTAMError(f"the size is {height} x {width} (height x width); expected at least one pixel.")
+    return height, width, counts
 
 
 def _counts_of_text(text: bytes) -> np.ndarray:

@@ -19,6 +19,8 @@ from edgetam_jax.training.synthetic.batches import SyntheticConfig
 from edgetam_jax.training.talk import Course, Dtype
 from edgetam_jax.training.update import Norm, Settings
 
+LARGEST = 1 << 31  # seed that all random numbers take
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -69,8 +71,8 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1.")
         for name in ("seed", "frame_size", "mask_size"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more.")
+            if not 0 <= getattr(self, name) < LARGEST:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to {LARGEST - 1}.")
         if self.accumulate < 1 or self.batch % self.accumulate:
             raise ConfigError(f"accumulate is {self.accumulate}; expected a divisor of the batch, {self.batch}.")
         if self.norm == "batch" and (self.frames > 1 or self.accumulate > 1):

@@ -32,6 +32,8 @@ class DataConfig:
         for name in ("frames", "objects", "stride"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if not isinstance(self.split, str | None):
+            raise ConfigError(f"split is {self.split!r}; expected the name of one, or none.")
         if not 0 <= self.backwards <= 1:
             raise ConfigError(f"backwards is {self.backwards}; expected a share, 0 to 1.")
         if not 0 < self.weight < float("inf"):

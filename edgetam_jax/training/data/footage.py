@@ -12,6 +12,8 @@ from edgetam_jax.errors import EdgeTAMError, FrameError
 from edgetam_jax.rle import rle_area, rle_decode
 from edgetam_jax.training.data.polygons import polygon_mask
 
+FAR = 1 << 20  # pixels; no image is so large
+
 
 class NothingShownError(FrameError):
     """Footage without an object to learn from. In training, other footage of the same dataset takes its place."""
@@ -100,8 +102,11 @@ def polygons(segmentation: Any, where: Any) -> list[np.ndarray]:
         corners = [np.asarray(flat, np.float64).reshape(-1, 2) for flat in segmentation]
     except (TypeError, ValueError) as error:
         raise FrameError(f"{where}: these are no polygons ({error}); expected lists of x0, y0, x1, y1, ...") from error
-    if not all(np.isfinite(one).all() for one in corners):
-        raise FrameError(f"{where}: a polygon has corners that are not finite; expected pixels x0, y0, x1, y1, ...")
+    if not all((np.abs(one) < FAR).all() for one in corners):
+        raise FrameError(
+            f"{where}: a polygon has corners that are not finite or far from any image; "
+            "expected pixels x0, y0, x1, y1, ..."
+        )
     return [one for one in corners if len(one) > 2]
 
 

@@ -62,17 +62,15 @@ def open_coco(path: Path) -> CocoImages:
     """From an instances_SPLIT.json, beside or above whose folder the images are, possibly in SPLIT or images/SPLIT."""
     content = read_json(path)
     try:
-        named = {
-            image["id"]: (image["file_name"], (int(image["height"]), int(image["width"])))
-            for image in content["images"]
-        }
+        named = {image["id"]: (str(Path(image["file_name"])), _size(image)) for image in content["images"]}
         objects = [(one["image_id"], one["segmentation"]) for one in content["annotations"] if not one.get("iscrowd")]
+        strays = {image for image, _ in objects} - set(named)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FrameError(
             f"{path}: these are no COCO instances ({type(error).__name__}: {error}); expected images with id, "
             "file_name, height and width, and annotations with image_id and segmentation."
         ) from error
-    refuse(sorted({image for image, _ in objects} - set(named), key=str), f"images of {path} have masks, but no entry")
+    refuse(sorted(strays, key=str), f"images of {path} have masks, but no entry")
     found: dict[Any, list[Any]] = {}
     for image, segmentation in objects:
         # Arrays, because lists of numbers take several times the memory.
@@ -85,6 +83,14 @@ def open_coco(path: Path) -> CocoImages:
     folder = _folder_of(path, names[0])
     refuse((name for name in names if not (folder / name).is_file()), f"images of {path.name} are missing in {folder}")
     return CocoImages(folder, names, tuple(named[image][1] for image in found), tuple(map(tuple, found.values())))
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int]:
+    """By an image's entry."""
+    height, width = int(image["height"]), int(image["width"])
+    if min(height, width) < 1:
+        raise ValueError(f"an image is {height} high and {width} wide")
+    return height, width
 
 
 def _compact(segmentation: Any, where: str) -> list[np.ndarray]:
@@ -116,7 +122,7 @@ class Sa1bImages:
         path = self.masks[index]
         content = read_json(path)
         try:
-            size = int(content["image"]["height"]), int(content["image"]["width"])
+            size = _size(content["image"])
             segmentations = [one["segmentation"] for one in content["annotations"]]
         except (KeyError, TypeError, ValueError) as error:
             raise FrameError(

@@ -143,6 +143,8 @@ def _read_masklets(path: Path) -> list[list[Any]]:
     rows = content.get("masklet") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
         raise FrameError(f'{path}: expected SA-V\'s masklets: {{"masklet": [frames of [objects of run-lengths]]}}.')
+    if not all(one is None or isinstance(one, dict) for row in rows for one in row):
+        raise FrameError(f"{path}: expected run-lengths of each object on each frame, or null where there are none.")
     if len(set(map(len, rows))) > 1:
         raise FrameError(f"{path}: the frames have different numbers of objects; expected one place for each object.")
     return rows

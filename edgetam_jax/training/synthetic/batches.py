@@ -36,6 +36,7 @@ class SyntheticConfig:
             )
         if not 0 <= self.least < 1:
             raise ConfigError(f"least is {self.least}; expected a share, 0 to 1.")
+        _ = self.clip(256)  # is possible
 
     def clip(self, image_size: int) -> ClipConfig:
         return ClipConfig(

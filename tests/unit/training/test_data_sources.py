@@ -205,6 +205,14 @@ def _sav_counts(root: Path) -> None:
     (root / "v_auto.json").write_text(json.dumps({"masklet": [[{"size": [48, 64], "counts": [1, 2]}]] * 4}))
 
 
+def _sav_polygons(root: Path) -> None:
+    (root / "v_auto.json").write_text(json.dumps({"masklet": [[[[1, 2, 3, 4, 5, 6]]]] * 4}))
+
+
+def _sav_no_pixels(root: Path) -> None:
+    (root / "v_auto.json").write_text(json.dumps({"masklet": [[{"size": [0, 64], "counts": []}]] * 4}))
+
+
 def _sav_sizes(root: Path) -> None:
     save_masklets(root / "v_auto.json", [[np.ones((6, 8), bool)]] * 4)
 
@@ -223,6 +231,8 @@ def _sav_nothing(root: Path) -> None:
         (_sav_ragged, "v_auto.json: the frames have different numbers of objects"),
         (_sav_broken, "v_auto.json: not JSON that can be read"),
         (_sav_counts, "the counts add up to 3; expected 48 x 64"),
+        (_sav_polygons, "v_auto.json: expected run-lengths of each object on each frame"),
+        (_sav_no_pixels, "the size is 0 x 64 .* expected at least one pixel"),
         (_sav_sizes, "v_manual.json: frame 0: the masks of the objects on this frame differ in size"),
         (_sav_nothing, "no frame has masks of all objects"),
     ],
@@ -250,6 +260,13 @@ def test_a_missing_image_of_masklets(tmp_path: Path) -> None:
         ({"annotations": [{"image_id": 0, "segmentation": [[1, 2, 3]]}]}, "json: image 0: these are no polygons"),
         ({"annotations": [{"image_id": 0, "segmentation": [[1, 2, 3, 4, 5, float("nan")]]}]}, "that are not finite"),
         ({"images": [{"id": 0, "file_name": "none.png", "height": 48, "width": 64}]}, "there is no none.png"),
+        ({"images": [{"id": 0, "file_name": 5, "height": 48, "width": 64}]}, "these are no COCO instances .*TypeError"),
+        ({"images": [{"id": 0, "file_name": "000.png", "height": 0, "width": 64}]}, "image is 0 high and 64 wide"),
+        ({"annotations": [{"image_id": [0], "segmentation": [[1, 2, 3, 4, 5, 6]]}]}, "no COCO instances .*TypeError"),
+        (
+            {"annotations": [{"image_id": 0, "segmentation": [[1, 2, 3, 4, 5, 1e30]]}]},
+            "not finite or far from any",
+        ),
         ({"images": [{"id": 0, "file_name": "000.png", "height": 40, "width": 64}]}, "its masks are 64x40"),
     ],
 )
@@ -271,6 +288,9 @@ def test_sa1b_that_is_not_right(tmp_path: Path) -> None:
     root = make_sa1b(tmp_path / "a", 3)
     (root / "sa_2.json").write_text("[]")
     with pytest.raises(FrameError, match="sa_2.json: expected SA-1B's image with height and width"):
+        open_training_data(root)[2]
+    (root / "sa_2.json").write_text('{"image": {"height": 0, "width": 64}, "annotations": []}')
+    with pytest.raises(FrameError, match=r"sa_2\.json: expected SA-1B's image .*an image is 0 high and 64 wide"):
         open_training_data(root)[2]
     (root / "sa_2.json").unlink()
     with pytest.raises(FrameError, match="1 images have no masks: .*sa_2.png"):
