@@ -1,4 +1,4 @@
-"""The command line: `python -m convert SOURCE OUT`."""
+"""The command line: `edgetam-jax convert SOURCE OUT`."""
 
 import argparse
 import hashlib
@@ -21,7 +21,7 @@ RELEASED_SHA256 = "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd878
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(
-        prog="python -m convert",
+        prog="edgetam-jax convert",
         description="Convert EdgeTAM checkpoints between PyTorch, Hugging Face and edgetam_jax, in any direction.",
     )
     arguments.add_argument(

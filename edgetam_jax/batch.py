@@ -1,4 +1,4 @@
-"""Tracks a folder of videos, split over processes and machines: `python -m edgetam_jax.batch VIDEOS OUT --model MODEL`.
+"""Tracks a folder of videos, split over processes and machines: `edgetam-jax batch VIDEOS OUT --model MODEL`.
 
 Beside each video (a file, or a folder of frames) lies a JSON file of the same name with its prompts:
 
@@ -76,7 +76,7 @@ def work_through(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m edgetam_jax.batch", description="Track a folder of videos, split over processes."
+        prog="edgetam-jax batch", description="Track a folder of videos, split over processes."
     )
     parser.add_argument("videos", type=Path, help="folder of videos and their prompts, NAME.mp4 or NAME/ and NAME.json")
     parser.add_argument("out", type=Path, help="folder for the masks")
@@ -114,7 +114,7 @@ def find_names(folder: Path) -> list[str]:
         raise FrameError(f"{folder} is not a folder; expected one with videos and a JSON file of prompts for each.")
     if names := sorted(path.stem for path in folder.glob("*.json")):
         return names
-    raise FrameError(f"{folder} holds no JSON file with prompts; see python -m edgetam_jax.batch --help.")
+    raise FrameError(f"{folder} holds no JSON file with prompts; see edgetam-jax batch --help.")
 
 
 def find_video(folder: Path, name: str) -> Path:

@@ -20,7 +20,7 @@ EMBEDDED = "nano"
 EMBEDDED_PATH = pathlib.Path(__file__).parent / "assets" / "nano.safetensors"
 NOTE = (
     "the embedded NANO network is a demonstration: small, and trained on synthetic clips only. It tracks simple things "
-    "for a short time. For real use load the released checkpoint (from_pretrained, or python -m convert)."
+    "for a short time. For real use load the released checkpoint (from_pretrained, or edgetam-jax convert)."
 )
 
 

@@ -1,6 +1,6 @@
 """How well a network tracks in synthetic clips that it cannot have seen.
 
-    python -m edgetam_jax.evaluation.held_out MODEL --clips 100 --out results.json
+    edgetam-jax held-out MODEL --clips 100 --out results.json
 
 Each object is prompted once, by a click farthest from its border, by its box, or by its mask, on the first frame that
 shows enough of it (see `least_pixels`); one that never shows as much is left out. All objects of a clip are tracked
@@ -203,7 +203,7 @@ def describe(name: str, model: Model, config: ClipConfig, count: int) -> dict[st
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m edgetam_jax.evaluation.held_out",
+        prog="edgetam-jax held-out",
         description="Track objects in synthetic clips that no training has seen, and compare with tracking without a "
         "network.",
     )

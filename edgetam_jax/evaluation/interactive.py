@@ -1,6 +1,6 @@
-"""Segmentation of a dataset by a user who clicks: `python -m edgetam_jax.evaluation.interactive DATASET --model MODEL`.
+"""Segmentation of a dataset by a user who clicks: `edgetam-jax interactive DATASET --model MODEL`.
 
-    python -m edgetam_jax.evaluation.interactive DAVIS/ --model MODEL --out results.json --online
+    edgetam-jax interactive DAVIS/ --model MODEL --out results.json --online
 
 What the user does, offline and online, is said in `protocols`. Every object is segmented by itself.
 
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m edgetam_jax.evaluation.interactive",
+        prog="edgetam-jax interactive",
         description="Segment every object of a dataset as a user would who clicks where the masks are most wrong.",
     )
     parser.add_argument("dataset", type=Path, help="a folder as DAVIS, MOSE, YouTube-VOS or SA-V lay it out")

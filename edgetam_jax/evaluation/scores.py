@@ -1,4 +1,4 @@
-"""J&F of a folder of masks: `python -m edgetam_jax.evaluation.scores DATASET MASKS`.
+"""J&F of a folder of masks: `edgetam-jax scores DATASET MASKS`.
 
 DAVIS is scored as the official scorer of DAVIS 2017 does it (semi-supervised), other datasets as the one of SA-V does.
 Both leave out the first and last annotated frame, and frames without annotation. They differ in which objects count:
@@ -173,10 +173,10 @@ def seen_unseen(split: SeenUnseen) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """0: scored; 2: it could not be."""
     parser = argparse.ArgumentParser(
-        prog="python -m edgetam_jax.evaluation.scores", description="Score the masks that were found for a dataset."
+        prog="edgetam-jax scores", description="Score the masks that were found for a dataset."
     )
     parser.add_argument("dataset", type=Path, help="a folder as DAVIS, MOSE, YouTube-VOS or SA-V lay it out")
-    parser.add_argument("masks", type=Path, help="what python -m edgetam_jax.evaluation.vos wrote")
+    parser.add_argument("masks", type=Path, help="what edgetam-jax vos wrote")
     parser.add_argument("--split", help="which part of the dataset; by default the one for validation")
     parser.add_argument("--seen", type=Path, metavar="META", help="meta.json of YouTube-VOS's training part")
     arguments = parser.parse_args(argv)

@@ -1,11 +1,11 @@
-"""Semi-supervised segmentation of a dataset: `python -m edgetam_jax.evaluation.vos DATASET OUT --model MODEL`.
+"""Semi-supervised segmentation of a dataset: `edgetam-jax vos DATASET OUT --model MODEL`.
 
 Each object is given by its true mask on the first frame that shows it, and tracked from there on. Masks are the
 network's, without cleaning, cut at 0; where objects are annotated in one image, every pixel goes to one of them. A
 given mask is remembered with the soft border that it has at the network's size. So SAM 2 and EdgeTAM are evaluated.
 
 Each video becomes a folder OUT/NAME of palette PNGs in the dataset's own layout, as official scorers and
-`python -m edgetam_jax.evaluation.scores DATASET OUT` take them. A video's folder appears when it is finished; those
+`edgetam-jax scores DATASET OUT` take them. A video's folder appears when it is finished; those
 that exist are skipped. So a run can be killed and started again, and split over processes and machines.
 """
 
@@ -90,7 +90,7 @@ def _write(out: Path, name: str, folders: Mapping[int, str], obj_ids: Sequence[i
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m edgetam_jax.evaluation.vos",
+        prog="edgetam-jax vos",
         description="Track every object of a dataset from its first true mask, and write masks as scorers take them.",
     )
     parser.add_argument("dataset", type=Path, help="a folder as DAVIS, MOSE, YouTube-VOS or SA-V lay it out")
