@@ -8,6 +8,7 @@ turns, one frame each, so that all meet the same machine. docs/speed.md says how
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,10 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = [SYSTEMS[name] for name in arguments.systems or DEFAULT[arguments.device]]
     if arguments.device == "cpu" and machine.is_amd():
-        chosen = with_avx512(chosen)
+        if shutil.which("cc"):
+            chosen = with_avx512(chosen)
+        else:
+            print("There is no C compiler (cc): PyTorch runs only as it does by itself on AMD, without AVX-512.")
     with tempfile.TemporaryDirectory() as folder:
         make_weights(Path(folder), arguments.size)
         rows, about = compare(chosen, arguments, Path(folder))

@@ -114,5 +114,5 @@ def as_published() -> None:
     if patched == source:
         raise RuntimeError("the original has changed: the line that fails with several objects is not there")
     names: dict[str, Any] = {}
-    exec(patched, vars(perceiver_module), names)
+    exec(patched, {**vars(perceiver_module)}, names)
     resampler.forward_2d = names["forward_2d"]

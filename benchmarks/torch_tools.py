@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map_only
 
 from benchmarks.systems import System
 
@@ -43,6 +44,6 @@ def compiled(module: Any, device: torch.device) -> None:
     def cloned(*args: Any, **kwargs: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
         found = forward(*args, **kwargs)
-        return torch.utils._pytree.tree_map_only(torch.Tensor, torch.clone, found)  # graphs write there again
+        return tree_map_only(torch.Tensor, torch.clone, found)  # graphs write there again
 
     module.forward = cloned

@@ -28,7 +28,7 @@ class Prepared(NamedTuple):
 
 
 class Family(Protocol):
-    about: Mapping[str, str]  # platform, device
+    about: dict[str, str]  # platform, device
 
     def build(self, task: Task) -> Prepared: ...
 

@@ -1,6 +1,7 @@
 """The benchmarks' machinery, on stand-ins that take no time: processes in turns, what is made of their answers."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,9 @@ def test_tasks_and_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert plain["OMP_NUM_THREADS"] == "2" and "LD_PRELOAD" not in plain and "JAX_COMPILATION_CACHE_DIR" not in plain
     doubled = with_avx512([SYSTEMS["ours"], SYSTEMS["original"]])
     assert [system.name for system in doubled] == ["ours", "original", "original+avx512"]
-    library = Path(environment(doubled[2], "cpu", 2, tmp_path)["LD_PRELOAD"])
-    assert b"mkl_serv_intel_cpu_true" in library.read_bytes()
+    if shutil.which("cc"):
+        library = Path(environment(doubled[2], "cpu", 2, tmp_path)["LD_PRELOAD"])
+        assert b"mkl_serv_intel_cpu_true" in library.read_bytes()
     assert "mmap_max=0" in environment(SYSTEMS["original-tuned"], "cpu", 2, tmp_path)["GLIBC_TUNABLES"]
 
 
@@ -144,7 +146,11 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_results_name_the_machine(measured: dict[str, Any]) -> None:
-    assert measured["processor"] == machine.processor() and measured["load_before"] >= 0
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and "model name" in cpuinfo.read_text():
+        assert f": {measured['processor']}\n" in cpuinfo.read_text()
+        assert all(f" {name} " in cpuinfo.read_text().replace("\n", " ") for name in measured["instructions"])
+    assert measured["processor"] and measured["load_before"] >= 0
     assert {"jax", "torch", "transformers"} <= set(measured["versions"])
     assert measured["rows"] == ROWS
 
