@@ -1,0 +1,108 @@
+"""What the compiled step of the full network may cost, on any machine."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import flops
+from edgetam_jax import EDGETAM, Model, init_state, memory
+from edgetam_jax.model import init_params
+from edgetam_jax.prompts import Prompts
+from edgetam_jax.step import encode_frames, follow
+from edgetam_jax.tracking import State, _no_prompts, _track_step
+from tests.pages import ROOT
+
+FRAME = jax.ShapeDtypeStruct((540, 960, 3), jnp.uint8)
+FLOPS, TEMPORARY, STATE = 125e9, 300e6, 1.2e6
+CACHED = 2  # seconds of CPU that a program kept from an earlier run may take
+
+
+@functools.cache
+def shapes(objects: int) -> tuple[Model, State, jax.ShapeDtypeStruct, Prompts]:
+    """What the step takes, without any numbers."""
+    model = jax.eval_shape(lambda: Model(init_params(EDGETAM, jax.random.key(0)), EDGETAM))
+    return model, jax.eval_shape(lambda: init_state(model, objects, 1)), FRAME, _no_prompts(objects)
+
+
+def lowered(objects: int) -> Any:
+    return _track_step.lower(*shapes(objects), "video")
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Any:
+    """With room for eight objects."""
+    return lowered(8).compile()
+
+
+def test_few_operations() -> None:
+    """A frame of one object that is followed: no more than exact rewrites leave of the original's 143 GFLOP."""
+
+    def frame(model: Model, bank: memory.Bank, pixels: jax.Array) -> Any:
+        remembered = memory.read(bank, jnp.int32(20), 1, EDGETAM, None)
+        return follow(model, encode_frames(model, pixels), remembered)
+
+    model, _, pixels, _ = shapes(1)
+    bank = jax.eval_shape(lambda: memory.init(EDGETAM, 1))
+    assert 100e9 < flops.count(frame, model, bank, pixels) < FLOPS
+
+
+def test_operations_are_counted() -> None:
+    def work(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        rows = jax.lax.map(lambda row: row @ jnp.ones((5, 7)), y[0])
+        return jax.lax.cond(x.sum() > 0, lambda: rows @ jnp.ones((7, 2)), lambda: rows[..., :2])
+
+    one = flops.count(jax.jit(work), jnp.ones((1, 4, 6, 3)), jnp.ones((3, 3, 3, 5)))
+    assert one == 2 * (4 * 6 * 5 * 27 + 4 * 6 * 7 * 5 + 4 * 6 * 2 * 7)
+
+
+def test_no_grouped_convolution(compiled: Any) -> None:
+    """XLA's are fifty times slower on CPU than sums of shifted copies."""
+    convolutions = re.findall(r"= \S+ convolution\(.*", compiled.as_text())
+    assert convolutions
+    assert not [line for line in convolutions if "group_count" in line]
+
+
+def test_temporary_memory(compiled: Any) -> None:
+    assert 0 < compiled.memory_analysis().temp_size_in_bytes < TEMPORARY
+
+
+def test_state_of_an_object() -> None:
+    sizes = [sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes(n)[1])) for n in (1, 2)]
+    assert 0 < sizes[1] - sizes[0] < STATE
+
+
+def test_compiled_programs_are_kept(tmp_path: Path) -> None:
+    """In processes of their own: the second finds the first one's program. It takes up to 300 MB, too."""
+    script = (
+        "import time, tests.unit.test_guards as guards; lowered = guards.lowered(1); begin = time.process_time(); "
+        "memory = lowered.compile().memory_analysis(); "
+        "print(time.process_time() - begin, memory.temp_size_in_bytes)"
+    )
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    line = [sys.executable, "-c", script]
+    (first, temporary), (second, _) = (
+        map(float, subprocess.check_output(line, cwd=ROOT, env=environment, text=True).split()) for _ in range(2)
+    )
+    assert second < CACHED < first
+    assert 0 < temporary < TEMPORARY
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_lowers_for_other_devices(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the form that runs there, all objects at once; nobody here compiles it."""
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    program = jax.jit(functools.partial(_track_step.__wrapped__, rule="video"))
+    exported = jax.export.export(program, platforms=[platform])(*shapes(2))
+    text = exported.mlir_module()
+    assert exported.platforms == (platform,)
+    assert "stablehlo.convolution" in text
+    assert "stablehlo.while" not in text
