@@ -3,6 +3,7 @@
 import email
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -75,6 +76,10 @@ def test_the_wheel_says_what_it_needs(built: pathlib.Path) -> None:
     assert {each for each in needed if not each.marker} == set(map(Requirement, PROJECT["dependencies"]))
     assert set(about.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
     assert about["Requires-Python"] == PROJECT["requires-python"]
+    assert about["Description-Content-Type"] == "text/markdown"
+    page = about.get_payload()
+    assert "click an object once" in page and page.count("```") == (ROOT / "README.md").read_text().count("```")
+    assert not [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link]  # files are not there
 
 
 def test_the_sources_are_those_of_the_tests(built: pathlib.Path) -> None:
