@@ -35,7 +35,7 @@ def main() -> None:
         visit(page)
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         browser.close()
-    picture.quantize(128).save(OUT, optimize=True)
+    picture.quantize(256).save(OUT, optimize=True)
     print(f"{OUT}: {OUT.stat().st_size / 1000:.0f} kB")
 
 
