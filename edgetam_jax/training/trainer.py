@@ -164,22 +164,30 @@ def _go_on(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState, out:
     """The state of the last checkpoint, if there is one. From here on the folder is of this recipe."""
     done = checkpoints.latest_step()
     if done is not None:
-        _check_recipe(run.recipe, done, out)
+        _check_folder(run, done, out)
         state = _restore(checkpoints, run, state, out)
     if jax.process_index() == 0:
         with replacing(out / RECIPE, force=True) as partial:
-            partial.write_text(json.dumps(dataclasses.asdict(run.recipe), indent=1) + "\n")
+            partial.write_text(json.dumps(_description(run), indent=1) + "\n")
     return state
 
 
-def _check_recipe(recipe: Recipe, done: int, out: Path) -> None:
-    if done > recipe.steps:
-        raise TrainingError(f"{out} holds a run that is at step {done}; the recipe ends at {recipe.steps}.")
+def _description(run: Run) -> dict[str, Any]:
+    """What a folder is about: the recipe, and the configuration of its network, which may come from a checkpoint."""
+    return dataclasses.asdict(run.recipe) | {"configuration": run.config.to_dict()}
+
+
+def _check_folder(run: Run, done: int, out: Path) -> None:
+    if done > run.recipe.steps:
+        raise TrainingError(f"{out} holds a run that is at step {done}; the recipe ends at {run.recipe.steps}.")
     if not (out / RECIPE).exists():
         return
-    before = dataclasses.asdict(Recipe()) | json.loads((out / RECIPE).read_text())
-    now = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    changed = [name for name in now if name not in FREE and now[name] != before[name]]
+    try:
+        before = dataclasses.asdict(Recipe()) | json.loads((out / RECIPE).read_text())
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"{out / RECIPE} is broken ({error}); remove it, or start in an empty folder.") from error
+    now = json.loads(json.dumps(_description(run)))
+    changed = [name for name in now if name not in FREE and now[name] != before.get(name, now[name])]
     if changed:
         raise TrainingError(
             f"{out} holds a run of another recipe: {', '.join(changed)} changed. Only {', '.join(FREE)} may. "

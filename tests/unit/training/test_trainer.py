@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,22 @@ def test_folders_of_other_recipes_are_refused(whole: Path, recipe: Recipe, folde
         with pytest.raises(TrainingError, match="cannot be the folder of a run"):
             train(recipe, whole / MODEL)
     assert (whole / "recipe.json").read_text() == before
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
+    """The checkpoint where the recipe starts may have been replaced."""
+    out = shutil.copytree(whole, folder / "other")
+    path = out / "recipe.json"
+    description = json.loads(path.read_text())
+    description["configuration"]["memory_frames"] += 1
+    for content, message in (
+        (json.dumps(description), "run of another recipe: configuration changed"),
+        ("{", r"recipe\.json is broken \(.*\); remove it, or start in an empty folder"),
+        ("[]", r"recipe\.json is broken"),
+    ):
+        path.write_text(content)
+        with small_steps(), pytest.raises(TrainingError, match=message):
+            train(recipe, out)
 
 
 def test_evaluation_in_between_writes_its_numbers(
