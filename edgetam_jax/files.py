@@ -39,6 +39,10 @@ def check_place(path: pathlib.Path, force: bool, ours: frozenset[str] | None = N
     """Refuses to write where something is that would be lost. Without `ours` it does not look into folders."""
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist. Create it, or choose another output.")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(
+            f"nothing can be written to the folder {path.parent}. Check its permissions, or choose another output."
+        )
     if not os.path.lexists(path):
         return
     if not force:

@@ -69,7 +69,7 @@ def _key(request: gr.Request) -> str:
 
 
 def _on(event: Any, action: Callable[..., Any], inputs: Any, outputs: Any, **options: Any) -> None:
-    """What a visitor got wrong becomes one sentence on the page."""
+    """What a visitor got wrong, or this machine has no room for, becomes one sentence on the page."""
 
     @functools.wraps(action)
     def answered(*args: Any) -> Any:
@@ -77,6 +77,9 @@ def _on(event: Any, action: Callable[..., Any], inputs: Any, outputs: Any, **opt
             return action(*args)
         except EdgeTAMError as error:
             raise gr.Error(_without_folders(str(error)), duration=8, print_exception=False) from None
+        except OSError as error:
+            reason = f"a file could not be written or read here: {error.strerror or error}. What was tracked is kept."
+            raise gr.Error(reason, duration=8, print_exception=False) from error
 
     event(answered, inputs, outputs, api_visibility="private", **{"show_progress": "hidden", **options})
 

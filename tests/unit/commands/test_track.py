@@ -1,6 +1,8 @@
 """`edgetam-jax track`: what it writes is what the predictor finds, in every form; and what stops it."""
 
+import errno
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,36 @@ def test_a_frame_that_is_broken(
     error = capsys.readouterr().err
     assert "4.png: the image is broken" in error and "The 4 frames before it are written" in error
     assert len(read()) == 4
+
+
+def test_a_disk_that_is_full(
+    network: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """After two frames; what was there before stays, and no half of anything is left."""
+    add = outputs._Folder.add
+
+    def fill(sink: Any, seen: outputs.Seen) -> None:
+        if seen.frame == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        add(sink, seen)
+
+    monkeypatch.setattr(outputs._Folder, "add", fill)
+    Path("clip.mp4").write_text("precious")
+    there = sorted(tmp_path.iterdir())
+    assert run(network, video, "--point", CLICK, "--box", BOX, *outs("clip.mp4", "masks"), "--force") == 2
+    error = capsys.readouterr().err
+    assert "masks could not be written: No space left on device" in error and "Check the free space" in error
+    assert sorted(tmp_path.iterdir()) == there and Path("clip.mp4").read_text() == "precious"
+
+
+def test_a_folder_that_takes_nothing(
+    network: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Said before the network is loaded."""
+    monkeypatch.setattr(track.options, "open_model", lambda _: pytest.fail("the network is loaded"))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert run(network, video, "--point", CLICK, *outs("clip.mp4")) == 2
+    assert "nothing can be written to the folder" in capsys.readouterr().err
 
 
 def test_outputs_that_are_there(network: Path, video: Path, capsys: pytest.CaptureFixture) -> None:
