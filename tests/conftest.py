@@ -3,8 +3,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Before the first import of jax, torch and the hub's client. Processes that test side by side share the cores: threads of
-# PyTorch would spin there, waiting for each other.
+# Before the first import of jax, torch and the hub's client. Processes that test side by side share the cores: threads
+# of PyTorch would spin there, waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
