@@ -5,18 +5,21 @@ time here.
 """
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from edgetam_jax import load
 from edgetam_jax.checkpoint import save
 from edgetam_jax.model import Model
+from edgetam_jax.training import trainer
+from edgetam_jax.training.distillation import Features, Teacher, model_teacher, stored_teacher
+from edgetam_jax.training.example import Example
 from edgetam_jax.training.recipe import Recipe, read_recipe
-from edgetam_jax.training.trainer import MODEL, store_features, train
+from edgetam_jax.training.simulate import Plan
+from edgetam_jax.training.trainer import store_features
 from tests.unit.training.footage import make_videos
 from tests.unit.training.network import SIZE, TINY, tiny_model
 from tests.unit.training.runs import MOVING, of_training
@@ -50,29 +53,32 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     )
 
 
-@pytest.fixture(scope="module")
-def taught(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("taught")
-    train(recipe, out)
-    return out
+def test_stored_features_teach_as_their_teacher_does(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a student is told is the same to the bit, so its losses are; and they are of a student that learns."""
+    features, told = tmp_path / "features", []
+    store_features(recipe, features)
+    live = model_teacher(load(recipe.teacher), recipe.course)
 
+    def both(folder: Path) -> Teacher:
+        stored = stored_teacher(folder)
 
-def metrics(out: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{name: x for name, x in line.items() if name not in ("seconds", "data_share")} for line in lines]
+        def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
+            told.append(tuple(teacher(step, examples, plan, keys) for teacher in (stored, live)))
+            return told[-1][0]
 
+        return look
 
-def test_a_student_at_half_the_size_of_its_teacher_learns(taught: Path) -> None:
-    found = metrics(taught)
-    assert [line["step"] for line in found] == list(range(STEPS))
-    assert all(line["imitation"] > 1 and line["gradient"] > 0 for line in found)
-    student = load(taught / MODEL)
-    assert student.config == TINY
-    assert np.abs(student.params[MOVING] - tiny_model().params[MOVING]).max() > 1e-3
-
-
-def test_stored_features_teach_as_their_teacher_does(taught: Path, recipe: Recipe, tmp_path: Path) -> None:
-    store_features(recipe, tmp_path / "features")
-    train(dataclasses.replace(recipe, teacher=str(tmp_path / "features")), tmp_path / "out")
-    for live, stored in zip(metrics(taught), metrics(tmp_path / "out"), strict=True):
-        assert stored == pytest.approx(live, rel=1e-6, abs=1e-6)
+    monkeypatch.setattr(trainer, "stored_teacher", both)
+    reports = {}
+    recipe = dataclasses.replace(recipe, teacher=str(features))
+    model = trainer.train(recipe, tmp_path / "out", reports.__setitem__)
+    assert len(told) == len(reports) == STEPS
+    for stored, said in told:
+        assert stored.conditioned.shape[-3] == 2 * TINY.embedding_size
+        assert stored.embedding.dtype == said.embedding.dtype == recipe.dtype
+        jax.tree.map(np.testing.assert_array_equal, stored, said)
+    assert all(report["imitation"] > 1 and report["gradient"] > 0 for report in reports.values())
+    assert model.config == TINY
+    assert np.abs(model.params[MOVING] - tiny_model().params[MOVING]).max() > 1e-3
