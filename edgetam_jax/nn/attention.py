@@ -1,5 +1,7 @@
 """Scaled dot-product attention with a key mask, and the multi-head module of the two-way transformer."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -13,7 +15,12 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
     """Softmax over the last axis; where `mask` is False the weight is exactly 0 and the score is never seen."""
     if mask is not None:
         scores = jnp.where(mask, scores, ABSENT)
-    return nn.softmax(scores.astype(jnp.float32), -1).astype(scores.dtype)
+    return nn.softmax(scores, -1)
+
+
+def scores_of(q: Array, k: Array) -> Array:
+    """How well queries [..., N, C] match keys [..., K, C]: [..., N, K], in float32."""
+    return jnp.matmul(q, k.mT, preferred_element_type=jnp.float32)
 
 
 class Attention(nn.Module):
@@ -32,9 +39,10 @@ class Attention(nn.Module):
     def __call__(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
         """`mask` [..., K] marks the keys that exist."""
         q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
-        scores = jnp.einsum("...qhd,...khd->...hqk", q * q.shape[-1] ** -0.5, k)
-        weights = softmax(scores, None if mask is None else mask[..., None, None, :])
-        out = jnp.einsum("...hqk,...khd->...qhd", weights, v)
+        product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+        scores = product("...qhd,...khd->...hqk", q * q.shape[-1] ** -0.5, k)
+        weights = softmax(scores, None if mask is None else mask[..., None, None, :]).astype(v.dtype)
+        out = product("...hqk,...khd->...qhd", weights, v).astype(v.dtype)
         return self.out_proj(out.reshape(*out.shape[:-2], self.inner))
 
     def _heads(self, x: Array) -> Array:

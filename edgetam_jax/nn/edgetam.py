@@ -12,7 +12,7 @@ from jax import Array
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.image_encoder import ImageEncoder
-from edgetam_jax.nn.layers import MLP, Conv, compose
+from edgetam_jax.nn.layers import MLP, Conv, compose, matmul
 from edgetam_jax.nn.mask_decoder import MaskDecoder, choose
 from edgetam_jax.nn.memory_attention import MemoryAttention
 from edgetam_jax.nn.memory_encoder import MemoryEncoder
@@ -49,7 +49,9 @@ class EdgeTAM(nn.Module):
         neck, decoder = self.image_encoder.neck, self.sam_mask_decoder
         kernel4, bias4 = compose(neck.convs[3].conv, decoder.conv_s0)
         kernel8, bias8 = compose(neck.convs[2].conv, decoder.conv_s1)
-        return ImageFeatures(neck(stride16, stride32), stride4 @ kernel4 + bias4, stride8 @ kernel8 + bias8)
+        return ImageFeatures(
+            neck(stride16, stride32), matmul(stride4, kernel4) + bias4, matmul(stride8, kernel8) + bias8
+        )
 
     def without_memory(self, embedding: Array) -> Array:
         """The embedding as the decoder expects it on still images and on prompted frames."""

@@ -3,7 +3,8 @@
 Everything is channels-last and takes any number of leading axes. Convolutions pick the formulation that XLA
 compiles well: its grouped and few-channel convolutions are slow on CPU, its matrix products are not.
 
-They compute in the type of their input. Norms, softmax and positions are float32 inside, also where that is bfloat16.
+They compute in the type of their input. Sums, norms, softmax and positions are float32 inside, also where that is
+bfloat16.
 """
 
 from functools import partial
@@ -21,14 +22,19 @@ INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's d
 
 
 def gelu(x: Array) -> Array:
-    return jax.nn.gelu(x, approximate=False)
+    return jax.nn.gelu(x.astype(jnp.float32), approximate=False).astype(x.dtype)
+
+
+def matmul(x: Array, y: Array) -> Array:
+    """`x @ y`, added up in float32: that is up to four times as fast on CPU as to add up in bfloat16, and as exact."""
+    return jnp.matmul(x, y, preferred_element_type=jnp.float32).astype(jnp.result_type(x, y))
 
 
 def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     """Convolution of [..., H, W, I] with [k, k, I, O], odd kernels padded by k // 2 on each side, even ones not."""
     size, _, _, features = kernel.shape
     if size == stride:  # patches: one matrix product
-        return space_to_depth(x, size) @ kernel.reshape(-1, features)
+        return matmul(space_to_depth(x, size), kernel.reshape(-1, features))
     if size == 3 and stride == 2 and kernel.shape[2] < 8:
         return packed_conv(space_to_depth(x, 2), kernel, block=2)
     pad = size // 2
@@ -44,11 +50,13 @@ def depthwise_conv(x: Array, kernel: Array, bias: Array, stride: int = 1) -> Arr
     minutes to compile what the transposes of all taps would be; it is for reverse mode only.
     """
     size, (height, width) = kernel.shape[0], x.shape[-3:-1]
-    x = _padded(x, size // 2)
+    dtype, x = x.dtype, _padded(x, size // 2)
+    total, kernel = bias.astype(jnp.float32), kernel.astype(jnp.float32)
     for i in range(size):
         for j in range(size):
-            bias = bias + x[..., i : i + height : stride, j : j + width : stride, :] * kernel[i, j, 0]
-    return bias
+            read = x[..., i : i + height : stride, j : j + width : stride, :]
+            total = total + read.astype(jnp.float32) * kernel[i, j, 0]
+    return total.astype(dtype)
 
 
 def _depthwise_forward(x: Array, kernel: Array, bias: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
@@ -172,7 +180,7 @@ class Linear(nn.Module):
             self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def __call__(self, x: Array) -> Array:
-        y = x @ self.kernel
+        y = matmul(x, self.kernel)
         return y + self.bias if self.use_bias else y
 
 
@@ -203,7 +211,7 @@ class Conv(nn.Module):
 def compose(first: Conv, second: Conv) -> tuple[Array, Array]:
     """Kernel and bias of two 1x1 convolutions that have nothing between them, as one matrix product."""
     kernel = second.kernel[0, 0]
-    return first.kernel[0, 0] @ kernel, first.bias @ kernel + second.bias
+    return matmul(first.kernel[0, 0], kernel), matmul(first.bias, kernel) + second.bias
 
 
 class UpConv(nn.Module):
@@ -218,7 +226,7 @@ class UpConv(nn.Module):
 
     def __call__(self, x: Array) -> Array:
         kernel = jnp.moveaxis(self.kernel, 2, 0).reshape(self.inputs, 4 * self.features)
-        return depth_to_space(x @ kernel, 2) + self.bias
+        return depth_to_space(matmul(x, kernel), 2) + self.bias
 
 
 class LayerNorm(nn.Module):

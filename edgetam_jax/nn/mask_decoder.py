@@ -61,7 +61,7 @@ class MaskDecoder(nn.Module):
         x = gelu(self.output_upscaling_1(self.output_upscaling_0(image) + features.stride8))
         x = gelu(self.output_upscaling_3(x) + features.stride4)
         filters = [mlp(tokens[..., i, :]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
-        return jnp.einsum("...mc,...hwc->...mhw", jnp.stack(filters, -2), x)
+        return jnp.einsum("...mc,...hwc->...mhw", jnp.stack(filters, -2), x, preferred_element_type=jnp.float32)
 
 
 def stability(logits: Array, delta: float) -> Array:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax.config import Config
-from edgetam_jax.nn.attention import ABSENT, softmax
-from edgetam_jax.nn.layers import LayerNorm, Linear
+from edgetam_jax.nn.attention import ABSENT, scores_of, softmax
+from edgetam_jax.nn.layers import LayerNorm, Linear, matmul
 from edgetam_jax.nn.position import pair_order, rotary_angles, rotate, sine_encoding
 from edgetam_jax.types import Memory
 
@@ -35,8 +35,8 @@ class RotaryAttention(nn.Module):
 class SelfAttention(RotaryAttention):
     def __call__(self, x: Array) -> Array:
         angles = rotary_angles(self.config.embedding_size, self.config.hidden_dim)
-        scores = self.queries(x) @ rotate(_in_pair_order(self.k_proj, x), angles).mT
-        return self.out_proj(softmax(scores) @ self.v_proj(x))
+        scores = scores_of(self.queries(x), rotate(_in_pair_order(self.k_proj, x), angles))
+        return self.out_proj(matmul(softmax(scores).astype(x.dtype), self.v_proj(x)))
 
 
 class CrossAttention(RotaryAttention):
@@ -56,24 +56,25 @@ class CrossAttention(RotaryAttention):
         windows = windows.reshape(*windows.shape[:-3], -1, dim)
         kernel, bias = self.k_proj.kernel[:, order], self.k_proj.bias[order]
         scores = [
-            q @ windows.mT,
-            (q @ kernel.T) @ memory.other_keys.mT + (q @ bias)[..., None],
+            scores_of(q, windows),
+            scores_of(matmul(q, kernel.T), memory.other_keys) + matmul(q, bias)[..., None],
         ]
         scores = [
-            jnp.where(valid[..., None, :], score.astype(jnp.float32), ABSENT)
+            jnp.where(valid[..., None, :], score, ABSENT)
             for score, valid in zip(scores, (memory.windows_valid, memory.others_valid), strict=True)
         ]
         top = jnp.maximum(scores[0].max(-1, keepdims=True), scores[1].max(-1, keepdims=True))
         weights = [jnp.exp(score - top) for score in scores]
         total = weights[0].sum(-1, keepdims=True) + weights[1].sum(-1, keepdims=True)
         weights = [weight.astype(x.dtype) for weight in weights]
-        mixed = (weights[0] @ memory.window_values + weights[1] @ memory.other_values) / total.astype(x.dtype)
+        mixed = matmul(weights[0], memory.window_values) + matmul(weights[1], memory.other_values)
+        mixed = mixed / total.astype(x.dtype)
         return self.out_proj(self.v_proj(mixed))
 
 
 def _in_pair_order(linear: Linear, x: Array) -> Array:
     order = pair_order(linear.features)
-    return x @ linear.kernel[:, order] + linear.bias[order]
+    return matmul(x, linear.kernel[:, order]) + linear.bias[order]
 
 
 class MemoryKeys:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax.config import Config
-from edgetam_jax.nn.attention import softmax
-from edgetam_jax.nn.layers import LayerNorm, Linear, gelu, space_to_depth
+from edgetam_jax.nn.attention import scores_of, softmax
+from edgetam_jax.nn.layers import LayerNorm, Linear, gelu, matmul, space_to_depth
 from edgetam_jax.nn.position import sine_encoding
 
 FF_MULT = 4
@@ -25,8 +25,8 @@ class LatentAttention(nn.Module):
     def attend(self, q: Array, x: Array, position: Array | float = 0.0) -> Array:
         """`position` goes to keys and values alike, after their projection."""
         k, v = jnp.split(self.to_kv(x), 2, -1)
-        scores = (self.to_q(q) * self.features**-0.5) @ (k + position).mT
-        return self.to_out(softmax(scores) @ (v + position))
+        scores = scores_of(self.to_q(q) * self.features**-0.5, k + position)
+        return self.to_out(matmul(softmax(scores).astype(v.dtype), v + position))
 
 
 class CrossAttention(LatentAttention):

@@ -5,7 +5,7 @@ import pathlib
 import re
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,15 +41,6 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     for path in ("photo.jpg", *(f"frames/{n:05}.jpg" for n in range(FRAMES))):
         Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)).save(folder / path)
     return folder
-
-
-@pytest.fixture
-def compiled_fast() -> Iterator[None]:
-    """Programs are made to be run once: to optimize them would take most of the time."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

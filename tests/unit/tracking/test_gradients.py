@@ -11,6 +11,7 @@ import pytest
 from edgetam_jax import Model, Prompt, Prompts, track
 from tests.scene import BOX
 
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 FRAMES = 3
 # What these prompts do not use: they hold no mask, and of three masks one is chosen (not always the same one).
 UNUSED = ("mask_downsample", "mask_downscaling", "output_hypernetworks_mlps")

@@ -41,12 +41,16 @@ clip = 1.0
 """
 
 
-pytestmark = of_training
+pytestmark = [of_training, pytest.mark.usefixtures("compiled_fast")]
 
 
 def train_together(recipe: Path, out: Path, devices: int, processes: int) -> None:
     """By so many processes with so many devices each."""
-    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
     line = [sys.executable, "-m", "edgetam_jax", "train", str(recipe), "--out", str(out)]
     line += ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes)]
     with contextlib.ExitStack() as stack:

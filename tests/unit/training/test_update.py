@@ -23,6 +23,7 @@ from edgetam_jax.training.talk import Course
 from edgetam_jax.training.update import Report, Settings, TrainState, init_train_state, make_update, plans_for
 from tests.unit.training.network import TINY, clips, tiny_model
 
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 KEY = jax.random.key(0)
 SEED = 1  # of a network that misses some objects, and whose every alternative is the best of some answer
 CLIPS = Course(User(corrections=0))
