@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from convert.layouts import flat
 from edgetam_jax import load
