@@ -5,9 +5,12 @@ import glob
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Iterator
 
 from edgetam_jax.errors import OutputError
+
+ATTEMPTS, PAUSE = 20, 0.1  # to remove a folder, and seconds between them
 
 
 @contextlib.contextmanager
@@ -102,7 +105,12 @@ def _swap(temporary: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def _remove(path: pathlib.Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    """Several times, if need be: threads of a library that failed may write for a moment longer."""
+    for _ in range(ATTEMPTS):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if not os.path.lexists(path):
+            return
+        time.sleep(PAUSE)
