@@ -7,12 +7,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import flops
 from benchmarks.systems import System, Task
 from benchmarks.weights import OURS
 from benchmarks.worker import Prepared
+from edgetam_jax import (
+    ImagePrompts,
+    Prompt,
+    Prompts,
+    encode_image,
+    init_state,
+    load,
+    memory,
+    open_video,
+    segment,
+    track_step,
+    tune,
+)
+from edgetam_jax.step import encode_frames, follow
 
 PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 GEMMS = ((2048, 2048, 2048), (4096, 256, 4096))  # rows, inner, columns
@@ -24,13 +40,7 @@ DRAWN = 8  # different frames of the video
 class Ours:
     def __init__(self, system: System, folder: Path, size: int, threads: int, device: str) -> None:
         if system.tuned:
-            import edgetam_jax
-
-            edgetam_jax.tune()
-        import jax
-
-        from edgetam_jax.checkpoint import load
-
+            tune()
         jax.config.update("jax_default_matmul_precision", PRECISION[system.dtype])
         dtype = "bfloat16" if system.dtype == "bfloat16" else "float32"
         self.size, self.device = size, jax.devices()[0]
@@ -59,26 +69,14 @@ class Ours:
                 raise ValueError(f"no such task: {task}")
 
     def encode(self) -> Prepared:
-        import jax
-
-        from edgetam_jax import encode_image
-
         return Prepared(lambda: ignore(jax.block_until_ready(encode_image(self.model, self.frame))))
 
     def segment(self) -> Prepared:
-        import jax
-
-        from edgetam_jax import ImagePrompts, Prompt, encode_image, segment
-
         features, middle = encode_image(self.model, self.frame), self.size // 2
         click = ImagePrompts.build([Prompt(points=[[middle, middle]], labels=[1])], (self.size, self.size))
         return Prepared(lambda: ignore(jax.block_until_ready(segment(self.model, features, click))))
 
     def track(self, objects: int) -> Prepared:
-        import jax
-
-        from edgetam_jax import track_step
-
         state = self.full_state(objects, self.frame)
 
         def work() -> None:
@@ -90,11 +88,6 @@ class Ours:
 
     def full_state(self, objects: int, frame: Any) -> Any:
         """As after frame 16: what was remembered of frame 0 is put into every place."""
-        import jax
-
-        from edgetam_jax import Prompt, init_state, memory, track_step
-        from edgetam_jax.prompts import Prompts
-
         last = self.model.config.pointers
         height, width = frame.shape[:2]
         boxes = [Prompt(box=[n + 1, 1, n + width // 3, height // 2]) for n in range(objects)]
@@ -113,9 +106,6 @@ class Ours:
 
     def video(self) -> Prepared:
         """A frame from a video file to a video file, its stages timed apart."""
-        import jax
-
-        from edgetam_jax import track_step
         from edgetam_jax.video_writer import Mp4Writer, Pace
         from edgetam_jax.visualize import overlay
 
@@ -150,8 +140,6 @@ def ignore(_: Any) -> None:
 
 
 def draw_video(path: Path) -> Path:
-    import jax
-
     from edgetam_jax.training.synthetic import ClipConfig, make_clip
     from edgetam_jax.video_writer import Mp4Writer, Pace
 
@@ -165,8 +153,6 @@ def draw_video(path: Path) -> Path:
 
 def decoded(path: Path) -> Iterator[np.ndarray]:
     """Its frames, over and over, each decoded when it is asked for."""
-    from edgetam_jax import open_video
-
     while True:
         with open_video(path, read_ahead=0) as video:
             yield from video.frames()
@@ -174,12 +160,6 @@ def decoded(path: Path) -> Iterator[np.ndarray]:
 
 def gigaflops_of_a_step(model: Any, objects: int) -> float:
     """The frame's encoding, and once for each object what follows it."""
-    import jax
-    import jax.numpy as jnp
-
-    from edgetam_jax import memory
-    from edgetam_jax.step import encode_frames, follow
-
     frame = jax.ShapeDtypeStruct((model.config.image_size, model.config.image_size, 3), jnp.uint8)
     features = jax.eval_shape(encode_frames, model, frame)
     bank = jax.eval_shape(lambda: memory.init(model.config, 1))
@@ -193,9 +173,6 @@ def gigaflops_of_a_step(model: Any, objects: int) -> float:
 
 def gemm() -> Prepared:
     """The most that this machine does in JAX: billions of operations of a product of matrices, in a second."""
-    import jax
-    import jax.numpy as jnp
-
     product = jax.jit(jnp.matmul)
     pairs = [(jnp.ones((rows, inner)), jnp.ones((inner, columns))) for rows, inner, columns in GEMMS]
 

@@ -27,7 +27,7 @@ class System(NamedTuple):
     label: str  # in tables and plots
     family: str  # ours, original, hugging-face, onnx
     dtype: str = "float32"  # or bfloat16, tensorfloat32
-    tuned: bool = False  # allocator, and XLA's options where it is ours
+    tuned: bool = False  # the allocator keeps freed memory
     compiled: bool = False
     avx512: bool = False  # MKL is told that this is an Intel processor
 

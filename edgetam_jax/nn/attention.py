@@ -1,12 +1,10 @@
 """Scaled dot-product attention with a key mask, and the multi-head module of the two-way transformer."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from edgetam_jax.nn.layers import Linear
+from edgetam_jax.nn.layers import Linear, einsum
 
 ABSENT = -1e30  # finite, so that a row without any key gives no NaN; exp(ABSENT - max) is exactly 0
 
@@ -39,10 +37,9 @@ class Attention(nn.Module):
     def __call__(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
         """`mask` [..., K] marks the keys that exist."""
         q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
-        product = partial(jnp.einsum, preferred_element_type=jnp.float32)
-        scores = product("...qhd,...khd->...hqk", q * q.shape[-1] ** -0.5, k)
+        scores = einsum("...qhd,...khd->...hqk", q * q.shape[-1] ** -0.5, k)
         weights = softmax(scores, None if mask is None else mask[..., None, None, :]).astype(v.dtype)
-        out = product("...hqk,...khd->...qhd", weights, v).astype(v.dtype)
+        out = einsum("...hqk,...khd->...qhd", weights, v).astype(v.dtype)
         return self.out_proj(out.reshape(*out.shape[:-2], self.inner))
 
     def _heads(self, x: Array) -> Array:

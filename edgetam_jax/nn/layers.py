@@ -25,8 +25,12 @@ def gelu(x: Array) -> Array:
     return jax.nn.gelu(x.astype(jnp.float32), approximate=False).astype(x.dtype)
 
 
+# Added up in float32, and given in it: up to four times as fast on CPU as to add up in bfloat16.
+einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
 def matmul(x: Array, y: Array) -> Array:
-    """`x @ y`, added up in float32: that is up to four times as fast on CPU as to add up in bfloat16, and as exact."""
+    """`x @ y`, added up in float32 (see `einsum`), in the type of `x` and `y`."""
     return jnp.matmul(x, y, preferred_element_type=jnp.float32).astype(jnp.result_type(x, y))
 
 
@@ -134,7 +138,6 @@ def _conv2d_backward(
     if jax.default_backend() != "cpu":
         return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride, pad), x, kernel)[1](gradient)
     (height, width), lead, zero = gradient.shape[-3:-1], x.ndim - 3, jnp.zeros(())
-    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     padded = jnp.pad(x, [(0, 0)] * lead + [pad, pad, (0, 0)])
 
     def spread(start: int, count: int, length: int) -> tuple[int, int, int]:
@@ -145,9 +148,9 @@ def _conv2d_backward(
     to_x, to_taps = zero, []
     for i, j in np.ndindex(kernel.shape[:2]):
         read = padded[..., i : i + stride * height : stride, j : j + stride * width : stride, :]
-        to_taps.append(product("...i,...o->io", read, gradient))
+        to_taps.append(einsum("...i,...o->io", read, gradient))
         places = spread(i, height, x.shape[-3]), spread(j, width, x.shape[-2])
-        given = product("...o,io->...i", gradient, kernel[i, j])
+        given = einsum("...o,io->...i", gradient, kernel[i, j])
         to_x = to_x + lax.pad(given, zero, [(0, 0, 0)] * lead + [*places, (0, 0, 0)])
     return to_x.astype(x.dtype), jnp.stack(to_taps).reshape(kernel.shape).astype(kernel.dtype)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax.config import Config, DecoderConfig
-from edgetam_jax.nn.layers import CHANNEL_NORM_EPS, MLP, Conv, LayerNorm, UpConv, gelu
+from edgetam_jax.nn.layers import CHANNEL_NORM_EPS, MLP, Conv, LayerNorm, UpConv, einsum, gelu
 from edgetam_jax.nn.two_way import TwoWayTransformer
 from edgetam_jax.types import ChosenMask, ImageFeatures, MaskPrediction, PromptTokens
 
@@ -61,7 +61,7 @@ class MaskDecoder(nn.Module):
         x = gelu(self.output_upscaling_1(self.output_upscaling_0(image) + features.stride8))
         x = gelu(self.output_upscaling_3(x) + features.stride4)
         filters = [mlp(tokens[..., i, :]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
-        return jnp.einsum("...mc,...hwc->...mhw", jnp.stack(filters, -2), x, preferred_element_type=jnp.float32)
+        return einsum("...mc,...hwc->...mhw", jnp.stack(filters, -2), x)
 
 
 def stability(logits: Array, delta: float) -> Array:

@@ -19,7 +19,7 @@ from edgetam_jax.training.synthetic.batches import SyntheticConfig
 from edgetam_jax.training.talk import Course, Dtype
 from edgetam_jax.training.update import Norm, Settings
 
-LARGEST = 1 << 31  # seed that all random numbers take
+LARGEST = 1 << 31  # below it are the seeds that all random numbers take, and more than any size in pixels
 
 
 @dataclasses.dataclass(frozen=True)
