@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from edgetam_jax.nn.layers import Linear, einsum
+from edgetam_jax.nn.layers import Linear, einsum, matmul
 
 ABSENT = -1e30  # finite, so that a row without any key gives no NaN; exp(ABSENT - max) is exactly 0
 
@@ -22,7 +22,11 @@ def scores_of(q: Array, k: Array) -> Array:
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries [..., N, C] to keys and values [..., K, C], inside `inner` channels."""
+    """Multi-head attention of queries [..., Q, C] to keys and values [..., K, C], inside `inner` channels.
+
+    Where one side is an image and the other a few tokens, only the tokens are projected: what would project the image
+    is applied to them. That is as exact, half the work, and a few wide products in place of narrow ones for each head.
+    """
 
     features: int
     heads: int
@@ -36,11 +40,34 @@ class Attention(nn.Module):
 
     def __call__(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
         """`mask` [..., K] marks the keys that exist."""
-        q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
-        scores = einsum("...qhd,...khd->...hqk", q * q.shape[-1] ** -0.5, k)
-        weights = softmax(scores, None if mask is None else mask[..., None, None, :]).astype(v.dtype)
-        out = einsum("...hqk,...khd->...qhd", weights, v).astype(v.dtype)
-        return self.out_proj(out.reshape(*out.shape[:-2], self.inner))
+        return self._by_many(q, k, v, mask) if q.shape[-2] > k.shape[-2] else self._by_few(q, k, v, mask)
+
+    def _by_few(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+        """Keys and values as they are. The keys' bias adds the same to all scores of a query: softmax cannot see it."""
+        *lead, count, _ = q.shape
+        q = self._heads(self.q_proj(q) * self._scale)
+        wanted = einsum("...qhd,chd->...hqc", q, self._heads(self.k_proj.kernel)).astype(k.dtype)
+        scores = scores_of(wanted.reshape(*lead, -1, self.features), k)  # [..., heads * Q, K]
+        weights = softmax(scores, None if mask is None else mask[..., None, :])
+        found = matmul(weights.astype(v.dtype), v).reshape(*lead, self.heads, count, self.features)
+        found = einsum("...hqc,chd->...qhd", found, self._heads(self.v_proj.kernel)).astype(v.dtype)
+        return self.out_proj(found.reshape(*lead, count, self.inner) + self.v_proj.bias)
+
+    def _by_many(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+        """Queries as they are, and values that are what they add to the output."""
+        *lead, count, _ = k.shape
+        k, v = self._heads(self.k_proj(k) * self._scale), self._heads(self.v_proj(v))
+        wanted = einsum("...khd,chd->...hkc", k, self._heads(self.q_proj.kernel)).astype(q.dtype)
+        scores = scores_of(q, wanted.reshape(*lead, -1, self.features)).reshape(*q.shape[:-1], self.heads, count)
+        scores = scores + einsum("...khd,hd->...hk", k, self._heads(self.q_proj.bias))[..., None, :, :]
+        weights = softmax(scores, None if mask is None else mask[..., None, None, :])  # [..., Q, heads, K]
+        out = self.out_proj.kernel.reshape(self.heads, -1, self.features)
+        given = einsum("...khd,hdc->...hkc", v, out).astype(v.dtype).reshape(*lead, -1, self.features)
+        return matmul(weights.reshape(*q.shape[:-1], -1).astype(v.dtype), given) + self.out_proj.bias
+
+    @property
+    def _scale(self) -> float:
+        return (self.inner // self.heads) ** -0.5
 
     def _heads(self, x: Array) -> Array:
         return x.reshape(*x.shape[:-1], self.heads, self.inner // self.heads)

@@ -53,6 +53,26 @@ def test_absent_keys_might_as_well_not_be_there(attention: tuple, mask: list[boo
 
 
 @fast
+@given(mask=masks, count=st.integers(1, 12), seed=st.integers(0, 99))
+def test_is_multi_head_attention(attention: tuple, mask: list[bool], count: int, seed: int) -> None:
+    """However many queries: fewer than keys, as many, more."""
+    params, apply = attention
+    params = jax.tree.map(lambda x: normal(seed, *x.shape), params)
+    q, k, v = normal(seed, count, 12), normal(seed + 1, len(mask), 12), normal(seed + 2, len(mask), 12)
+
+    def heads(x: np.ndarray, name: str) -> np.ndarray:
+        linear = params["params"][name]
+        return (x @ linear["kernel"] + linear["bias"]).astype(float).reshape(len(x), 3, 2).swapaxes(0, 1)
+
+    scores = heads(q, "q_proj") @ heads(k, "k_proj").swapaxes(1, 2) / np.sqrt(2)
+    weights = np.exp(scores - scores.max(-1, keepdims=True)) * np.array(mask)
+    mixed = weights / weights.sum(-1, keepdims=True) @ heads(v, "v_proj")
+    out = params["params"]["out_proj"]
+    expected = mixed.swapaxes(0, 1).reshape(count, 6) @ out["kernel"] + out["bias"]
+    np.testing.assert_allclose(apply(params, q, k, v, np.array(mask)), expected, atol=1e-4)
+
+
+@fast
 @given(mask=masks, seed=st.integers(0, 99))
 def test_keys_have_no_order(attention: tuple, mask: list[bool], seed: int) -> None:
     params, apply = attention
