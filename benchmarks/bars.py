@@ -48,14 +48,14 @@ def measures(rows: Rows, device: str, amd: bool) -> list[Measure]:
     return [*_over_others(rows, device, amd), *_own(rows, device)]
 
 
-def median(rows: Rows, system: str, task: str, objects: int = 1) -> float | None:
-    wanted = system, task, objects
-    found = (row for row in rows if (row["system"], row["task"], row["objects"]) == wanted)
+def median(rows: Rows, system: str, task: str, count: int = 1) -> float | None:
+    wanted = system, task, count
+    found = (row for row in rows if (row["system"], row["task"], row["count"]) == wanted)
     return next((row["median_ms"] for row in found if "median_ms" in row), None)
 
 
-def ours(rows: Rows, names: Sequence[str], task: str, objects: int = 1) -> float | None:
-    found = (median(rows, name, task, objects) for name in names)
+def ours(rows: Rows, names: Sequence[str], task: str, count: int = 1) -> float | None:
+    found = (median(rows, name, task, count) for name in names)
     return next((one for one in found if one is not None), None)
 
 
@@ -65,19 +65,19 @@ def _over_others(rows: Rows, device: str, amd: bool) -> Iterator[Measure]:
             continue
         name, _, path = row["system"].partition("+")
         half = name.endswith("-bf16")
-        mine = ours(rows, ("ours-bf16",) if half else OURS, row["task"], row["objects"])
+        mine = ours(rows, ("ours-bf16",) if half else OURS, row["task"], row["count"])
         if mine is None:
             continue
-        bars = SPEED.get((name, row["objects"])) if row["task"] == "track" and device == "cpu" else None
+        bars = SPEED.get((name, row["count"])) if row["task"] == "track" and device == "cpu" else None
         bar = None if bars is None else bars[0 if amd and not path else 1]
-        if device == "gpu" and (name, row["task"], row["objects"]) == ("compiled-bf16", "track", 1):
+        if device == "gpu" and (name, row["task"], row["count"]) == ("compiled-bf16", "track", 1):
             bar = GPU_OVER_COMPILED
-        what = f"{_named(row['task'], row['objects'])}: times as fast as {row['label']}"
+        what = f"{_named(row['task'], row['count'])}: times as fast as {row['label']}"
         yield Measure(what, row["median_ms"] / mine, *(bar or (None, None)))
 
 
 def _own(rows: Rows, device: str) -> Iterator[Measure]:
-    full = {n: ours(rows, OURS, "track", n) for n in sorted({row["objects"] for row in rows})}
+    full = {n: ours(rows, OURS, "track", n) for n in sorted({row["count"] for row in rows})}
     half = {n: median(rows, "ours-bf16", "track", n) for n in full}
     one = full.get(1)
     for n, time in full.items():
@@ -89,9 +89,13 @@ def _own(rows: Rows, device: str) -> Iterator[Measure]:
             yield Measure(f"{_named('track', n)}: bf16 times as fast as float32", exact / time, *bar)
         if time is not None and device == "gpu":
             yield Measure(f"{_named('track', n)}, bf16: ms", time, *GPU_MS.get(n, (None, None)), low=True)
+    for n in full:
+        together = ours(rows, OURS, "videos", n)
+        if one is not None and together is not None:
+            yield Measure(f"{_named('videos', n)}: time over that for 1", together / one, None, None, low=True)
     for row in rows:
         peak = next((r["details"]["gflops"] for r in rows if r["task"] == "gemm" and _same(r, row)), None)
-        if peak is not None and row["task"] == "track" and row["objects"] == 1 and "median_ms" in row:
+        if peak is not None and row["task"] == "track" and row["count"] == 1 and "median_ms" in row:
             share = row["gflop"] / row["median_ms"] * 1e3 / peak
             yield Measure(f"{row['label']}: share of {peak:.0f} GFLOP/s, the peak of JAX here", share, *PEAK)
 
@@ -100,9 +104,14 @@ def _same(gemm: dict[str, Any], row: dict[str, Any]) -> bool:
     return "details" in gemm and gemm["system"] == row["system"]
 
 
-def _named(task: str, objects: int) -> str:
-    names = {"encode": "an image encoded", "segment": "a click answered"}
-    return names.get(task) or f"a frame, {objects} object{'s' if objects > 1 else ''}"
+def _named(task: str, count: int) -> str:
+    names = {
+        "encode": "an image encoded",
+        "images": f"{count} images encoded at once",
+        "segment": "a click answered",
+        "videos": f"a frame each of {count} videos at once",
+    }
+    return names.get(task) or f"a frame, {count} object{'s' if count > 1 else ''}"
 
 
 def table(found: Sequence[Measure]) -> str:

@@ -1,4 +1,5 @@
-"""Everybody's speed in one run: `python -m benchmarks.compare [--size 1024] [--objects 1 2 4 8] [--against 1 4]`.
+"""Everybody's speed in one run: `python -m benchmarks.compare [--size 1024] [--objects 1 2 4 8] [--against 1 4]
+[--batches 4]`.
 
 This package, the PyTorch original, the Hugging Face port and ONNX Runtime's encoder each live in a process of their
 own, with the same random weights and the same number of threads. When all are warm and their memory is full, they take
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4, 8], help="how many we follow (1 2 4 8)")
     parser.add_argument("--against", type=int, nargs="+", default=[1, 4], help="how many the others follow, too (1 4)")
+    parser.add_argument("--batches", type=int, nargs="*", default=[4], help="images, and videos of ours, at once (4)")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, metavar="NAME", help=f"some of: {', '.join(SYSTEMS)}")
     parser.add_argument("--rounds", type=int, default=10, help="times that each is timed (10)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each system (as many as processors)")
@@ -65,7 +67,7 @@ def compare(
         rows = []
         for system in systems:
             workers.append(start(system, arguments, folder))
-            tasks = tasks_of(system, arguments.objects, arguments.against)
+            tasks = tasks_of(system, arguments.objects, arguments.against, arguments.batches)
             rows += [(system, task, Row(workers[-1], str(task))) for task in tasks]
         measure([row for *_, row in rows], arguments.rounds)
         about = next((worker.about for worker in workers if "error" not in worker.about), {})
@@ -83,7 +85,7 @@ def start(system: System, arguments: argparse.Namespace, folder: Path) -> Worker
 
 
 def summary(system: System, task: Task, row: Row) -> dict[str, Any]:
-    about = {"system": system.name, "label": system.label, "task": task.kind, "objects": task.objects}
+    about = {"system": system.name, "label": system.label, "task": task.kind, "count": task.count}
     if row.note is not None:
         return {**about, "note": row.note}
     milliseconds = [1e3 * run["seconds"] for run in row.runs]
@@ -102,9 +104,9 @@ def summary(system: System, task: Task, row: Row) -> dict[str, Any]:
 
 
 def report(rows: list[dict[str, Any]], about: dict[str, Any], arguments: argparse.Namespace) -> None:
-    print(f"\n| task | objects | system | ms (median) | p99 | first call, s | peak memory |\n{'|---' * 7}|")
+    print(f"\n| task | count | system | ms (median) | p99 | first call, s | peak memory |\n{'|---' * 7}|")
     for row in rows:
-        name = f"| {row['task']} | {row['objects']} | {row['label']} |"
+        name = f"| {row['task']} | {row['count']} | {row['label']} |"
         if "note" in row:
             print(f"{name} {row['note']} | | | |")
         elif row["task"] != "gemm":

@@ -27,7 +27,7 @@ class HuggingFace(TorchFamily):
         self.image = torch.randn(3, size, size, generator=torch.Generator().manual_seed(0)).to(self.device)
 
     def build(self, task: Task) -> Prepared:
-        return self.track(task.objects) if task.kind == "track" else self.encode()
+        return self.track(task.count) if task.kind == "track" else self.encode()
 
     def encode(self) -> Prepared:
         def work() -> None:

@@ -27,8 +27,8 @@ class Original(TorchFamily):
 
     def build(self, task: Task) -> Prepared:
         if task.kind == "track":
-            return self.track(task.objects)
-        return self.encode() if task.kind == "encode" else self.segment()
+            return self.track(task.count)
+        return self.segment() if task.kind == "segment" else self.encode(task.count)
 
     def compile_parts(self, *names: str) -> None:
         if self.system.compiled:
@@ -36,12 +36,13 @@ class Original(TorchFamily):
                 compiled(getattr(self.model, name), self.device)
         self.parts |= set(names)
 
-    def encode(self) -> Prepared:
+    def encode(self, count: int) -> Prepared:
         self.compile_parts("image_encoder")
+        images = self.image.repeat(count, 1, 1, 1)
 
         def work() -> None:
             with self.computing():
-                self.model.forward_image(self.image)
+                self.model.forward_image(images)
 
         return Prepared(work)
 

@@ -56,11 +56,15 @@ class Ours:
     def build(self, task: Task) -> Prepared:
         match task.kind:
             case "encode":
-                return self.encode()
+                return self.encode(self.frame)
+            case "images":
+                return self.encode(jnp.stack([self.frame] * task.count))
             case "segment":
                 return self.segment()
             case "track":
-                return self.track(task.objects)
+                return self.track(task.count)
+            case "videos":
+                return self.videos(task.count)
             case "video":
                 return self.video()
             case "gemm":
@@ -68,8 +72,8 @@ class Ours:
             case _:
                 raise ValueError(f"no such task: {task}")
 
-    def encode(self) -> Prepared:
-        return Prepared(lambda: ignore(jax.block_until_ready(encode_image(self.model, self.frame))))
+    def encode(self, images: Any) -> Prepared:
+        return Prepared(lambda: ignore(jax.block_until_ready(encode_image(self.model, images))))
 
     def segment(self) -> Prepared:
         features, middle = encode_image(self.model, self.frame), self.size // 2
@@ -85,6 +89,18 @@ class Ours:
             jax.block_until_ready((state, tracks))
 
         return Prepared(work, {"gflop": gigaflops_of_a_step(self.model, objects)})
+
+    def videos(self, count: int) -> Prepared:
+        """A frame each, with one object."""
+        state, frames = jax.tree.map(lambda x: jnp.stack([x] * count), (self.full_state(1, self.frame), self.frame))
+        step = jax.jit(jax.vmap(track_step, (None, 0, 0)))
+
+        def work() -> None:
+            nonlocal state
+            state, tracks = step(self.model, state, frames)
+            jax.block_until_ready((state, tracks))
+
+        return Prepared(work)
 
     def full_state(self, objects: int, frame: Any) -> Any:
         """As after frame 16: what was remembered of frame 0 is put into every place."""

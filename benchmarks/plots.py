@@ -52,10 +52,10 @@ def charts(rows: Sequence[dict[str, Any]]) -> list[Chart]:
     """One for each number of objects that others were timed with, and one for the image encoder."""
     timed = [row for row in rows if "median_ms" in row]
     others = [row for row in timed if not row["system"].startswith("ours")]
-    counts = sorted({row["objects"] for row in others if row["task"] == "track"})
+    counts = sorted({row["count"] for row in others if row["task"] == "track"})
     wanted = [("track", n, f"a frame tracked, {n} object{'s' if n > 1 else ''}") for n in counts]
     found = [
-        Chart(title, [row for row in timed if (row["task"], row["objects"]) == (task, n)])
+        Chart(title, [row for row in timed if (row["task"], row["count"]) == (task, n)])
         for task, n, title in [*wanted, ("encode", 1, "an image encoded")]
     ]
     return [chart._replace(rows=sorted(chart.rows, key=lambda row: row["median_ms"])) for chart in found if chart.rows]
@@ -129,9 +129,9 @@ def tables(measured: dict[str, Any]) -> dict[str, str]:
 
 def times(rows: Sequence[dict[str, Any]]) -> str:
     """A line for each system, a column for each task."""
-    columns = [*dict.fromkeys((row["task"], row["objects"]) for row in rows if row["task"] in ("encode", "segment"))]
-    columns += sorted({("track", row["objects"]) for row in rows if row["task"] == "track"})
-    by_place = {(row["system"], row["task"], row["objects"]): row for row in rows}
+    columns = [*dict.fromkeys((row["task"], row["count"]) for row in rows if row["task"] in ("encode", "segment"))]
+    columns += sorted({("track", row["count"]) for row in rows if row["task"] == "track"})
+    by_place = {(row["system"], row["task"], row["count"]): row for row in rows}
     lines = [["milliseconds, median (p99)", *(_column(*column) for column in columns), "memory", "first call"]]
     for name, label in dict.fromkeys((row["system"], row["label"]) for row in rows):
         cells = [by_place.get((name, *column)) for column in columns]
@@ -142,9 +142,9 @@ def times(rows: Sequence[dict[str, Any]]) -> str:
     return _markdown(lines)
 
 
-def _column(task: str, objects: int) -> str:
+def _column(task: str, count: int) -> str:
     names = {"encode": "image", "segment": "click"}
-    return names.get(task) or f"frame, {objects} object{'s' if objects > 1 else ''}"
+    return names.get(task) or f"frame, {count} object{'s' if count > 1 else ''}"
 
 
 def _cell(row: dict[str, Any] | None) -> str:
@@ -168,7 +168,7 @@ def stages(rows: Sequence[dict[str, Any]]) -> str:
 
 def objects(rows: Sequence[dict[str, Any]]) -> str:
     """What a frame costs us with each number of objects."""
-    counts = sorted({row["objects"] for row in rows if row["task"] == "track"})
+    counts = sorted({row["count"] for row in rows if row["task"] == "track"})
     times = {n: bars.ours(rows, bars.OURS, "track", n) for n in counts}
     cells = ["" if time is None else f"{time:.0f}" for time in times.values()]
     return _markdown([["objects", *map(str, counts)], ["milliseconds a frame", *cells]])

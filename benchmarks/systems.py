@@ -10,16 +10,16 @@ INTEL = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 
 class Task(NamedTuple):
-    kind: str  # encode, segment, track, video, gemm
-    objects: int = 1
+    kind: str  # encode, images, segment, track, videos, video, gemm
+    count: int = 1  # of objects that are tracked; of images or videos at once
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.objects}"
+        return f"{self.kind}:{self.count}"
 
     @classmethod
     def parse(cls, text: str) -> "Task":
-        kind, _, objects = text.partition(":")
-        return cls(kind, int(objects))
+        kind, _, count = text.partition(":")
+        return cls(kind, int(count))
 
 
 class System(NamedTuple):
@@ -67,16 +67,22 @@ def with_avx512(systems: Sequence[System]) -> list[System]:
     return doubled
 
 
-def tasks_of(system: System, objects: Sequence[int], against: Sequence[int]) -> list[Task]:
-    """Ours, tuned, follows each number of `objects`; all else only those that are also in `against`."""
+def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], batches: Sequence[int]) -> list[Task]:
+    """Ours, tuned, follows each number of `objects`; all else only those that are also in `against`.
+
+    `batches` are numbers of images that are encoded at once, and, for ours, of videos that are tracked at once.
+    """
     if system.family == "onnx":
         return [Task("encode")]
-    still = [Task("encode")] if system.family == "hugging-face" else [Task("encode"), Task("segment")]
+    if system.family == "hugging-face":
+        still = [Task("encode")]
+    else:
+        still = [Task("encode"), Task("segment"), *(Task("images", n) for n in batches if not system.compiled)]
     if system.family != "ours":
         # Compiled again for each number of objects, which takes minutes.
         return still + [Task("track", n) for n in objects if n in against and (n == 1 or not system.compiled)]
     exact = system.dtype == "float32"
-    extra = [Task("video")] if exact and system.tuned else []
+    extra = [Task("videos", n) for n in batches] + [Task("video")] if exact and system.tuned else []
     peak = [Task("gemm")] if exact else []
     return still + [Task("track", n) for n in objects if system.tuned or n in against] + extra + peak
 

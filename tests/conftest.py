@@ -31,15 +31,6 @@ def forget_programs() -> Iterator[None]:
         jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def compiled_fast() -> Iterator[None]:
-    """Programs that run a few times only: to optimize them would take most of the time."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(scope="session")
 def tiny_original() -> Any:
     """The PyTorch original in the `oracle.TINY` configuration, every tensor random."""

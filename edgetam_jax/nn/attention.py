@@ -26,6 +26,7 @@ class Attention(nn.Module):
 
     Where one side is an image and the other a few tokens, only the tokens are projected: what would project the image
     is applied to them. That is as exact, half the work, and a few wide products in place of narrow ones for each head.
+    The keys' bias is not used: it adds the same to all scores of a query, and softmax does not see that.
     """
 
     features: int
@@ -43,7 +44,7 @@ class Attention(nn.Module):
         return self._by_many(q, k, v, mask) if q.shape[-2] > k.shape[-2] else self._by_few(q, k, v, mask)
 
     def _by_few(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-        """Keys and values as they are. The keys' bias adds the same to all scores of a query: softmax cannot see it."""
+        """Keys and values as they are."""
         *lead, count, _ = q.shape
         q = self._heads(self.q_proj(q) * self._scale)
         wanted = einsum("...qhd,chd->...hqc", q, self._heads(self.k_proj.kernel)).astype(k.dtype)
@@ -56,7 +57,7 @@ class Attention(nn.Module):
     def _by_many(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
         """Queries as they are, and values that are what they add to the output."""
         *lead, count, _ = k.shape
-        k, v = self._heads(self.k_proj(k) * self._scale), self._heads(self.v_proj(v))
+        k, v = self._heads(matmul(k, self.k_proj.kernel) * self._scale), self._heads(self.v_proj(v))
         wanted = einsum("...khd,chd->...hkc", k, self._heads(self.q_proj.kernel)).astype(q.dtype)
         scores = scores_of(q, wanted.reshape(*lead, -1, self.features)).reshape(*q.shape[:-1], self.heads, count)
         scores = scores + einsum("...khd,hd->...hk", k, self._heads(self.q_proj.bias))[..., None, :, :]

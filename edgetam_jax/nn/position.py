@@ -4,7 +4,7 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 TEMPERATURE = 10000.0
 
@@ -24,20 +24,14 @@ def sine_encoding(size: int, features: int) -> np.ndarray:
 
 def fourier_encoding(coords: Array, matrix: Array) -> Array:
     """[..., 2] positions (x, y) in [0, 1] through the Gaussian [2, F] to [..., 2F]."""
-    angle = 2 * np.pi * ((2 * coords - 1)[..., None] * matrix).sum(-2)  # no product of matrices, so always in float32
+    angle = 2 * np.pi * ((2 * coords - 1)[..., None] * matrix).sum(-2)  # no matrix product: float32 on any device
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
 
-def fourier_grid(size: int, matrix: Array) -> Array:
-    """The same of the centres of a grid's cells: [size, size, 2F].
-
-    The angle of a cell is that of its column plus that of its row, so sines are taken of columns and rows alone.
-    """
-    place = 2 * (np.arange(size, dtype=np.float32)[:, None] + 0.5) / size - 1
-    x, y = 2 * np.pi * place * matrix[0], (2 * np.pi * place * matrix[1])[:, None]
-    # Without the barrier XLA computes them again for every cell.
-    sin_x, cos_x, sin_y, cos_y = lax.optimization_barrier((jnp.sin(x), jnp.cos(x), jnp.sin(y), jnp.cos(y)))
-    return jnp.concatenate([sin_y * cos_x + cos_y * sin_x, cos_y * cos_x - sin_y * sin_x], -1)
+def grid_centres(size: int) -> np.ndarray:
+    """[size, size, 2]: the centres (x, y) of a grid's cells in [0, 1]."""
+    centre = (np.arange(size, dtype=np.float32) + 0.5) / size
+    return np.stack(np.meshgrid(centre, centre, indexing="xy"), -1)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from edgetam_jax.checkpoint import EMBEDDED_PATH, save
+from edgetam_jax.config import NANO
 from edgetam_jax.files import replacing
 from edgetam_jax.model import Model
 from edgetam_jax.step import encode_frames
@@ -32,7 +33,8 @@ def main() -> None:
     learn("2-memory-128", curve)
     model = learn("3-clips-128", curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
-    save(Model(half, model.config), EMBEDDED_PATH, force=True)
+    # It learnt on objects that were twice as large: in pixels they are as large in a frame of twice the size.
+    save(Model(half, NANO), EMBEDDED_PATH, force=True)
     with replacing(CURVE, force=True) as partial:
         partial.write_text(json.dumps(curve, indent=1) + "\n")
 

@@ -1,8 +1,22 @@
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 import pytest
 
 from tests.checkpoints import SMALL
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_fast() -> Iterator[None]:
+    """Programs run a few times only here: to optimize them would take most of the time. Other tests run what users run.
+
+    A module whose subject is what XLA makes of a program has a fixture of this name that does nothing.
+    """
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

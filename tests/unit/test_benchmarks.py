@@ -31,7 +31,7 @@ class StandIn:
         print("libraries print what they like")
         if task.kind == "encode":
             raise RuntimeError("cannot encode")
-        return Prepared(lambda: self.work(task), {"gflop": 2.0 * task.objects})
+        return Prepared(lambda: self.work(task), {"gflop": 2.0 * task.count})
 
     def work(self, task):
         if task.kind == "gemm":
@@ -81,10 +81,11 @@ def test_systems_take_turns_and_what_fails_is_a_note(tmp_path: Path) -> None:
 
 def test_tasks_and_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Task.parse(str(Task("track", 4))) == Task("track", 4)
-    tracked = [task.objects for task in tasks_of(SYSTEMS["original"], [1, 2, 4], [1, 4]) if task.kind == "track"]
+    tracked = [task.count for task in tasks_of(SYSTEMS["original"], [1, 2, 4], [1, 4], []) if task.kind == "track"]
     assert tracked == [1, 4]
-    assert Task("track", 4) not in tasks_of(SYSTEMS["compiled"], [1, 4], [1, 4])
-    assert {Task("track", 8), Task("gemm"), Task("video")} < set(tasks_of(SYSTEMS["ours-tuned"], [1, 8], [1]))
+    assert Task("track", 4) not in tasks_of(SYSTEMS["compiled"], [1, 4], [1, 4], [2])
+    ours = {Task("track", 8), Task("gemm"), Task("video"), Task("images", 2), Task("videos", 2)}
+    assert ours < set(tasks_of(SYSTEMS["ours-tuned"], [1, 8], [1], [2]))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
     plain = environment(SYSTEMS["original"], "cpu", 2, tmp_path)
     assert plain["OMP_NUM_THREADS"] == "2" and "LD_PRELOAD" not in plain and "JAX_COMPILATION_CACHE_DIR" not in plain
@@ -96,10 +97,10 @@ def test_tasks_and_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "mmap_max=0" in environment(SYSTEMS["original-tuned"], "cpu", 2, tmp_path)["GLIBC_TUNABLES"]
 
 
-def row(name: str, task: str, objects: int, milliseconds: float, **more: Any) -> dict[str, Any]:
+def row(name: str, task: str, count: int, milliseconds: float, **more: Any) -> dict[str, Any]:
     label = next((system.label for system in SYSTEMS.values() if system.name == name), f"{name} <&>")
     times = {"median_ms": milliseconds, "p99_ms": 2 * milliseconds, "first_s": 3.0, "peak_bytes": 5e8, "details": {}}
-    return {"system": name, "label": label, "task": task, "objects": objects, **times, **more}
+    return {"system": name, "label": label, "task": task, "count": count, **times, **more}
 
 
 ROWS = [
@@ -108,12 +109,13 @@ ROWS = [
     row("ours-tuned", "track", 4, 300.0, gflop=150.0),
     row("ours-tuned", "gemm", 1, 1.0, details={"gflops": 1000.0}),
     row("ours-tuned", "encode", 1, 4.0),
+    row("ours-tuned", "videos", 4, 250.0),
     row("ours-tuned", "video", 1, 120.0, details={"decode": 0.004, "track": 0.1}),
     row("ours-bf16", "track", 1, 80.0, gflop=50.0),
     row("original", "track", 1, 150.0),
     row("original+avx512", "track", 1, 150.0),
     row("original", "encode", 1, 8.0),
-    {"system": "onnx", "label": "ONNX Runtime", "task": "encode", "objects": 1, "note": "No module named 'onnx'"},
+    {"system": "onnx", "label": "ONNX Runtime", "task": "encode", "count": 1, "note": "No module named 'onnx'"},
 ]
 
 
@@ -128,6 +130,7 @@ def test_ratios_and_bars() -> None:
     assert verdicts(amd=False)["a frame, 1 object: times as fast as original, eager"] == (1.5, "reached")
     assert found["an image encoded: times as fast as original, eager"] == (2.0, "")
     assert found["time for 4 objects over time for 1"] == (3.0, "MISSED")
+    assert found["a frame each of 4 videos at once: time over that for 1"] == (2.5, "")
     assert found["a frame, 1 object: bf16 times as fast as float32"] == (1.25, "reached")
     assert found["edgetam_jax, tuned: share of 1000 GFLOP/s, the peak of JAX here"] == (0.5, "MISSED")
     assert bars.Measure("", 2.3, 2.7, 2.3, low=True).verdict == "aim"

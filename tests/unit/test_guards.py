@@ -25,6 +25,11 @@ GIGAFLOPS, TEMPORARY, STATE = 125, 300e6, 1.2e6
 CACHED = 2  # seconds of CPU that a program kept from an earlier run may take
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_fast() -> None:
+    """What users run is what is guarded."""
+
+
 @functools.cache
 def shapes(objects: int) -> tuple[Model, State, jax.ShapeDtypeStruct, Prompts]:
     """What the step takes, without any numbers."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgetam_jax.nn.position import (
     fourier_encoding,
-    fourier_grid,
+    grid_centres,
     pair_order,
     rotary_angles,
     rotate,
@@ -46,15 +46,9 @@ def test_fourier_encoding(half: int, seed: int) -> None:
         np.testing.assert_allclose(row, [*np.sin(angle), *np.cos(angle)], atol=1e-5)
 
 
-@fast
-@given(size=SIZES, half=st.integers(1, 16), data=st.data())
-def test_fourier_grid(size: int, half: int, data: st.DataObject) -> None:
-    row, column = (data.draw(st.integers(0, size - 1)) for _ in range(2))
-    matrix = jnp.asarray(normal(size, 2, half))
-    centre = jnp.asarray([(column + 0.5) / size, (row + 0.5) / size])
-    grid = fourier_grid(size, matrix)
-    assert grid.shape == (size, size, 2 * half)
-    np.testing.assert_allclose(grid[row, column], fourier_encoding(centre, matrix), atol=1e-5)
+def test_grid_centres_are_x_then_y() -> None:
+    np.testing.assert_allclose(grid_centres(4)[0, 3], [7 / 8, 1 / 8])
+    np.testing.assert_allclose(grid_centres(4).mean((0, 1)), [0.5, 0.5])
 
 
 @fast

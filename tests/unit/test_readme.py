@@ -44,9 +44,7 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture
-def folder(
-    materials: pathlib.Path, compiled_fast: None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def folder(materials: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The working directory has the materials, and the hub has the checkpoint."""
     shutil.copytree(materials, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

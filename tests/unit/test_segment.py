@@ -22,6 +22,11 @@ SIZE = 60, 80
 SIDE = TINY.mask_size
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_fast() -> None:
+    """Bits are those of what users run."""
+
+
 @pytest.fixture(scope="module")
 def model(tiny_original: Any) -> Model:
     return jax.tree.map(jnp.asarray, make_pair(tiny_original, TINY).model)

@@ -11,7 +11,6 @@ import pytest
 from edgetam_jax import Model, Prompt, Prompts, track
 from tests.scene import BOX
 
-pytestmark = pytest.mark.usefixtures("compiled_fast")
 FRAMES = 3
 # What these prompts do not use: they hold no mask, and of three masks one is chosen (not always the same one).
 UNUSED = ("mask_downsample", "mask_downscaling", "output_hypernetworks_mlps")
@@ -38,7 +37,8 @@ def test_every_parameter_is_reached(loss_and_gradient: Any, model: Model) -> Non
     leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(gradient)}
     assert all(np.isfinite(x).all() for x in leaves.values())
     still = {name for name, x in leaves.items() if not np.abs(x).max() > 0}
-    assert {name for name in still if not any(part in name for part in UNUSED)} == set()
+    blind = {name for name in still if "transformer" in name and name.endswith("['k_proj']['bias']")}  # see Attention
+    assert {name for name in still - blind if not any(part in name for part in UNUSED)} == set()
     moving = {name for name in leaves if "output_hypernetworks_mlps" in name} - still
     assert len(moving) >= 2 * 6  # of two masks at least, three layers each
 

@@ -8,14 +8,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from edgetam_jax import Model, Prompt, Prompts, Tracks, track
 from edgetam_jax.model import param_shapes
 from tests.scene import MASK, MINIMAL, assert_same, clip, disk, places
-
-pytestmark = pytest.mark.usefixtures("compiled_fast")
 
 
 def test_jit_of_everything(frames: jax.Array, prompts: Prompts, model: Model, tracks: Tracks) -> None:

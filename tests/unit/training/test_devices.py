@@ -9,7 +9,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
 
 from convert.layouts import flat
 from edgetam_jax import load
@@ -42,7 +41,7 @@ clip = 1.0
 """
 
 
-pytestmark = [of_training, pytest.mark.usefixtures("compiled_fast")]
+pytestmark = of_training
 
 
 def train_together(recipe: Path, out: Path, devices: int, processes: int) -> None:

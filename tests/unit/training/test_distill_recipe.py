@@ -26,7 +26,7 @@ from tests.unit.training.runs import MOVING, of_training
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "distill-512.toml"
 STEPS = 3
-pytestmark = [of_training, pytest.mark.usefixtures("compiled_fast")]
+pytestmark = of_training
 
 
 @pytest.fixture(scope="module")

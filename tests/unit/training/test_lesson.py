@@ -21,7 +21,6 @@ from edgetam_jax.types import Label
 from tests.tolerances import assert_close
 from tests.unit.training.network import SIZE, clips, tiny_model
 
-pytestmark = pytest.mark.usefixtures("compiled_fast")
 CLIPS, LENGTH, OBJECTS = 2, 4, 2
 USER = User(corrections=1)
 RTOL = 1e-5

@@ -26,6 +26,11 @@ ROOT = Path(__file__).parents[3]
 pytestmark = of_training
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_fast() -> None:
+    """Not here: runs in other processes compile as users do, and are to be bit-equal to those of this one."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")

@@ -23,7 +23,6 @@ from edgetam_jax.training.talk import Course
 from edgetam_jax.training.update import Report, Settings, TrainState, init_train_state, make_update, plans_for
 from tests.unit.training.network import TINY, clips, tiny_model
 
-pytestmark = pytest.mark.usefixtures("compiled_fast")
 KEY = jax.random.key(0)
 SEED = 1  # of a network that misses some objects, and whose every alternative is the best of some answer
 CLIPS = Course(User(corrections=0))
@@ -65,6 +64,12 @@ def is_fixed(name: str) -> bool:
     return is_statistic(tuple(name.split("/")))
 
 
+def no_clip_moves(name: str) -> bool:
+    """Softmax is blind to what is added to all keys."""
+    blind = name.startswith("sam_mask_decoder/") and name.endswith("k_proj/bias")
+    return is_fixed(name) or blind or name == ONLY_CORRECTIONS
+
+
 def test_every_parameter_is_reached() -> None:
     """By clips in which objects are clicked, boxed, masked, missed, followed and prompted again."""
     update, state = prepare(Settings(TINY, CLIPS, ALL))
@@ -72,10 +77,10 @@ def test_every_parameter_is_reached() -> None:
     slopes = named(after.optimizer[1], ALL)
     assert bool(report.finite)
     assert all(np.isfinite(x).all() for x in slopes.values())
-    assert {name for name, x in slopes.items() if not x.any() and not is_fixed(name)} == {ONLY_CORRECTIONS}
+    assert {name for name, x in slopes.items() if not x.any()} == set(filter(no_clip_moves, slopes))
     old, new = named(state.params, ALL), named(after.params, ALL)
     for name, value in old.items():
-        assert np.array_equal(new[name], value) == (is_fixed(name) or name == ONLY_CORRECTIONS), name
+        assert np.array_equal(new[name], value) == no_clip_moves(name), name
 
 
 def test_corrections_reach_the_rest() -> None:
