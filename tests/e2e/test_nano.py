@@ -59,6 +59,13 @@ def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     example = next(SyntheticBatches(recipe.synthetic, recipe.image_size, 1, recipe.seed))
     monkeypatch.setattr(SyntheticBatches, "__next__", lambda self: example)
-    ious: list[float] = []
-    trainer.train(recipe, tmp_path, lambda step, metrics: ious.append(metrics["iou"]))
-    assert max(ious) > 0.95
+
+    class ReachedError(Exception):
+        pass
+
+    def watch(step: int, metrics: dict[str, float]) -> None:
+        if metrics["iou"] > 0.95:
+            raise ReachedError
+
+    with pytest.raises(ReachedError):
+        trainer.train(recipe, tmp_path, watch)
