@@ -60,14 +60,10 @@ def named(packed: Packed, options: Optimizer) -> dict[str, np.ndarray]:
     return flat(arrange(tiny_model().params, options).unpack(jax.device_get(packed)))
 
 
-def is_fixed(name: str) -> bool:
-    return is_statistic(tuple(name.split("/")))
-
-
 def no_clip_moves(name: str) -> bool:
     """Softmax is blind to what is added to all keys."""
     blind = name.startswith("sam_mask_decoder/") and name.endswith("k_proj/bias")
-    return is_fixed(name) or blind or name == ONLY_CORRECTIONS
+    return is_statistic(tuple(name.split("/"))) or blind or name == ONLY_CORRECTIONS
 
 
 def test_every_parameter_is_reached() -> None:
