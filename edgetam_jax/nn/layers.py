@@ -19,6 +19,7 @@ from jax import Array, lax
 NORM_EPS = 1e-5  # torch's default for BatchNorm and LayerNorm
 CHANNEL_NORM_EPS = 1e-6  # the original's LayerNorm2d
 INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default for matrices and filters
+UP_INIT = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")  # and for transposed convolutions
 
 
 def gelu(x: Array) -> Array:
@@ -224,7 +225,7 @@ class UpConv(nn.Module):
     features: int
 
     def setup(self) -> None:
-        self.kernel = self.param("kernel", INIT, (2, 2, self.inputs, self.features))
+        self.kernel = self.param("kernel", UP_INIT, (2, 2, self.inputs, self.features))
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def __call__(self, x: Array) -> Array:

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from edgetam_jax.checkpoint import EMBEDDED_PATH, save
-from edgetam_jax.config import NANO
 from edgetam_jax.files import replacing
 from edgetam_jax.model import Model
 from edgetam_jax.step import encode_frames
@@ -28,13 +27,13 @@ SHOWN = ("loss", "loss_focal", "loss_dice", "loss_iou", "loss_score", "iou", "ab
 
 def main() -> None:
     curve = {}
-    model = learn("1-images-128", curve)
+    learn("1-images-128", curve)
+    model = learn("2-images-256", curve)
     save(Model(fit_memory(model.params, deviation(model)), model.config), RUNS / "with-memory.safetensors", force=True)
-    learn("2-memory-128", curve)
-    model = learn("3-clips-128", curve)
+    learn("3-memory-128", curve)
+    model = learn("4-clips-256", curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
-    # It learnt on objects that were twice as large: in pixels they are as large in a frame of twice the size.
-    save(Model(half, NANO), EMBEDDED_PATH, force=True)
+    save(Model(half, model.config), EMBEDDED_PATH, force=True)
     with replacing(CURVE, force=True) as partial:
         partial.write_text(json.dumps(curve, indent=1) + "\n")
 
@@ -47,7 +46,7 @@ def learn(name: str, curve: dict[str, Any]) -> Model:
 
 def deviation(model: Model) -> float:
     """Of the image embedding."""
-    recipe = read_recipe(HERE / "1-images-128.toml")
+    recipe = read_recipe(HERE / "2-images-256.toml")
     frames = next(SyntheticBatches(recipe.synthetic, recipe.image_size, recipe.batch, recipe.seed)).frames[:, 0]
     return float(jax.jit(encode_frames)(model, frames).image.embedding.std())
 
