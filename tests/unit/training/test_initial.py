@@ -1,4 +1,4 @@
-"""What networks start from: a plain trunk, prompts that look where they point, memory as large as what it is added to."""
+"""What networks start from: a plain trunk, prompts that look where they point, memory as large as what it joins."""
 
 import re
 
