@@ -1,5 +1,4 @@
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,6 @@ from edgetam_jax.config import EDGETAM
 jax.config.update("jax_default_matmul_precision", "highest")
 
 MAPPINGS = 20_000
-PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Processes that test, and those that they start, share what they compile, until the run ends."""
-    if PROGRAMS not in os.environ:
-        folder = tempfile.TemporaryDirectory(prefix="edgetam_jax_programs_")
-        config.add_cleanup(folder.cleanup)
-        os.environ[PROGRAMS] = folder.name
-    jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
 
 
 @pytest.fixture(autouse=True, scope="module")

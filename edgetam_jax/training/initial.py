@@ -37,8 +37,8 @@ def initial_params(config: Config, key: Array) -> Params:
 def fit_memory(params: Params, deviation: float) -> Params:
     """Untrained parts for memory, as large as the image embedding of a network that has learnt images only.
 
-    That embedding's `deviation` is what training made it, 8 or so; what memory adds to it, and the norm that follows,
-    begin at 1: hidden in one and far from the other, they learn nothing for thousands of steps.
+    That embedding's `deviation` is what training made it. What memory adds to it, and the norm after that, begin at 1:
+    hidden in a large one, and far from what the decoder is used to, they learn nothing for thousands of steps.
     """
     flat: dict[Any, Any] = flatten_dict(params)
     for path in flat:
