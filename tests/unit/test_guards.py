@@ -79,7 +79,10 @@ def test_state_of_an_object() -> None:
 
 
 def test_compiled_programs_are_kept(tmp_path: Path) -> None:
-    """In processes of their own: the second finds the first one's program. It takes up to 300 MB, too."""
+    """In processes of their own: later ones find the first one's program. It takes up to 300 MB, too.
+
+    The quickest of three counts: other tests run beside this one.
+    """
     script = (
         "import time, tests.unit.test_guards as guards; lowered = guards.lowered(1); begin = time.process_time(); "
         "memory = lowered.compile().memory_analysis(); "
@@ -87,10 +90,10 @@ def test_compiled_programs_are_kept(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PLATFORMS": "cpu"}
     line = [sys.executable, "-c", script]
-    (first, temporary), (second, _) = (
-        map(float, subprocess.check_output(line, cwd=ROOT, env=environment, text=True).split()) for _ in range(2)
+    (first, temporary), *later = (
+        map(float, subprocess.check_output(line, cwd=ROOT, env=environment, text=True).split()) for _ in range(4)
     )
-    assert second < CACHED < first
+    assert min(seconds for seconds, _ in later) < CACHED < first
     assert 0 < temporary < TEMPORARY
 
 
