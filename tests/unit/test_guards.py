@@ -81,7 +81,7 @@ def test_state_of_an_object() -> None:
 def test_compiled_programs_are_kept(tmp_path: Path) -> None:
     """In processes of their own: later ones find the first one's program. It takes up to 300 MB, too.
 
-    The quickest of three counts: other tests run beside this one.
+    Each is far quicker than the first; how quick, the quickest of three says, for other tests run beside this one.
     """
     script = (
         "import time, tests.unit.test_guards as guards; lowered = guards.lowered(1); begin = time.process_time(); "
@@ -93,7 +93,9 @@ def test_compiled_programs_are_kept(tmp_path: Path) -> None:
     (first, temporary), *later = (
         map(float, subprocess.check_output(line, cwd=ROOT, env=environment, text=True).split()) for _ in range(4)
     )
-    assert min(seconds for seconds, _ in later) < CACHED < first
+    seconds = [time for time, _ in later]
+    assert max(seconds) < first / 3
+    assert min(seconds) < CACHED < first
     assert 0 < temporary < TEMPORARY
 
 

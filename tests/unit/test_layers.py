@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import Array, lax
@@ -127,6 +128,17 @@ def test_up_conv(lead: tuple, inputs: int, features: int, side: int) -> None:
         for j in range(2):
             want[..., i::2, j::2, :] = x @ params["kernel"][i, j] + params["bias"]
     close(module.apply({"params": params}, x), want)
+
+
+def test_filters_start_as_large_as_in_torch() -> None:
+    """Whether an input is added up by each output (`Conv`) or spread over them (`UpConv`)."""
+    pairs = (
+        (Conv(8, 64, size=3), torch.nn.Conv2d(8, 64, 3)),
+        (UpConv(64, 8), torch.nn.ConvTranspose2d(64, 8, 2, 2)),
+    )
+    for module, original in pairs:
+        kernel = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, module.inputs)))["params"]["kernel"]
+        assert float(kernel.std()) == pytest.approx(original.weight.detach().numpy().std(), rel=0.1)
 
 
 @fast
