@@ -156,7 +156,7 @@ def test_a_disk_that_is_full(
     monkeypatch.setattr(outputs._Folder, "add", fill)
     Path("clip.mp4").write_text("precious")
     there = sorted(tmp_path.iterdir())
-    assert run(network, video, "--point", CLICK, "--box", BOX, *outs("clip.mp4", "masks"), "--force") == 2
+    assert run(network, video, "--point", CLICK, "--box", BOX, *outs("masks", "clip.mp4"), "--force") == 2
     error = capsys.readouterr().err
     assert "masks could not be written: No space left on device" in error and "Check the free space" in error
     assert sorted(tmp_path.iterdir()) == there and Path("clip.mp4").read_text() == "precious"
