@@ -168,6 +168,6 @@ NANO = Config(
     decoder=DecoderConfig(heads=4, mlp_dim=512, iou_dim=128),
     memory_attention=MemoryAttentionConfig(layers=1, mlp_dim=512),
     memory_encoder=MemoryEncoderConfig(fuser_layers=1),
-    perceiver=PerceiverConfig(layers=1, latents=48, window_grid=4),
+    perceiver=PerceiverConfig(layers=1, latents=48, window_grid=8),
 )
 PRESETS = {"edgetam": EDGETAM, "edgetam-768": EDGETAM_768, "edgetam-512": EDGETAM_512, "nano": NANO}

@@ -1,5 +1,7 @@
 """What a network starts from that is trained from nothing."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +13,8 @@ from edgetam_jax.model import Params, init_params
 
 CROSSINGS = ("cross_attn_token_to_image", "cross_attn_image_to_token", "final_attn_token_to_image")  # of the decoder
 CLOSED = [(mixer, "conv2", "bn", "scale") for mixer in ("channel_mixer", "ffn")]  # of the trunk
-GAIN = 1.5
+GAIN = 1.5  # of the decoder's queries and keys
+LIKENESS = 1.5  # and of those of memory attention
 LAYER_SCALE = 0.1  # 1e-6, where the original starts, is hardly moved by a short training
 
 
@@ -34,16 +37,32 @@ def initial_params(config: Config, key: Array) -> Params:
     return unflatten_dict(params)
 
 
-def fit_memory(params: Params, deviation: float) -> Params:
-    """Untrained parts for memory, as large as the image embedding of a network that has learnt images only.
+def begin_memory(params: Params, deviation: float) -> Params:
+    """Untrained parts for memory, of a network that has learnt images only: what looks alike finds each other.
 
-    That embedding's `deviation` is what training made it. What memory adds to it, and the norm after that, begin at 1:
-    hidden in a large one, and far from what the decoder is used to, they learn nothing for thousands of steps.
+    A frame is remembered as its image embedding, in fewer dimensions, with its mask on top. The perceiver begins close
+    to plain means. A later frame asks with its own embedding in the same dimensions, so attention goes to what looks
+    like it from the first step; from random projections that takes many hundreds. `deviation` is the embedding's, which
+    training made larger than 1: what memory adds to it, and the norm after that, begin as large.
     """
-    flat: dict[Any, Any] = flatten_dict(params)
-    for path in flat:
-        if path[0] == "memory_attention" and (path[-2] in ("out_proj", "linear2") or path[1] == "norm"):
-            flat[path] = flat[path] * deviation
-        if path[:2] == ("memory_encoder", "pix_feat_proj") and path[-1] == "kernel":
-            flat[path] = flat[path] / deviation
-    return unflatten_dict(flat)
+    flat = flatten_dict(params, sep="/")
+    kernel = flat["memory_encoder/out_proj/kernel"]
+    *_, dim, memory_dim = kernel.shape
+    fewer = jnp.linalg.qr(kernel.reshape(dim, memory_dim))[0]  # [C, D], orthonormal columns
+    identity = jnp.eye(memory_dim)
+    rules: dict[str, Callable[[Array], Array]] = {
+        r"memory_encoder/pix_feat_proj/kernel": lambda x: jnp.eye(dim).reshape(x.shape) / deviation,
+        r"memory_encoder/out_proj/kernel": lambda x: fewer.reshape(x.shape),
+        r"spatial_perceiver/latents(_2d)?": lambda x: 0.1 * x,
+        r"spatial_perceiver/layers_\d+/attn/to_kv/kernel": lambda x: jnp.concatenate([x[:, :memory_dim], identity], 1),
+        r"spatial_perceiver/layers_\d+/attn/to_out/kernel": lambda x: identity,
+        r"spatial_perceiver/layers_\d+/(self_attn/to_out|ff_3|self_ff_3)/kernel": jnp.zeros_like,
+        r"memory_attention/.*/cross_attn_image/q_proj/kernel": lambda x: LIKENESS * jnp.eye(dim),
+        r"memory_attention/.*/cross_attn_image/k_proj/kernel": lambda x: LIKENESS * fewer.T,
+        r"memory_attention/(.*/(out_proj|linear2)|norm)/\w+": lambda x: deviation * x,
+    }
+    for name, x in flat.items():
+        for pattern, value in rules.items():
+            if re.fullmatch(pattern, name):
+                flat[name] = value(x)
+    return unflatten_dict(flat, sep="/")

@@ -14,7 +14,7 @@ from edgetam_jax.checkpoint import EMBEDDED_PATH, save
 from edgetam_jax.files import replacing
 from edgetam_jax.model import Model
 from edgetam_jax.step import encode_frames
-from edgetam_jax.training.initial import fit_memory
+from edgetam_jax.training.initial import begin_memory
 from edgetam_jax.training.recipe import read_recipe
 from edgetam_jax.training.synthetic.batches import SyntheticBatches
 from edgetam_jax.training.trainer import train
@@ -29,9 +29,11 @@ def main() -> None:
     curve = {}
     learn("1-images-128", curve)
     model = learn("2-images-256", curve)
-    save(Model(fit_memory(model.params, deviation(model)), model.config), RUNS / "with-memory.safetensors", force=True)
+    params = begin_memory(model.params, deviation(model))
+    save(Model(params, model.config), RUNS / "with-memory.safetensors", force=True)
     learn("3-memory-128", curve)
-    model = learn("4-clips-256", curve)
+    learn("4-clips-128", curve)
+    model = learn("5-clips-256", curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
     save(Model(half, model.config), EMBEDDED_PATH, force=True)
     with replacing(CURVE, force=True) as partial:

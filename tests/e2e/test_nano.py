@@ -47,7 +47,7 @@ def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Mean IoU above 0.95 within 200 steps on eight frames that stay the same."""
     recipe = Recipe(
         start="nano",
-        image_size=64,
+        image_size=128,
         steps=200,
         batch=1,
         seed=5,

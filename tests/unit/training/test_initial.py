@@ -1,15 +1,22 @@
-"""What networks start from: a plain trunk, prompts that look where they point, memory as large as what it joins."""
+"""What networks start from: a plain trunk, prompts that look where they point, memory that finds what looks alike."""
 
+import dataclasses
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from convert.layouts import flat
-from edgetam_jax.model import init_params
-from edgetam_jax.training.initial import GAIN, fit_memory, initial_params
+from edgetam_jax.config import PerceiverConfig
+from edgetam_jax.model import Params, init_params
+from edgetam_jax.nn.edgetam import EdgeTAM
+from edgetam_jax.nn.memory_attention import MemoryKeys
+from edgetam_jax.training.initial import GAIN, begin_memory, initial_params
+from edgetam_jax.types import Memory
 from tests.scene import MINIMAL
-from tests.unit.training.network import tiny_model
+from tests.unit.training.network import TINY, tiny_model
 
 
 def test_what_starts_differently() -> None:
@@ -28,14 +35,59 @@ def test_what_starts_differently() -> None:
     assert rest == {name for name in plain if name.endswith("/gamma")} != set()
 
 
-def test_memory_is_scaled_and_the_rest_is_not() -> None:
+def test_what_looks_alike_finds_each_other_in_memory() -> None:
+    """From the first step: of all that is remembered of a frame, each of its cells attends most to its own window."""
+    config = dataclasses.replace(
+        MINIMAL, image_size=128, hidden_dim=64, memory_dim=32, perceiver=PerceiverConfig(1, latents=4, window_grid=4)
+    )
+    params, deviation = initial_params(config, jax.random.key(0)), 3.0
+    looks = deviation * jax.random.normal(jax.random.key(1), (4, 4, config.hidden_dim))  # of the windows
+    embedding = looks.repeat(2, 0).repeat(2, 1)
+
+    def attended(model: EdgeTAM) -> Array:
+        """Which token each cell attends most: a value of its own passes the linear layers by its weight."""
+        tokens = model.encode_memory(embedding, jnp.zeros((config.mask_size, config.mask_size)), True)
+        nothing = jnp.zeros((1, config.hidden_dim)), jnp.zeros(1, bool)
+        memory = Memory(tokens[None], jnp.zeros(1, int), jnp.ones(1, bool), *nothing)
+        keys = MemoryKeys(memory, jnp.zeros((config.memory_frames, config.memory_dim)), config)
+        layer = model.memory_attention.layers[0]
+        x = layer.norm2(model.memory_attention.look(embedding))
+
+        def weight(value: Array) -> Array:
+            keys.window_values, keys.other_values = value[:16], jnp.pad(value[16:], ((0, pointers), (0, 0)))
+            return jnp.linalg.norm(layer.cross_attn_image(x, keys), axis=-1)
+
+        pointers = config.pointer_tokens
+        values = jnp.eye(len(tokens))[..., None] * jnp.ones(config.memory_dim)
+        return jnp.stack([weight(value) for value in values]).argmax(0)
+
+    def found(params: Params) -> float:
+        """The share of cells that find their own window; window tokens come first."""
+        answer = EdgeTAM(config).apply({"params": params}, method=attended)
+        return float(np.mean(answer == np.arange(16).reshape(4, 4).repeat(2, 0).repeat(2, 1).ravel()))
+
+    assert found(params) < 0.3
+    assert found(begin_memory(params, deviation)) == 1
+
+
+def test_what_memory_begins_with() -> None:
     model = tiny_model()
-    before, after = flat(model.params), flat(fit_memory(model.params, 4.0))
-    factors = {name: np.unique(np.round(after[name] / x, 5)) for name, x in before.items() if x.any()}
-    assert all(len(factor) == 1 for factor in factors.values())
-    of = {name: float(factor[0]) for name, factor in factors.items() if factor[0] != 1}
-    assert set(of.values()) == {4.0, 0.25}
-    assert [name for name, factor in of.items() if factor == 0.25] == ["memory_encoder/pix_feat_proj/kernel"]
-    grown = {name for name, factor in of.items() if factor == 4}
+    before, after = flat(model.params), flat(begin_memory(model.params, 4.0))
+    changed = {name for name, x in before.items() if not np.array_equal(x, after[name])}
+    grown = {name for name in changed if np.allclose(after[name], 4 * before[name])}
     assert {"memory_attention/norm/scale", "memory_attention/layers_0/cross_attn_image/out_proj/kernel"} < grown
     assert all(name.startswith("memory_attention/") for name in grown)
+    np.testing.assert_array_equal(after["memory_encoder/pix_feat_proj/kernel"][0, 0], np.eye(TINY.hidden_dim) / 4)
+    perceiver = "spatial_perceiver/layers_0"
+    closed = {f"{perceiver}/{name}/kernel" for name in ("self_attn/to_out", "ff_3", "self_ff_3")}
+    assert not any(after[name].any() for name in closed)
+    assert changed - grown - closed == {
+        "memory_attention/layers_0/cross_attn_image/k_proj/kernel",
+        "memory_attention/layers_0/cross_attn_image/q_proj/kernel",
+        "memory_encoder/out_proj/kernel",
+        "memory_encoder/pix_feat_proj/kernel",
+        "spatial_perceiver/latents",
+        "spatial_perceiver/latents_2d",
+        f"{perceiver}/attn/to_kv/kernel",
+        f"{perceiver}/attn/to_out/kernel",
+    }
