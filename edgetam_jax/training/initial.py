@@ -45,7 +45,7 @@ def begin_memory(params: Params, deviation: float) -> Params:
     like it from the first step; from random projections that takes many hundreds. `deviation` is the embedding's, which
     training made larger than 1: what memory adds to it, and the norm after that, begin as large.
     """
-    flat = flatten_dict(params, sep="/")
+    flat: dict[Any, Any] = flatten_dict(params, sep="/")
     kernel = flat["memory_encoder/out_proj/kernel"]
     *_, dim, memory_dim = kernel.shape
     fewer = jnp.linalg.qr(kernel.reshape(dim, memory_dim))[0]  # [C, D], orthonormal columns
