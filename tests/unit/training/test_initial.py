@@ -36,7 +36,7 @@ def test_what_starts_differently() -> None:
 
 
 def test_what_looks_alike_finds_each_other_in_memory() -> None:
-    """From the first step: of all that is remembered of a frame, each of its cells attends most to its own window."""
+    """From the first step: of all that is remembered of a frame, its cells attend to their own windows."""
     config = dataclasses.replace(
         MINIMAL, image_size=128, hidden_dim=64, memory_dim=32, perceiver=PerceiverConfig(1, latents=4, window_grid=4)
     )
@@ -45,7 +45,7 @@ def test_what_looks_alike_finds_each_other_in_memory() -> None:
     embedding = looks.repeat(2, 0).repeat(2, 1)
 
     def attended(model: EdgeTAM) -> Array:
-        """Which token each cell attends most: a value of its own passes the linear layers by its weight."""
+        """How much each cell attends to each token, [N, L]: a value of its own passes linear layers by its weight."""
         tokens = model.encode_memory(embedding, jnp.zeros((config.mask_size, config.mask_size)), True)
         nothing = jnp.zeros((1, config.hidden_dim)), jnp.zeros(1, bool)
         memory = Memory(tokens[None], jnp.zeros(1, int), jnp.ones(1, bool), *nothing)
@@ -59,15 +59,17 @@ def test_what_looks_alike_finds_each_other_in_memory() -> None:
 
         pointers = config.pointer_tokens
         values = jnp.eye(len(tokens))[..., None] * jnp.ones(config.memory_dim)
-        return jnp.stack([weight(value) for value in values]).argmax(0)
+        weights = jnp.stack([weight(value) for value in values], -1)
+        return weights / weights.sum(-1, keepdims=True)
 
     def found(params: Params) -> float:
-        """The share of cells that find their own window; window tokens come first."""
-        answer = EdgeTAM(config).apply({"params": params}, method=attended)
-        return float(np.mean(answer == np.arange(16).reshape(4, 4).repeat(2, 0).repeat(2, 1).ravel()))
+        """What goes to a cell's own window, on average; window tokens come first."""
+        shares = EdgeTAM(config).apply({"params": params}, method=attended)
+        own = np.arange(16).reshape(4, 4).repeat(2, 0).repeat(2, 1).ravel()
+        return float(np.mean(shares[np.arange(64), own]))
 
-    assert found(params) < 0.3
-    assert found(begin_memory(params, deviation)) == 1
+    assert found(params) < 0.1
+    assert found(begin_memory(params, deviation)) > 0.8
 
 
 def test_what_memory_begins_with() -> None:
