@@ -2,10 +2,12 @@
 
 import dataclasses
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import Array
 
 from convert.layouts import flat
@@ -18,10 +20,21 @@ from edgetam_jax.types import Memory
 from tests.scene import MINIMAL
 from tests.unit.training.network import TINY, tiny_model
 
+# With four cells a window.
+CONFIG = dataclasses.replace(
+    MINIMAL, image_size=128, hidden_dim=64, memory_dim=32, perceiver=PerceiverConfig(1, latents=4, window_grid=4)
+)
 
-def test_what_starts_differently() -> None:
-    both = jax.jit(lambda key: (initial_params(MINIMAL, key), init_params(MINIMAL, key)))
-    start, plain = map(flat, jax.device_get(both(jax.random.key(0))))
+
+@pytest.fixture(scope="module")
+def both() -> tuple[Params, Params]:
+    """What it starts from, and plain random numbers."""
+    draw = jax.jit(lambda key: (initial_params(CONFIG, key), init_params(CONFIG, key)))
+    return jax.device_get(draw(jax.random.key(0)))
+
+
+def test_what_starts_differently(both: tuple[Params, Params]) -> None:
+    start, plain = map(flat, both)
     changed = {name for name, x in plain.items() if not np.array_equal(x, start[name])}
     keys = {name for name in changed if name.endswith("k_proj/kernel")}
     assert len(keys) == 3  # in the one layer both ways, and once in the end
@@ -35,21 +48,18 @@ def test_what_starts_differently() -> None:
     assert rest == {name for name in plain if name.endswith("/gamma")} != set()
 
 
-def test_what_looks_alike_finds_each_other_in_memory() -> None:
+def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]) -> None:
     """From the first step: of all that is remembered of a frame, its cells attend to their own windows."""
-    config = dataclasses.replace(
-        MINIMAL, image_size=128, hidden_dim=64, memory_dim=32, perceiver=PerceiverConfig(1, latents=4, window_grid=4)
-    )
-    params, deviation = initial_params(config, jax.random.key(0)), 3.0
-    looks = deviation * jax.random.normal(jax.random.key(1), (4, 4, config.hidden_dim))  # of the windows
+    start, deviation = both[0], 3.0
+    looks = deviation * jax.random.normal(jax.random.key(1), (4, 4, CONFIG.hidden_dim))  # of the windows
     embedding = looks.repeat(2, 0).repeat(2, 1)
 
     def attended(model: EdgeTAM) -> Array:
         """How much each cell attends to each token, [N, L]: a value of its own passes linear layers by its weight."""
-        tokens = model.encode_memory(embedding, jnp.zeros((config.mask_size, config.mask_size)), True)
-        nothing = jnp.zeros((1, config.hidden_dim)), jnp.zeros(1, bool)
+        tokens = model.encode_memory(embedding, jnp.zeros((CONFIG.mask_size, CONFIG.mask_size)), True)
+        nothing = jnp.zeros((1, CONFIG.hidden_dim)), jnp.zeros(1, bool)
         memory = Memory(tokens[None], jnp.zeros(1, int), jnp.ones(1, bool), *nothing)
-        keys = MemoryKeys(memory, jnp.zeros((config.memory_frames, config.memory_dim)), config)
+        keys = MemoryKeys(memory, jnp.zeros((CONFIG.memory_frames, CONFIG.memory_dim)), CONFIG)
         layer = model.memory_attention.layers[0]
         x = layer.norm2(model.memory_attention.look(embedding))
 
@@ -57,19 +67,19 @@ def test_what_looks_alike_finds_each_other_in_memory() -> None:
             keys.window_values, keys.other_values = value[:16], jnp.pad(value[16:], ((0, pointers), (0, 0)))
             return jnp.linalg.norm(layer.cross_attn_image(x, keys), axis=-1)
 
-        pointers = config.pointer_tokens
-        values = jnp.eye(len(tokens))[..., None] * jnp.ones(config.memory_dim)
+        pointers = CONFIG.pointer_tokens
+        values = jnp.eye(len(tokens))[..., None] * jnp.ones(CONFIG.memory_dim)
         weights = jnp.stack([weight(value) for value in values], -1)
         return weights / weights.sum(-1, keepdims=True)
 
     def found(params: Params) -> float:
         """What goes to a cell's own window, on average; window tokens come first."""
-        shares = EdgeTAM(config).apply({"params": params}, method=attended)
+        shares = jax.jit(partial(EdgeTAM(CONFIG).apply, method=attended))({"params": params})
         own = np.arange(16).reshape(4, 4).repeat(2, 0).repeat(2, 1).ravel()
         return float(np.mean(shares[np.arange(64), own]))
 
-    assert found(params) < 0.1
-    assert found(begin_memory(params, deviation)) > 0.8
+    assert found(start) < 0.1
+    assert found(begin_memory(start, deviation)) > 0.8
 
 
 def test_what_memory_begins_with() -> None:
