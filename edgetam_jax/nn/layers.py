@@ -23,7 +23,9 @@ UP_INIT = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")  # and f
 
 
 def gelu(x: Array) -> Array:
-    return jax.nn.gelu(x.astype(jnp.float32), approximate=False).astype(x.dtype)
+    """The exact one, by erf as in torch; by erfc, as in jax.nn, it takes twice as long on CPU."""
+    dtype, x = x.dtype, x.astype(jnp.float32)
+    return (x * (0.5 + 0.5 * lax.erf(x * np.float32(0.5**0.5)))).astype(dtype)
 
 
 # Added up in float32, and given in it: up to four times as fast on CPU as to add up in bfloat16.
@@ -242,10 +244,43 @@ class LayerNorm(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def __call__(self, x: Array) -> Array:
-        dtype, x = x.dtype, x.astype(jnp.float32)
-        x = x - x.mean(-1, keepdims=True)
-        x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * self.scale + self.bias
-        return x.astype(dtype)
+        return layer_norm(x.astype(jnp.float32), self.scale, self.bias, self.eps).astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
+    """Over the last axis. The gradient is written out: XLA's is two to ten times slower on CPU; for reverse mode only."""
+    return _standardized(x, eps)[0] * scale + bias
+
+
+def _layer_norm_forward(x: Array, scale: Array, bias: Array, eps: float) -> tuple[Array, tuple[Array, Array, Array]]:
+    return layer_norm(x, scale, bias, eps), (x, scale, bias)
+
+
+def _layer_norm_backward(eps: float, saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
+    x, scale, bias = saved
+    x, steepness = _standardized(x, eps)
+    inner, axes = gradient * scale, tuple(range(x.ndim - 1))
+    to_x = (inner - _mean(inner) - x * _mean(inner * x)) * steepness
+    return to_x, (gradient * x).sum(axes).astype(scale.dtype), gradient.sum(axes).astype(bias.dtype)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+def _standardized(x: Array, eps: float) -> tuple[Array, Array]:
+    """With mean 0 and deviation 1 along the last axis, and one over what the deviation was."""
+    x = x - _mean(x)
+    steepness = lax.rsqrt(_mean(jnp.square(x)) + eps)
+    return x * steepness, steepness
+
+
+def _mean(x: Array) -> Array:
+    """Over the last axis, which stays. XLA's sums over short axes are slow on CPU, its matrix products are not."""
+    if jax.default_backend() != "cpu":
+        return x.mean(-1, keepdims=True)
+    count = x.shape[-1]
+    return jnp.matmul(x, np.full((count, 1), 1 / count, np.float32))
 
 
 class BatchNorm(nn.Module):

@@ -22,21 +22,25 @@ Statistics = Mapping[tuple[str, ...], Array]  # by the path of the parameter tha
 
 
 @contextlib.contextmanager
-def batch_statistics() -> Iterator[dict[tuple[str, ...], Array]]:
+def batch_statistics(axis: str | None = None) -> Iterator[dict[tuple[str, ...], Array]]:
     """Within, networks normalise by the batch that they see. Gives its means and variances, as they come up.
 
+    In a `shard_map` the batch is that of all devices along the mesh's `axis`.
     They belong to the trace in which the network runs: hand them out of it, and do not enter another (`scan`,
     `checkpoint`) within.
     """
     seen: dict[tuple[str, ...], Array] = {}
 
+    def mean_of(x: Array) -> Array:
+        mean = x.mean(tuple(range(x.ndim - 1)))
+        return mean if axis is None else lax.pmean(mean, axis)
+
     def normalised(layer: ConvNorm, x: Array) -> Array:
         kernel = layer.c.kernel
         dtype = x.dtype
         x = layer.c.with_weights(x, kernel, jnp.zeros(kernel.shape[-1])).astype(jnp.float32)
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes)
-        var = jnp.square(x - mean).mean(axes)
+        mean = mean_of(x)
+        var = mean_of(jnp.square(x - mean))
         seen[*layer.path, "bn", "mean"], seen[*layer.path, "bn", "var"] = mean, var
         return ((x - mean) * (lax.rsqrt(var + NORM_EPS) * layer.bn.scale) + layer.bn.bias).astype(dtype)
 

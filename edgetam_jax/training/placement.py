@@ -6,12 +6,13 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+AXIS = "data"  # of the mesh
 SMALL = 1 << 14  # numbers; what has fewer is not worth dividing
 
 
 def make_mesh() -> Mesh:
-    """One axis, "data", over the devices of all processes."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    """One axis over the devices of all processes."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
@@ -20,7 +21,7 @@ def everywhere(mesh: Mesh) -> NamedSharding:
 
 def over_batch(mesh: Mesh, tree: Any) -> Any:
     """What this process has of a batch [B, ...] as its part of the whole."""
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
@@ -31,7 +32,7 @@ def shardings(mesh: Mesh, tree: Any, divided: bool) -> Any:
 
     def one(x: Any) -> NamedSharding:
         if divided and x.ndim and x.size >= SMALL and len(x) % mesh.size == 0:
-            return NamedSharding(mesh, PartitionSpec("data"))
+            return NamedSharding(mesh, PartitionSpec(AXIS))
         return everywhere(mesh)
 
     return jax.tree.map(one, tree)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from edgetam_jax.config import Config
 from edgetam_jax.model import Model, Params
@@ -20,7 +21,7 @@ from edgetam_jax.training.lesson import Lesson, make_plans, take_lesson
 from edgetam_jax.training.losses import Losses, reduce_losses
 from edgetam_jax.training.optimizer import Optimizer, average, hold
 from edgetam_jax.training.packing import Packed, Packing
-from edgetam_jax.training.placement import everywhere
+from edgetam_jax.training.placement import AXIS, everywhere
 from edgetam_jax.training.simulate import Plan
 from edgetam_jax.training.talk import Course
 from edgetam_jax.trees import blank, where
@@ -74,23 +75,25 @@ Update = Callable[[TrainState, Example, Array, Features | None], tuple[TrainStat
 
 def make_update(settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh) -> Update:
     """`update(state, examples, key, features)`; a teacher's `features` are those of the same examples and key."""
-    gradient = jax.grad(partial(_loss, settings), has_aux=True)
+    batch = P(AXIS)
+    # Each device learns from its own clips, and what it learnt is added up once: left to find that out by itself, XLA
+    # adds up every parameter's gradient at every frame.
+    learn = jax.shard_map(
+        partial(_learn, settings, packing),
+        mesh=mesh,
+        in_specs=(P(), P(), batch, batch, P(None, AXIS), batch),
+        out_specs=P(),
+        check_vma=False,
+    )
 
     def whole(packed: Packed) -> Packed:
         """On every device: XLA takes minutes to compile what packs and unpacks vectors that devices share."""
         return lax.with_sharding_constraint(packed, everywhere(mesh))
 
     def update(state: TrainState, examples: Example, key: Array, features: Features | None = None) -> Any:
-        params = packing.unpack(whole(state.params))
         plan, keys = plans_for(settings.course, examples, key)
         count = plan.prompts.valid.any(-1).sum()
-        if settings.accumulate == 1:
-            slope, (sums, seen) = gradient(params, examples, plan, features, keys, count)
-        else:
-            parts = partial(_parts, settings.accumulate)
-            batch = parts(examples, 0), parts(plan, 0), parts(features, 1), parts(keys, 0)
-            slope, (sums, seen) = _sum(lambda part: gradient(params, *part, count), batch)
-        slope = whole(packing.pack(slope))
+        slope, sums, seen = learn(whole(state.params), count, examples, plan, features, keys)
         length = _length(slope)
         finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(length)
         changes, moments = optimizer.update(slope, state.optimizer, state.params)
@@ -117,23 +120,45 @@ class _Sums(NamedTuple):
     unseen: Array
 
 
+def _learn(
+    settings: Settings,
+    packing: Packing,
+    packed: Packed,
+    count: Array,
+    examples: Example,
+    plan: Plan,
+    features: Features | None,
+    keys: Array,
+) -> tuple[Packed, _Sums, dict[tuple[str, ...], Array]]:
+    """What a batch of `count` objects, of which each device has its own part, says about the parameters."""
+    gradient = jax.grad(partial(_loss, settings, count), has_aux=True)
+    params = packing.unpack(packed)
+    if settings.accumulate == 1:
+        slope, (sums, seen) = gradient(params, examples, plan, features, keys)
+    else:
+        parts = partial(_parts, settings.accumulate)
+        batch = parts(examples, 0), parts(plan, 0), parts(features, 1), parts(keys, 0)
+        slope, (sums, seen) = _sum(lambda part: gradient(params, *part), batch)
+    return *lax.psum((packing.pack(slope), sums), AXIS), seen
+
+
 def _loss(
     settings: Settings,
+    count: Array,
     params: Params,
     examples: Example,
     plan: Plan,
     features: Features | None,
     keys: Array,
-    count: Array,
 ) -> tuple[Array, tuple[_Sums, dict[tuple[str, ...], Array]]]:
     """Of a part of a batch that has `count` objects in all."""
     model = Model(hold(params, settings.optimizer), settings.config)
-    with batch_statistics() if settings.norm == "batch" else contextlib.nullcontext({}) as seen:
+    with batch_statistics(AXIS) if settings.norm == "batch" else contextlib.nullcontext({}) as seen:
         lesson = take_lesson(model, examples, plan, keys, settings.course)
     losses = reduce_losses(lesson.losses, lesson.asked, count)
     apart = jnp.zeros(())
     if features is not None:
-        clips = settings.accumulate * len(examples.frames)
+        clips = settings.accumulate * len(examples.frames) * lax.axis_size(AXIS)
         apart = imitation(lesson, features, settings.distillation, clips, count)
     sums = _sums(lesson, losses, apart)
     return losses.total + apart, (sums, seen)
@@ -170,11 +195,11 @@ def _report(sums: _Sums, length: Array, finite: Array) -> Report:
 
 
 def _parts(count: int, tree: Any, axis: int) -> Any:
-    """Splits an axis into `count` interleaved parts, which come first; so each device keeps its share."""
+    """Splits an axis into `count` parts, which come first."""
 
     def split(x: Array) -> Array:
-        x = x.reshape(*x.shape[:axis], x.shape[axis] // count, count, *x.shape[axis + 1 :])
-        return jnp.moveaxis(x, axis + 1, 0)
+        x = x.reshape(*x.shape[:axis], count, x.shape[axis] // count, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x, axis, 0)
 
     return jax.tree.map(split, tree)
 

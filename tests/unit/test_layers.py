@@ -23,6 +23,8 @@ from edgetam_jax.nn.layers import (
     conv,
     depth_to_space,
     depthwise_conv,
+    gelu,
+    layer_norm,
     packed_conv,
     space_to_depth,
 )
@@ -108,6 +110,31 @@ def test_gradients_of_depthwise_conv(lead: tuple, size: int, stride: int, width:
         return plain_conv(x, kernel, stride, groups=width) + bias
 
     close_gradients(lambda *args: depthwise_conv(*args, stride), plain, arguments, weight)
+
+
+@fast
+@given(st.lists(st.integers(1, 3), max_size=3), st.integers(4, 40))
+def test_layer_norm_and_its_gradients(lead: list[int], width: int) -> None:
+    """They are written by hand; torch's are not."""
+    values = normal(0, *lead, width), normal(1, width), normal(2, width)
+    weight = normal(3, *lead, width)
+    tensors = [torch.tensor(value, requires_grad=True) for value in values]
+    want = torch.nn.functional.layer_norm(tensors[0], (width,), *tensors[1:], NORM_EPS)
+    close(layer_norm(*map(jnp.asarray, values), NORM_EPS), want.detach())
+    (torch.tensor(weight) * want).sum().backward()
+    got = jax.grad(lambda *args: (weight * layer_norm(*args, NORM_EPS)).sum(), (0, 1, 2))(*map(jnp.asarray, values))
+    for ours, tensor in zip(got, tensors, strict=True):
+        assert tensor.grad is not None
+        close(ours, tensor.grad)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gelu_is_the_exact_one(dtype: str) -> None:
+    x = jnp.linspace(-12, 12, 2001, dtype=dtype)
+    want = torch.nn.functional.gelu(torch.tensor(np.asarray(x, np.float32)))
+    got = gelu(x)
+    assert got.dtype == x.dtype
+    close(got.astype(jnp.float32), want, COMPONENT_RTOL if dtype == "float32" else 2**-8)
 
 
 @fast
