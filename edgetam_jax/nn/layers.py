@@ -249,7 +249,10 @@ class LayerNorm(nn.Module):
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
-    """Over the last axis. The gradient is written out: XLA's is two to ten times slower on CPU; for reverse mode only."""
+    """Over the last axis. The gradient is written out, because XLA's is up to ten times slower on CPU.
+
+    For reverse mode only.
+    """
     return _standardized(x, eps)[0] * scale + bias
 
 

@@ -11,11 +11,11 @@ from jax import Array
 from edgetam_jax.config import Config
 from edgetam_jax.model import Params, init_params
 
-CROSSINGS = ("cross_attn_token_to_image", "cross_attn_image_to_token", "final_attn_token_to_image")  # of the decoder
-CLOSED = [(mixer, "conv2", "bn", "scale") for mixer in ("channel_mixer", "ffn")]  # of the trunk
 GAIN = 1.5  # of the decoder's queries and keys
 LIKENESS = 1.5  # and of those of memory attention
 LAYER_SCALE = 0.1  # 1e-6, where the original starts, is hardly moved by a short training
+
+Rules = dict[str, Callable[[Array], Array]]  # by patterns of paths
 
 
 def initial_params(config: Config, key: Array) -> Params:
@@ -25,16 +25,16 @@ def initial_params(config: Config, key: Array) -> Params:
     tokens and its image attend to each other, queries and keys start as the same projection, larger than usual: what
     is in the same place matches. Two random ones take hundreds of steps to find that out.
     """
-    params: dict[Any, Any] = flatten_dict(init_params(config, key))
-    for path in params:
-        if path[-1] == "gamma":
-            params[path] = jnp.full_like(params[path], LAYER_SCALE)
-        if path[-4:] in CLOSED:
-            params[path] = jnp.zeros_like(params[path])
-        if path[-3:-1] in [(name, "k_proj") for name in CROSSINGS] and path[-1] == "kernel":
-            params[path] = GAIN * params[path]
-            params[*path[:-2], "q_proj", "kernel"] = params[path]
-    return unflatten_dict(params)
+    flat: dict[Any, Any] = flatten_dict(init_params(config, key), sep="/")
+    crossing = r"sam_mask_decoder/.*(token_to_image|image_to_token)"
+    rules: Rules = {
+        r".*/gamma": lambda x: jnp.full_like(x, LAYER_SCALE),
+        r".*/(channel_mixer|ffn)/conv2/bn/scale": jnp.zeros_like,
+        rf"{crossing}/k_proj/kernel": lambda x: GAIN * x,
+    }
+    flat = _changed(flat, rules)
+    queries = [name for name in flat if re.fullmatch(rf"{crossing}/q_proj/kernel", name)]
+    return unflatten_dict(flat | {name: flat[name.replace("q_proj", "k_proj")] for name in queries}, sep="/")
 
 
 def begin_memory(params: Params, deviation: float) -> Params:
@@ -50,7 +50,7 @@ def begin_memory(params: Params, deviation: float) -> Params:
     *_, dim, memory_dim = kernel.shape
     fewer = jnp.linalg.qr(kernel.reshape(dim, memory_dim))[0]  # [C, D], orthonormal columns
     identity = jnp.eye(memory_dim)
-    rules: dict[str, Callable[[Array], Array]] = {
+    rules: Rules = {
         r"memory_encoder/pix_feat_proj/kernel": lambda x: jnp.eye(dim).reshape(x.shape) / deviation,
         r"memory_encoder/out_proj/kernel": lambda x: fewer.reshape(x.shape),
         r"spatial_perceiver/latents(_2d)?": lambda x: 0.1 * x,
@@ -61,8 +61,13 @@ def begin_memory(params: Params, deviation: float) -> Params:
         r"memory_attention/.*/cross_attn_image/k_proj/kernel": lambda x: LIKENESS * fewer.T,
         r"memory_attention/(.*/(out_proj|linear2)|norm)/\w+": lambda x: deviation * x,
     }
+    return unflatten_dict(_changed(flat, rules), sep="/")
+
+
+def _changed(flat: dict[str, Array], rules: Rules) -> dict[str, Array]:
+    """What the rules make of the parameters whose whole path matches."""
+    changed = {}
     for name, x in flat.items():
-        for pattern, value in rules.items():
-            if re.fullmatch(pattern, name):
-                flat[name] = value(x)
-    return unflatten_dict(flat, sep="/")
+        makers = [make for pattern, make in rules.items() if re.fullmatch(pattern, name)]
+        changed[name] = makers[0](x) if makers else x
+    return changed

@@ -32,8 +32,8 @@ def main() -> None:
     params = begin_memory(model.params, deviation(model))
     save(Model(params, model.config), RUNS / "with-memory.safetensors", force=True)
     learn("3-memory-128", curve)
-    learn("4-clips-128", curve)
-    model = learn("5-clips-256", curve)
+    for name in ("4-clips-128", "5-clips-256", "6-images-256", "7-clips-256"):
+        model = learn(name, curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
     save(Model(half, model.config), EMBEDDED_PATH, force=True)
     with replacing(CURVE, force=True) as partial:
