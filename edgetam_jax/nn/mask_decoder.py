@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax.config import Config, DecoderConfig
-from edgetam_jax.nn.layers import CHANNEL_NORM_EPS, MLP, Conv, LayerNorm, UpConv, einsum, gelu
+from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
+from edgetam_jax.nn.layers import MLP, Conv, UpConv, einsum, gelu
 from edgetam_jax.nn.two_way import TwoWayTransformer
 from edgetam_jax.types import ChosenMask, ImageFeatures, MaskPrediction, PromptTokens
 

@@ -6,7 +6,8 @@ from jax import Array
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import ABSENT, scores_of, softmax
-from edgetam_jax.nn.layers import LayerNorm, Linear, matmul
+from edgetam_jax.nn.layer_norm import LayerNorm
+from edgetam_jax.nn.layers import Linear, matmul
 from edgetam_jax.nn.position import pair_order, rotary_angles, rotate, sine_encoding
 from edgetam_jax.types import Memory
 

@@ -7,14 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax.config import MASK_STRIDE, Config
-from edgetam_jax.nn.layers import (
-    CHANNEL_NORM_EPS,
-    Conv,
-    LayerNorm,
-    Linear,
-    gelu,
-    packed_conv,
-)
+from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
+from edgetam_jax.nn.layers import Conv, Linear, gelu, packed_conv
 
 MASK_CHANNELS = (1, 4, 16, 64, 256)
 MLP_RATIO = 4

@@ -6,7 +6,8 @@ from jax import Array
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import scores_of, softmax
-from edgetam_jax.nn.layers import LayerNorm, Linear, gelu, matmul, space_to_depth
+from edgetam_jax.nn.layer_norm import LayerNorm
+from edgetam_jax.nn.layers import Linear, gelu, matmul, space_to_depth
 from edgetam_jax.nn.position import sine_encoding
 
 FF_MULT = 4

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax.config import Config
-from edgetam_jax.nn.layers import CHANNEL_NORM_EPS, Conv, LayerNorm, gelu
+from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
+from edgetam_jax.nn.layers import Conv, gelu
 from edgetam_jax.nn.position import fourier_encoding, grid_centres
 from edgetam_jax.types import Label, PromptTokens
 

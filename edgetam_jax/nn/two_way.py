@@ -5,7 +5,8 @@ from jax import Array
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import Attention
-from edgetam_jax.nn.layers import MLP, LayerNorm
+from edgetam_jax.nn.layer_norm import LayerNorm
+from edgetam_jax.nn.layers import MLP
 
 
 class TwoWayLayer(nn.Module):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array, lax
 
-from edgetam_jax.nn.layers import NORM_EPS, ConvNorm
+from edgetam_jax.nn.layer_norm import NORM_EPS
+from edgetam_jax.nn.layers import ConvNorm
 from edgetam_jax.nn.repvit import TokenMixer
 
 MOMENTUM = 0.03  # how much of each batch enters the statistics that are kept
@@ -25,8 +26,8 @@ Statistics = Mapping[tuple[str, ...], Array]  # by the path of the parameter tha
 def batch_statistics(axis: str | None = None) -> Iterator[dict[tuple[str, ...], Array]]:
     """Within, networks normalise by the batch that they see. Gives its means and variances, as they come up.
 
-    In a `shard_map` the batch is that of all devices along the mesh's `axis`.
-    They belong to the trace in which the network runs: hand them out of it, and do not enter another (`scan`,
+    With an `axis`, of a `shard_map`'s mesh or a `vmap`, the batch is all that lies along it. The means and variances
+    belong to the trace in which the network runs: hand them out of it, and do not enter another (`scan`,
     `checkpoint`) within.
     """
     seen: dict[tuple[str, ...], Array] = {}

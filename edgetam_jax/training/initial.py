@@ -65,7 +65,7 @@ def begin_memory(params: Params, deviation: float) -> Params:
 
 
 def _changed(flat: dict[str, Array], rules: Rules) -> dict[str, Array]:
-    """What the rules make of the parameters whose whole path matches."""
+    """Each parameter as the first rule makes it that matches its whole path, or as it was."""
     changed = {}
     for name, x in flat.items():
         makers = [make for pattern, make in rules.items() if re.fullmatch(pattern, name)]

@@ -75,13 +75,13 @@ Update = Callable[[TrainState, Example, Array, Features | None], tuple[TrainStat
 
 def make_update(settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh) -> Update:
     """`update(state, examples, key, features)`; a teacher's `features` are those of the same examples and key."""
-    batch = P(AXIS)
-    # Each device learns from its own clips, and what it learnt is added up once: left to find that out by itself, XLA
-    # adds up every parameter's gradient at every frame.
+    shared = P(AXIS)
+    # Each device learns from its own clips, and `_learn` adds up once. Left to find that out by itself, XLA adds up
+    # every parameter's gradient at every frame; so would JAX, at every use, if it checked what varies over devices.
     learn = jax.shard_map(
         partial(_learn, settings, packing),
         mesh=mesh,
-        in_specs=(P(), P(), batch, batch, P(None, AXIS), batch),
+        in_specs=(P(), P(), shared, shared, P(None, AXIS), shared),
         out_specs=P(),
         check_vma=False,
     )

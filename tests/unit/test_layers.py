@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jax import Array, lax
 
 from edgetam_jax.nn.image_encoder import ImageEncoder
+from edgetam_jax.nn.layer_norm import NORM_EPS, layer_norm
 from edgetam_jax.nn.layers import (
-    NORM_EPS,
     Conv,
     ConvNorm,
     UpConv,
@@ -24,7 +24,6 @@ from edgetam_jax.nn.layers import (
     depth_to_space,
     depthwise_conv,
     gelu,
-    layer_norm,
     packed_conv,
     space_to_depth,
 )
@@ -112,20 +111,26 @@ def test_gradients_of_depthwise_conv(lead: tuple, size: int, stride: int, width:
     close_gradients(lambda *args: depthwise_conv(*args, stride), plain, arguments, weight)
 
 
-@fast
-@given(st.lists(st.integers(1, 3), max_size=3), st.integers(4, 40))
-def test_layer_norm_and_its_gradients(lead: list[int], width: int) -> None:
-    """They are written by hand; torch's are not."""
-    values = normal(0, *lead, width), normal(1, width), normal(2, width)
-    weight = normal(3, *lead, width)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("shape", [(8,), (3, 4), (2, 3, 5, 24)], ids=str)
+def test_layer_norm_and_its_gradients(shape: tuple[int, ...], backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written by hand; torch's are not. Also where examples share scale and bias, as under `vmap`."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    values = 3 + 2 * normal(0, *shape), normal(1, shape[-1]), normal(2, shape[-1])
+    weight = normal(3, *shape)
     tensors = [torch.tensor(value, requires_grad=True) for value in values]
-    want = torch.nn.functional.layer_norm(tensors[0], (width,), *tensors[1:], NORM_EPS)
-    close(layer_norm(*map(jnp.asarray, values), NORM_EPS), want.detach())
+    want = torch.nn.functional.layer_norm(tensors[0], shape[-1:], *tensors[1:], NORM_EPS)
     (torch.tensor(weight) * want).sum().backward()
-    got = jax.grad(lambda *args: (weight * layer_norm(*args, NORM_EPS)).sum(), (0, 1, 2))(*map(jnp.asarray, values))
-    for ours, tensor in zip(got, tensors, strict=True):
+
+    def ours(x: Array, scale: Array, bias: Array) -> Array:
+        norm: Callable = functools.partial(layer_norm, scale=scale, bias=bias, eps=NORM_EPS)
+        return jax.vmap(norm)(x) if x.ndim > 1 else norm(x)
+
+    arguments = tuple(map(jnp.asarray, values))
+    close(ours(*arguments), want.detach())
+    for got, tensor in zip(jax.grad(lambda *a: (weight * ours(*a)).sum(), (0, 1, 2))(*arguments), tensors, strict=True):
         assert tensor.grad is not None
-        close(ours, tensor.grad)
+        close(got, tensor.grad)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -1,5 +1,6 @@
 """Networks that normalise by the batch they see, and keep what they have seen."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -93,3 +94,24 @@ def test_names_of_statistics() -> None:
     assert is_statistic(("a", "bn", "mean")) and is_statistic(("bn", "var"))
     assert is_statistic(("pe_layer", "positional_encoding_gaussian_matrix"))
     assert not is_statistic(("bn", "scale")) and not is_statistic(("mean",)) and not is_statistic(("norm", "var"))
+
+
+def test_devices_with_a_part_of_a_batch_each_are_as_one_with_all_of_it(layer: nn.Module) -> None:
+    """What they normalise by, and the gradient, which crosses from one to the other by way of the statistics."""
+    params, weight = random_params(layer), np.random.default_rng(2).standard_normal(X.shape[:1]).astype(np.float32)
+
+    def loss(params: Any, x: Any, weight: Any, axis: str | None) -> Any:
+        with batch_statistics(axis) as seen:
+            cost = jnp.square(layer.apply({"params": params}, x)).sum((1, 2, 3))
+        return (weight * cost).sum(), seen
+
+    parts = X.reshape(2, 3, *X.shape[1:]), weight.reshape(2, 3)
+    gradient = jax.grad(loss, has_aux=True)
+    whole, seen = jax.jit(partial(gradient, axis=None))(params, X, weight)
+    each = jax.vmap(partial(gradient, axis="data"), (None, 0, 0), axis_name="data")
+    shares, statistics = jax.jit(each)(params, *parts)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), jax.tree.map(lambda x: x[1], statistics), seen)
+    flat, total = flatten_dict(whole), flatten_dict(jax.tree.map(lambda x: x.sum(0), shares))
+    largest = max(np.abs(x).max() for x in flat.values())  # that of a filter that is normalised may be nothing
+    for path, want in flat.items():
+        np.testing.assert_allclose(total[path], want, rtol=0, atol=1e-5 * largest, err_msg=str(path))
