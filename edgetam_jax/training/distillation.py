@@ -54,6 +54,11 @@ def model_teacher(model: Model, course: Course) -> Teacher:
 
 def stored_teacher(folder: Path) -> Teacher:
     """Features that `store` wrote, one file a step of the same run."""
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"{folder} holds a teacher's features, which only a run of one process reads. With several, name the "
+            "teacher's checkpoint, and each process looks at its own clips."
+        )
 
     def look(step: int, examples: Example, plan: Plan, keys: Array) -> Features:
         path = stored_path(folder, step)

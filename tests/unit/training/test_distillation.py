@@ -108,3 +108,9 @@ def test_stored_features_of_something_else_are_refused(tmp_path: Path) -> None:
     stored_path(tmp_path, 2).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="does not hold a teacher's features"):
         look(2, EXAMPLES, NOTHING, KEYS)
+
+
+def test_stored_features_are_read_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="only a run of one process"):
+        stored_teacher(tmp_path)
