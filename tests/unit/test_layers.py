@@ -112,7 +112,7 @@ def test_gradients_of_depthwise_conv(lead: tuple, size: int, stride: int, width:
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-@pytest.mark.parametrize("shape", [(8,), (3, 4), (2, 3, 5, 24)], ids=str)
+@pytest.mark.parametrize("shape", [(8,), (3, 4), (2, 3, 5, 24), (7, 96)], ids=str)
 def test_layer_norm_and_its_gradients(shape: tuple[int, ...], backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are written by hand; torch's are not. Also where examples share scale and bias, as under `vmap`."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
