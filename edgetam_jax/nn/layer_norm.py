@@ -27,7 +27,7 @@ class LayerNorm(nn.Module):
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
-    """Over the last axis. The gradient is written out, because XLA's takes three times as long on CPU where the axis is short.
+    """Over the last axis. The gradient is written out, because XLA's takes three times as long where the axis is short.
 
     For reverse mode only.
     """
