@@ -1,6 +1,7 @@
 """LayerNorm over channels, with its gradient."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,7 +23,8 @@ class LayerNorm(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def __call__(self, x: Array) -> Array:
-        return layer_norm(x.astype(jnp.float32), self.scale, self.bias, self.eps).astype(x.dtype)
+        y: Any = layer_norm(x.astype(jnp.float32), self.scale, self.bias, self.eps)
+        return y.astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
