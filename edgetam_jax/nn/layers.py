@@ -23,7 +23,7 @@ UP_INIT = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")  # and f
 
 
 def gelu(x: Array) -> Array:
-    """The exact one, by erf as in torch; by erfc, as in jax.nn, it takes twice as long on CPU."""
+    """The exact one, by erf as in torch; by erfc, as in jax.nn, it takes longer on CPU."""
     dtype, x = x.dtype, x.astype(jnp.float32)
     return (x * (0.5 + 0.5 * lax.erf(x * np.float32(0.5**0.5)))).astype(dtype)
 
