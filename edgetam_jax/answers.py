@@ -11,8 +11,8 @@ from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.preprocess import Rule
 from edgetam_jax.prompts import Prompts
-from edgetam_jax.step import Entry, Given, absent, answer_mask, answer_points, encode_frames
-from edgetam_jax.trees import blank, if_needed, where
+from edgetam_jax.step import Asked, Entry, Given, absent, answer_mask, answer_points, encode_frames
+from edgetam_jax.trees import blank, where
 
 
 def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule: Rule) -> tuple[Prompts, Entry]:
@@ -45,17 +45,21 @@ def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule
     return prompts, jax.tree.map(lambda x: x[back].reshape(*shape, *x.shape[1:]), entries)
 
 
-def answer(model: Model, features: Any, prompt: Any, pixels: Array, together: bool = False) -> Entry:
+def answer(model: Model, features: Any, prompt: Any, pixels: Array) -> Entry:
     """The entry of one prompt, its fields without leading axes."""
-    height, width = pixels.shape[:2]
-    scale = jnp.array([model.config.image_size / width, model.config.image_size / height])
 
     def points() -> Entry:
-        return answer_points(model, features, prompt.points * scale, prompt.labels)
+        return answer_points(model, features, prompt.points * _scale(model, pixels), prompt.labels)
 
     if not prompt.masks.size:
         return points()
-    return if_needed(prompt.is_mask, lambda: answer_mask(model, features, prompt.masks), points, together)
+    return lax.cond(prompt.is_mask, lambda: answer_mask(model, features, prompt.masks), points)
+
+
+def _scale(model: Model, pixels: Array) -> Array:
+    """From pixels of a frame to those of the model's input."""
+    height, width = pixels.shape[:2]
+    return jnp.array([model.config.image_size / width, model.config.image_size / height])
 
 
 def keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
@@ -71,8 +75,17 @@ def keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
 
 
 def given_on(prompts: Prompts, answers: Entry, frame: Array) -> Given:
+    valid, entry = _on(prompts, frame, answers)
+    return Given(entry, valid, valid)
+
+
+def asked_on(model: Model, prompts: Prompts, frame: Array, pixels: Array) -> Asked:
+    valid, one = _on(prompts, frame, prompts._replace(obj_ids=None))
+    return Asked(one.points * _scale(model, pixels), one.labels, one.masks, one.is_mask, valid)
+
+
+def _on(prompts: Prompts, frame: Array, rows: Any) -> tuple[Array, Any]:
+    """Which objects [O] have a prompt on a frame, and of rows [O, K, ...] those that belong to their first one."""
     here = prompts.valid & (prompts.frames == frame)  # [O, K]
     index = jnp.argmax(here, -1)
-    entry = jax.tree.map(lambda x: jax.vmap(lambda row, k: row[k])(x, index), answers)
-    valid = here.any(-1)
-    return Given(entry, valid, valid)
+    return here.any(-1), jax.tree.map(lambda x: jax.vmap(lambda row, k: row[k])(x, index), rows)

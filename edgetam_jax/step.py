@@ -53,6 +53,16 @@ class Given(NamedTuple):
     prompted: Array  # [O] bool: to be remembered for good
 
 
+class Asked(NamedTuple):
+    """Prompts for O objects that a frame answers while it is tracked, up to one each."""
+
+    points: Array  # [O, P, 2] in pixels of the model's input
+    labels: Array  # [O, P]
+    masks: Array  # [O, H, W], or [O, 0, 0] where nobody gives one
+    is_mask: Array  # [O] bool
+    valid: Array  # [O] bool
+
+
 def encode_frames(model: Model, frames: Array, rule: Rule = "video") -> FrameFeatures:
     """Frames [..., H, W, 3] of uint8 to what tracking needs of them."""
     image = model.apply("encode_image", preprocess(frames, model.config.image_size, rule))
@@ -64,7 +74,7 @@ def step(
     banks: Bank,
     features: FrameFeatures,
     frame: Array,
-    given: Given,
+    given: Given | Asked,
     direction: Array | int = 1,
     *,
     limit: int | None = None,
@@ -73,23 +83,35 @@ def step(
 ) -> tuple[Bank, Entry]:
     """One frame for all objects: `banks` [O, ...] to the banks after it and each object's entry.
 
-    Objects with a given entry take it, those with a memory are followed, the others are absent and leave no trace.
-    With `detail`, entries say what they were made from; those that are given must, too.
+    Objects with a given entry take it, those that are asked for are answered, others with a memory are followed, and
+    the rest are absent and leave no trace. With `detail`, entries say what they were made from; those that are given
+    must, too, and nobody is asked for.
     """
 
     together = at_once(vectorize)
 
-    def one(bank: Bank, given: Given) -> tuple[Bank, Entry]:
-        def follow_it() -> Entry:
-            return follow(model, features, memory.read(bank, frame, direction, model.config, limit), detail)
+    def one(bank: Bank, given: Given | Asked) -> tuple[Bank, Entry]:
+        def read() -> Memory:
+            return memory.read(bank, frame, direction, model.config, limit)
+
+        def nothing() -> Entry:
+            return absent(model, detail)
 
         known = memory.known(bank)
-        followed = if_needed(known & ~given.valid, follow_it, lambda: absent(model, detail), together)
-        entry = where(given.valid, given.entry, followed)
+        if isinstance(given, Asked):
+            busy, prompted = known | given.valid, given.valid
+            entry = if_needed(
+                busy, lambda: answer_or_follow(model, features, read(), given, together), nothing, together
+            )
+        else:
+            prompted = given.valid & given.prompted
+            alone = known & ~given.valid
+            followed = if_needed(alone, lambda: follow(model, features, read(), detail), nothing, together)
+            entry = where(given.valid, given.entry, followed)
         pointer = entry.sighting.pointer
         noted = memory.note(bank, frame, entry.tokens, pointer)
         kept = memory.keep(noted, frame, entry.tokens, pointer)
-        after = where(given.valid & given.prompted, kept, noted)
+        after = where(prompted, kept, noted)
         return where(known | given.valid, after, bank), entry
 
     return mapped(one, together)(banks, given)
@@ -100,6 +122,30 @@ def follow(model: Model, features: FrameFeatures, remembered: Memory, detail: bo
     embedding = model.apply("with_memory", features.looked, remembered)
     sighting, found = respond(model, features, embedding, *no_points(2))
     return remember(model, features, sighting, from_prompt=False)._replace(detail=found if detail else ())
+
+
+def answer_or_follow(model: Model, features: FrameFeatures, remembered: Memory, asked: Asked, together: bool) -> Entry:
+    """An object that may have a prompt on this frame, its fields without leading axes.
+
+    The same entry as of `answer_points`, `answer_mask` or `follow`, whose common parts are in the program only once.
+    """
+    embedding = if_needed(
+        asked.valid,
+        lambda: model.apply("without_memory", features.image.embedding),
+        lambda: model.apply("with_memory", features.looked, remembered),
+        together,
+    )
+    points, labels = where(asked.valid, (asked.points, asked.labels), no_points(len(asked.labels)))
+
+    def find() -> Sighting:
+        return respond(model, features, embedding, points, labels)[0]
+
+    if asked.masks.size:
+        by_mask = asked.valid & asked.is_mask
+        sighting = if_needed(by_mask, lambda: accept(model, features, asked.masks), find, together)
+    else:
+        sighting = find()
+    return remember(model, features, sighting, from_prompt=asked.valid)
 
 
 def answer_points(
@@ -126,11 +172,15 @@ def answer_points(
 
 def answer_mask(model: Model, features: FrameFeatures, mask: Array) -> Entry:
     """The object that a mask [H, W], in any size, covers."""
+    return remember(model, features, accept(model, features, mask), from_prompt=True)
+
+
+def accept(model: Model, features: FrameFeatures, mask: Array) -> Sighting:
+    """A mask [H, W] taken as it is."""
     size = model.config.image_size
     if mask.shape != (size, size):
         mask = jax.image.resize(mask.astype(jnp.float32), (size, size), "linear", antialias=True) >= 0.5
-    sighting = model.apply("accept", features.image, mask.astype(jnp.float32))
-    return remember(model, features, sighting, from_prompt=True)
+    return model.apply("accept", features.image, mask.astype(jnp.float32))
 
 
 def absent(model: Model, detail: bool = False) -> Entry:
@@ -183,6 +233,6 @@ def respond(
     return model.apply("sight", prediction, multimask), Detail(embedding, prediction, multimask)
 
 
-def remember(model: Model, features: FrameFeatures, sighting: Sighting, from_prompt: bool) -> Entry:
+def remember(model: Model, features: FrameFeatures, sighting: Sighting, from_prompt: Array | bool) -> Entry:
     """What is to be remembered of an answer."""
     return Entry(sighting, model.apply("encode_memory", features.image.embedding, sighting.logits, from_prompt))

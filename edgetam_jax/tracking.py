@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.core import Tracer
 
 from edgetam_jax import memory
-from edgetam_jax.answers import answer, answer_all, given_on, keep_all
+from edgetam_jax.answers import answer_all, asked_on, given_on, keep_all
 from edgetam_jax.checkpoint import embedded
 from edgetam_jax.errors import PromptError
 from edgetam_jax.memory import Bank
@@ -18,8 +18,8 @@ from edgetam_jax.model import Model
 from edgetam_jax.postprocess import resize_logits
 from edgetam_jax.preprocess import Rule, as_frames, as_image
 from edgetam_jax.prompts import Prompts, bucket, check_count, check_for_state, check_for_video, check_start
-from edgetam_jax.step import Entry, Given, absent, encode_frames, step
-from edgetam_jax.trees import at_once, if_needed, mapped, where
+from edgetam_jax.step import Entry, absent, encode_frames, step
+from edgetam_jax.trees import where
 from edgetam_jax.types import Label
 
 Direction = Literal["forward", "backward", "both"]
@@ -78,21 +78,9 @@ def track_step(
 @partial(jax.jit, static_argnums=4, donate_argnums=1)
 def _track_step(model: Model, state: State, pixels: Array, prompts: Prompts, rule: Rule) -> tuple[State, Tracks]:
     features = encode_frames(model, pixels, rule)
-    prompts = prompts._replace(valid=prompts.valid & (prompts.frames == state.frame))
-
-    together = at_once(None)
-
-    def given(prompt: Prompts) -> Entry:
-        first = jnp.argmax(prompt.valid)
-        prompt = jax.tree.map(lambda x: x[first], prompt._replace(obj_ids=None))
-        asked = partial(answer, model, features, prompt, pixels, together)
-        return if_needed(prompt.valid, asked, partial(absent, model), together)
-
-    valid = prompts.valid.any(-1)
-    nothing = _repeat(absent(model), len(valid))
-    answers = lax.cond(valid.any(), lambda: mapped(given, together)(prompts), lambda: nothing)
-    banks, entry = step(model, state.banks, features, state.frame, Given(answers, valid, valid), vectorize=together)
-    obj_ids = jnp.where(valid, prompts.obj_ids, state.obj_ids)
+    asked = asked_on(model, prompts, state.frame, pixels)
+    banks, entry = step(model, state.banks, features, state.frame, asked)
+    obj_ids = jnp.where(asked.valid, prompts.obj_ids, state.obj_ids)
     return State(banks, state.frame + 1, obj_ids), _tracks(jax.tree.map(lambda x: x[None], entry), obj_ids, None)
 
 

@@ -21,6 +21,7 @@ from edgetam_jax.training.trainer import train
 
 HERE, RUNS = Path(__file__).parent, Path("runs/nano")
 CURVE = HERE / "curve.json"
+LATER = ("4-clips-128", "5-clips-256", "6-images-256", "7-clips-256", "8-images-256", "9-images-256", "10-clips-256")
 POINT = 100  # steps of which the curve has the mean
 SHOWN = ("loss", "loss_focal", "loss_dice", "loss_iou", "loss_score", "iou", "absent", "seconds", "data_share")
 
@@ -32,7 +33,7 @@ def main() -> None:
     params = begin_memory(model.params, deviation(model))
     save(Model(params, model.config), RUNS / "with-memory.safetensors", force=True)
     learn("3-memory-128", curve)
-    for name in ("4-clips-128", "5-clips-256", "6-images-256", "7-clips-256"):
+    for name in LATER:
         model = learn(name, curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
     save(Model(half, model.config), EMBEDDED_PATH, force=True)

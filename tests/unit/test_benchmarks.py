@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from benchmarks import bars, compare, machine, plots, results
 from benchmarks.coordinator import Row, Worker, measure
+from benchmarks.profile import by_line
 from benchmarks.systems import SYSTEMS, Task, environment, tasks_of, with_avx512
 
 STAND_IN = """
@@ -181,3 +184,21 @@ def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
     assert "| edgetam_jax, tuned | 4.0 | 100.0 | 120 |" in lines
     assert any(line.startswith("| ONNX Runtime | failed: No module named 'onnx' |") for line in lines)
     assert any(line.endswith("| 1.50 | 2 | 2.9 | MISSED |") for line in lines)
+
+
+def test_a_profile_adds_up_what_a_frame_calls() -> None:
+    @jax.jit
+    def once(x: jax.Array) -> jax.Array:
+        return x + 1
+
+    @jax.jit
+    def twice(x: jax.Array) -> jax.Array:
+        return x @ x
+
+    def work() -> None:
+        jax.block_until_ready(twice(twice(once(jnp.ones((64, 64))))))
+
+    lines = [kernels for _, kernels in by_line(work)]
+    calls = {name: sum(counts[f"PjitFunction({name})"] for _, counts in lines) for name in ("once", "twice")}
+    assert calls["twice"] == pytest.approx(2 * calls["once"]) and calls["once"] >= 1
+    assert sum(times["PjitFunction(twice)"] for times, _ in lines) > 0
