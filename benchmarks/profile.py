@@ -58,7 +58,7 @@ def full_state(model: Any, objects: int) -> State:
     return jax.tree.map(lambda x: x | True if x.dtype == bool else x, state)
 
 
-Kernels = tuple[collections.Counter[str], collections.Counter[str]]  # milliseconds and calls a frame, by name
+Kernels = tuple[Any, Any]  # milliseconds and calls a frame, by name
 
 
 def by_line(work: Callable[[], None]) -> Iterator[tuple[str, Kernels]]:
@@ -72,7 +72,8 @@ def by_line(work: Callable[[], None]) -> Iterator[tuple[str, Kernels]]:
         profile = jax.profiler.ProfileData.from_file(str(path))
     for plane in profile.planes:
         for line in plane.lines:
-            times, counts = collections.Counter(), collections.Counter()
+            times: Any = collections.Counter()
+            counts: Any = collections.Counter()
             for event in line.events:
                 times[event.name] += 1e-6 * event.duration_ns / FRAMES
                 counts[event.name] += 1 / FRAMES

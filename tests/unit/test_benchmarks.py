@@ -200,5 +200,5 @@ def test_a_profile_adds_up_what_a_frame_calls() -> None:
 
     lines = [kernels for _, kernels in by_line(work)]
     calls = {name: sum(counts[f"PjitFunction({name})"] for _, counts in lines) for name in ("once", "twice")}
-    assert calls["twice"] == pytest.approx(2 * calls["once"]) and calls["once"] >= 1
+    assert calls["twice"] == pytest.approx(2 * calls["once"]) and calls["once"] > 0.9
     assert sum(times["PjitFunction(twice)"] for times, _ in lines) > 0
