@@ -9,13 +9,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from benchmarks import results
-from benchmarks.ours import ignore
 from edgetam_jax import Model, State, init_state, track_step
 from edgetam_jax.model import param_shapes
 from edgetam_jax.trees import blank
@@ -40,16 +39,16 @@ def main() -> None:
     def work() -> None:
         state, tracks = track_step(model, states.pop(), frame)
         states.append(state)
-        ignore(jax.block_until_ready((state, tracks)))
+        jax.block_until_ready((state, tracks))
 
     begin = time.perf_counter()
     work()
     print(f"compiled in {time.perf_counter() - begin:.0f} s on {jax.devices()[0].device_kind}")
     for line, kernels in by_line(work):
-        times, counts = kernels
-        print(f"\n{line}: {sum(times.values()):.3f} ms and {sum(counts.values()):.0f} events a frame")
-        for name, milliseconds in times.most_common(arguments.top):
-            print(f"{milliseconds:9.4f} ms {counts[name]:6.1f} x {name[:100]}")
+        total, calls = sum(kernel.milliseconds for kernel in kernels), sum(kernel.calls for kernel in kernels)
+        print(f"\n{line}: {total:.3f} ms and {calls:.0f} calls a frame")  # on CPU some hold others, and count twice
+        for kernel in kernels[: arguments.top]:
+            print(f"{kernel.milliseconds:9.4f} ms {kernel.calls:6.1f} x {kernel.name[:100]}")
 
 
 def full_state(model: Any, objects: int) -> State:
@@ -58,11 +57,14 @@ def full_state(model: Any, objects: int) -> State:
     return jax.tree.map(lambda x: x | True if x.dtype == bool else x, state)
 
 
-Kernels = tuple[Any, Any]  # milliseconds and calls a frame, by name
+class Kernel(NamedTuple):
+    name: str
+    milliseconds: float  # a frame
+    calls: float  # a frame
 
 
-def by_line(work: Callable[[], None]) -> Iterator[tuple[str, Kernels]]:
-    """Of each stream of a GPU, or each thread of a CPU, that did anything."""
+def by_line(work: Callable[[], None]) -> Iterator[tuple[str, list[Kernel]]]:
+    """Of each stream of a GPU, or each thread of a CPU, that did anything; what takes longest comes first."""
     with tempfile.TemporaryDirectory() as folder:
         work()
         with jax.profiler.trace(folder):
@@ -72,13 +74,12 @@ def by_line(work: Callable[[], None]) -> Iterator[tuple[str, Kernels]]:
         profile = jax.profiler.ProfileData.from_file(str(path))
     for plane in profile.planes:
         for line in plane.lines:
-            times: Any = collections.Counter()
-            counts: Any = collections.Counter()
+            durations = collections.defaultdict[str, list[float]](list)
             for event in line.events:
-                times[event.name] += 1e-6 * event.duration_ns / FRAMES
-                counts[event.name] += 1 / FRAMES
-            if times:
-                yield f"{plane.name} {line.name}", (times, counts)
+                durations[event.name].append(event.duration_ns)
+            kernels = [Kernel(name, 1e-6 * sum(ns) / FRAMES, len(ns) / FRAMES) for name, ns in durations.items()]
+            if kernels:
+                yield f"{plane.name} {line.name}", sorted(kernels, key=lambda kernel: -kernel.milliseconds)
 
 
 if __name__ == "__main__":

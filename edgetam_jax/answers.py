@@ -1,4 +1,4 @@
-"""What prompts mean: each becomes the entry of its object on its frame, before tracking begins."""
+"""What prompts mean: each becomes the entry of its object on its frame, before tracking begins or in its course."""
 
 from typing import Any
 
@@ -13,6 +13,7 @@ from edgetam_jax.preprocess import Rule
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.step import Asked, Entry, Given, absent, answer_mask, answer_points, encode_frames
 from edgetam_jax.trees import blank, where
+from edgetam_jax.types import Label
 
 
 def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule: Rule) -> tuple[Prompts, Entry]:
@@ -75,16 +76,20 @@ def keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
 
 
 def given_on(prompts: Prompts, answers: Entry, frame: Array) -> Given:
-    valid, entry = _on(prompts, frame, answers)
+    valid, entry = _first_on(prompts, frame, answers)
     return Given(entry, valid, valid)
 
 
 def asked_on(model: Model, prompts: Prompts, frame: Array, pixels: Array) -> Asked:
-    valid, one = _on(prompts, frame, prompts._replace(obj_ids=None))
-    return Asked(one.points * _scale(model, pixels), one.labels, one.masks, one.is_mask, valid)
+    valid, one = _first_on(prompts, frame, prompts._replace(obj_ids=None))
+    # Objects that are followed fill two places, see `no_points`.
+    spare = max(2 - one.labels.shape[-1], 0)
+    points = jnp.pad(one.points * _scale(model, pixels), [(0, 0), (0, spare), (0, 0)])
+    labels = jnp.pad(one.labels, [(0, 0), (0, spare)], constant_values=Label.ABSENT)
+    return Asked(points, labels, one.masks, one.is_mask, valid)
 
 
-def _on(prompts: Prompts, frame: Array, rows: Any) -> tuple[Array, Any]:
+def _first_on(prompts: Prompts, frame: Array, rows: Any) -> tuple[Array, Any]:
     """Which objects [O] have a prompt on a frame, and of rows [O, K, ...] those that belong to their first one."""
     here = prompts.valid & (prompts.frames == frame)  # [O, K]
     index = jnp.argmax(here, -1)

@@ -99,14 +99,18 @@ def step(
 
         known = memory.known(bank)
         if isinstance(given, Asked):
-            busy, prompted = known | given.valid, given.valid
+            prompted = given.valid
             entry = if_needed(
-                busy, lambda: answer_or_follow(model, features, read(), given, together), nothing, together
+                known | prompted,
+                lambda: answer_or_follow(model, features, read(), given, together),
+                nothing,
+                together,
             )
         else:
             prompted = given.valid & given.prompted
-            alone = known & ~given.valid
-            followed = if_needed(alone, lambda: follow(model, features, read(), detail), nothing, together)
+            followed = if_needed(
+                known & ~given.valid, lambda: follow(model, features, read(), detail), nothing, together
+            )
             entry = where(given.valid, given.entry, followed)
         pointer = entry.sighting.pointer
         noted = memory.note(bank, frame, entry.tokens, pointer)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from edgetam_jax import Model, Prompt, Prompts, Tracks, init_state, track, track_step
-from edgetam_jax.answers import answer_all, given_on, keep_all
+from edgetam_jax.answers import answer_all, asked_on, given_on, keep_all
 from edgetam_jax.errors import PromptError
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.step import answer_points, encode_frames, step
 from edgetam_jax.tracking import _track_step
 from edgetam_jax.types import Label
-from tests.scene import BOX, CLICK, FRAMES, MASK, SLOTS, assert_same, at_once, disk, joined, places, stream
+from tests.scene import BOX, CLICK, FRAMES, MASK, RTOL, SLOTS, assert_same, at_once, disk, joined, places, stream
 
 
 def test_the_tracks_are_telling(tracks: Tracks) -> None:
@@ -75,6 +75,36 @@ def test_a_loop_over_the_step_equals_track(frames: jax.Array, prompts: Prompts, 
         sighting = jax.tree.map(lambda x: x[None], entry.sighting)
         found.append(Tracks(sighting.logits, sighting.score, sighting.iou, prompts.obj_ids, None))
     assert_same(joined(found), tracks)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_what_is_asked_for_equals_what_is_given(frames: jax.Array, model: Model, vectorize: bool) -> None:
+    """A click and a mask for unknown objects, a frame without prompts, then both again the other way round."""
+    click, mask = dataclasses.replace(CLICK, obj_id=8, frame=2), dataclasses.replace(MASK, obj_id=3, frame=2)
+    prompts = places([CLICK, MASK, mask, click])
+    compiled = jax.jit(partial(step, vectorize=vectorize))
+    given, answers = jax.jit(answer_all, static_argnums=4)(model, frames[:3], 0, prompts, "video")
+    one = other = init_state(model, 2, SLOTS).banks
+    for t in range(3):
+        features, number = jax.jit(partial(encode_frames, model))(frames[t]), jnp.asarray(t)
+        asked = asked_on(model, prompts, number, frames[t])
+        assert np.asarray(asked.valid).tolist() == 2 * [t != 1]
+        one, want = compiled(model, one, features, number, given_on(given, answers, number))
+        other, got = compiled(model, other, features, number, asked)
+        for x, y in zip(jax.tree.leaves((other, got)), jax.tree.leaves((one, want)), strict=True):
+            np.testing.assert_allclose(x, y, rtol=0, atol=RTOL * max(1, np.abs(np.asarray(y, float)).max()))
+
+
+def test_prompts_need_no_places_for_points(frames: jax.Array, model: Model) -> None:
+    """Those by masks alone may have none; their objects are followed as any others."""
+    by_mask = jax.tree.map(lambda x: x[1:], places([CLICK, MASK]))
+    without = by_mask._replace(points=by_mask.points[..., :0, :], labels=by_mask.labels[..., :0])
+    (_, want), (_, got) = (
+        stream(model, init_state(model, 1, SLOTS), frames[:3], dict.fromkeys(range(3), prompts))
+        for prompts in (by_mask, without)
+    )
+    assert (joined(want).scores > 0).any()
+    assert_same(joined(got), joined(want))
 
 
 def test_streaming_compiles_once(frames: jax.Array, model: Model) -> None:
