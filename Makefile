@@ -16,7 +16,7 @@ demo: $(STAMP)  ## Follow two objects through a clip, and write what was seen in
 parity: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
 	$(BIN)/python -m benchmarks.parity
 
-nano: $(STAMP)  ## Train the network in the package again, from nothing; takes four hours, and goes on where it was stopped
+nano: $(STAMP)  ## Train the network in the package again, from nothing; takes half a day without a GPU, and goes on where it was stopped
 	$(BIN)/python recipes/nano/make.py
 
 test: $(STAMP)  ## Run every test, and list the slowest
