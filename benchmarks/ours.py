@@ -28,7 +28,6 @@ from edgetam_jax import (
     track_step,
     tune,
 )
-from edgetam_jax.step import encode_frames, follow
 
 PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 GEMMS = ((2048, 2048, 2048), (4096, 256, 4096))  # rows, inner, columns
@@ -175,16 +174,10 @@ def decoded(path: Path) -> Iterator[np.ndarray]:
 
 
 def gigaflops_of_a_step(model: Any, objects: int) -> float:
-    """The frame's encoding, and once for each object what follows it."""
+    """Of a frame on which all of them are followed."""
     frame = jax.ShapeDtypeStruct((model.config.image_size, model.config.image_size, 3), jnp.uint8)
-    features = jax.eval_shape(encode_frames, model, frame)
-    bank = jax.eval_shape(lambda: memory.init(model.config, 1))
-
-    def follow_one(model: Any, features: Any, bank: Any) -> Any:
-        return follow(model, features, memory.read(bank, jnp.zeros((), jnp.int32), 1, model.config))
-
-    shared = flops.count(encode_frames, model, frame)
-    return 1e-9 * (shared + objects * flops.count(follow_one, model, features, bank))
+    state = jax.eval_shape(lambda: init_state(model, objects, 1))
+    return 1e-9 * flops.count(track_step, model, state, frame)
 
 
 def gemm() -> Prepared:
