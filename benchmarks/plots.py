@@ -37,7 +37,8 @@ def main() -> None:
     arguments = parser.parse_args()
     measured = json.loads(arguments.file.read_text())
     write(PICTURE, draw(measured))
-    found = tables(measured)
+    others = sorted(arguments.file.parent.glob("speed_cpu_[1-9]*[0-9].json"))
+    found = tables(measured) | {"sizes": sizes([json.loads(path.read_text()) for path in others])}
     for page in PAGES:
         write(page, refreshed(page.read_text(), found))
     print("written:", *(path.relative_to(DOCS.parent) for path in (PICTURE, *PAGES)))
@@ -172,6 +173,25 @@ def objects(rows: Sequence[dict[str, Any]]) -> str:
     times = {n: bars.ours(rows, bars.OURS, "track", n) for n in counts}
     cells = ["" if time is None else f"{time:.0f}" for time in times.values()]
     return _markdown([["objects", *map(str, counts)], ["milliseconds a frame", *cells]])
+
+
+def sizes(documents: Sequence[dict[str, Any]]) -> str:
+    """What an image and a frame cost at every size, of those who were timed at all of them."""
+    documents = sorted(documents, key=lambda document: document["image_size"])
+    timed = [[row for row in document["rows"] if "median_ms" in row] for document in documents]
+    labels = [dict.fromkeys(row["label"] for row in rows) for rows in timed]
+    shared = [label for label in labels[0] if all(label in some for some in labels)]
+    columns = [
+        ("encode", 1),
+        *sorted({("track", row["count"]) for rows in timed for row in rows if row["task"] == "track"}),
+    ]
+    lines = [["milliseconds, median", "size", *(_column(*column) for column in columns)]]
+    for label in shared:
+        for document, rows in zip(documents, timed, strict=True):
+            by_place = {(row["task"], row["count"]): row for row in rows if row["label"] == label}
+            cells = [f"{by_place[column]['median_ms']:.0f}" if column in by_place else "" for column in columns]
+            lines.append([label, str(document["image_size"]), *cells])
+    return _markdown(lines)
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import ABSENT, scores_of, softmax
@@ -64,7 +64,8 @@ class CrossAttention(RotaryAttention):
             jnp.where(valid[..., None, :], score, ABSENT)
             for score, valid in zip(scores, (memory.windows_valid, memory.others_valid), strict=True)
         ]
-        top = jnp.maximum(scores[0].max(-1, keepdims=True), scores[1].max(-1, keepdims=True))
+        # No gradient: what comes out does not depend on it.
+        top = lax.stop_gradient(jnp.maximum(scores[0].max(-1, keepdims=True), scores[1].max(-1, keepdims=True)))
         weights = [jnp.exp(score - top) for score in scores]
         total = weights[0].sum(-1, keepdims=True) + weights[1].sum(-1, keepdims=True)
         weights = [weight.astype(x.dtype) for weight in weights]

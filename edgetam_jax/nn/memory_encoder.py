@@ -4,7 +4,7 @@ import itertools
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from edgetam_jax.config import MASK_STRIDE, Config
 from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
@@ -21,13 +21,10 @@ def upsample_packed(x: Array) -> Array:
     """
 
     def along(x: Array, axis: int) -> Array:
-        pad = [(0, 0)] * x.ndim
+        pad, length = [(0, 0)] * x.ndim, x.shape[axis]
         pad[axis] = (1, 1)
         x = jnp.pad(x, pad, mode="edge")
-        before, here, after = (
-            jnp.take(x, jnp.arange(i, i + x.shape[axis] - 2), axis, indices_are_sorted=True, unique_indices=True)
-            for i in range(3)
-        )
+        before, here, after = (lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(3))
         return jnp.stack(
             [
                 0.375 * before + 0.625 * here,

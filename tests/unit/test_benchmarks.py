@@ -186,6 +186,15 @@ def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
     assert any(line.endswith("| 1.50 | 2 | 2.9 | MISSED |") for line in lines)
 
 
+def test_sizes_are_compared(measured: dict[str, Any]) -> None:
+    """Those who were timed at all of them, the smallest first."""
+    rows = [row for row in measured["rows"] if row["system"] == "ours-tuned"]
+    small = measured | {"image_size": 32, "rows": rows}
+    lines = plots.sizes([measured, small]).splitlines()
+    assert lines[0] == "| milliseconds, median | size | image | frame, 1 object | frame, 4 objects |"
+    assert lines[2:] == ["| edgetam_jax, tuned | 32 | 4 | 100 | 300 |", "| edgetam_jax, tuned | 64 | 4 | 100 | 300 |"]
+
+
 def test_a_profile_adds_up_what_a_frame_calls() -> None:
     @jax.jit
     def once(x: jax.Array) -> jax.Array:
