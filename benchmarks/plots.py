@@ -14,7 +14,7 @@ from edgetam_jax.files import replacing
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES, PICTURE = (DOCS / "speed.md", DOCS / "video.md"), DOCS / "pictures" / "speed.svg"
 MARKER, END = "<!-- table: python -m benchmarks.plots, {} -->", "<!-- end of table -->"
-WIDTH, LEFT, RIGHT, BAR = 880, 300, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
+WIDTH, LEFT, RIGHT, BAR = 880, 324, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
 STYLE = """
     text { fill: #20242c } .card { fill: #f6f7fa; stroke: #d5dae3 } .head { font-weight: 600 }
     .note { fill: #5b6475; font-size: 12.5px } .ours { fill: #2f9e57 } .other { fill: #9aa7bd }

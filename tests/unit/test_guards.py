@@ -22,6 +22,7 @@ from tests.pages import ROOT
 
 FRAME = jax.ShapeDtypeStruct((540, 960, 3), jnp.uint8)
 GIGAFLOPS, TEMPORARY, STATE = 125, 300e6, 1.2e6
+LINES = 10_000  # of the program that XLA gets: 8,900 take it some 10 s
 CACHED = 2  # seconds of CPU that a program kept from an earlier run may take
 
 
@@ -67,6 +68,11 @@ def test_no_grouped_convolution(compiled: Any) -> None:
     convolutions = re.findall(r"= \S+ convolution\(.*", compiled.as_text())
     assert convolutions
     assert not [line for line in convolutions if "group_count" in line]
+
+
+def test_small_program() -> None:
+    """How long it takes to compile depends on that, and on the machine, which tests do not know."""
+    assert 1000 < len(lowered(1).as_text().splitlines()) < LINES
 
 
 def test_temporary_memory(compiled: Any) -> None:
