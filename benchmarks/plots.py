@@ -37,8 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     measured = json.loads(arguments.file.read_text())
     write(PICTURE, draw(measured))
-    others = sorted(arguments.file.parent.glob("speed_cpu_[1-9]*[0-9].json"))
-    found = tables(measured) | {"sizes": sizes([json.loads(path.read_text()) for path in others])}
+    found = tables(measured) | {"sizes": sizes(at_every_size(measured, arguments.file.parent))}
     for page in PAGES:
         write(page, refreshed(page.read_text(), found))
     print("written:", *(path.relative_to(DOCS.parent) for path in (PICTURE, *PAGES)))
@@ -175,9 +174,18 @@ def objects(rows: Sequence[dict[str, Any]]) -> str:
     return _markdown([["objects", *map(str, counts)], ["milliseconds a frame", *cells]])
 
 
+def at_every_size(measured: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """This run, and those of the same machine for images of other sizes; the smallest first."""
+    by_size = {measured["image_size"]: measured}
+    for path in sorted(folder.glob("speed_*.json")):
+        other = json.loads(path.read_text())
+        if all(other.get(name) == measured[name] for name in ("device", "processor", "threads")):
+            by_size.setdefault(other["image_size"], other)
+    return [by_size[size] for size in sorted(by_size)]
+
+
 def sizes(documents: Sequence[dict[str, Any]]) -> str:
     """What an image and a frame cost at every size, of those who were timed at all of them."""
-    documents = sorted(documents, key=lambda document: document["image_size"])
     timed = [[row for row in document["rows"] if "median_ms" in row] for document in documents]
     labels = [dict.fromkeys(row["label"] for row in rows) for rows in timed]
     shared = [label for label in labels[0] if all(label in some for some in labels)]

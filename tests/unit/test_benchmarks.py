@@ -173,7 +173,7 @@ def test_the_picture_holds_every_bar(measured: dict[str, Any]) -> None:
 
 
 def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
-    found = plots.tables(measured)
+    found = plots.tables(measured) | {"sizes": plots.sizes([measured])}
     pages = "".join(path.read_text() for path in plots.PAGES)
     assert all(pages.count(plots.MARKER.format(name)) == 1 for name in found)
     once = plots.refreshed(pages, found)
@@ -186,11 +186,14 @@ def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
     assert any(line.endswith("| 1.50 | 2 | 2.9 | MISSED |") for line in lines)
 
 
-def test_sizes_are_compared(measured: dict[str, Any]) -> None:
-    """Those who were timed at all of them, the smallest first."""
+def test_sizes_are_compared(measured: dict[str, Any], tmp_path: Path) -> None:
+    """Of one machine, those who were timed at all of them, the smallest first."""
     rows = [row for row in measured["rows"] if row["system"] == "ours-tuned"]
     small = measured | {"image_size": 32, "rows": rows}
-    lines = plots.sizes([measured, small]).splitlines()
+    elsewhere = measured | {"image_size": 16, "processor": "another"}
+    for name, document in (("elsewhere", elsewhere), ("here", measured), ("small", small)):
+        (tmp_path / f"speed_{name}.json").write_text(json.dumps(document))
+    lines = plots.sizes(plots.at_every_size(measured, tmp_path)).splitlines()
     assert lines[0] == "| milliseconds, median | size | image | frame, 1 object | frame, 4 objects |"
     assert lines[2:] == ["| edgetam_jax, tuned | 32 | 4 | 100 | 300 |", "| edgetam_jax, tuned | 64 | 4 | 100 | 300 |"]
 

@@ -71,7 +71,7 @@ def test_no_grouped_convolution(compiled: Any) -> None:
 
 
 def test_small_program() -> None:
-    """How long it takes to compile depends on that, and on the machine, which tests do not know."""
+    """Compiling takes the longer the more lines there are, on every machine."""
     assert 1000 < len(lowered(1).as_text().splitlines()) < LINES
 
 
