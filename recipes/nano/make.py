@@ -21,7 +21,16 @@ from edgetam_jax.training.trainer import train
 
 HERE, RUNS = Path(__file__).parent, Path("runs/nano")
 CURVE = HERE / "curve.json"
-LATER = ("4-clips-128", "5-clips-256", "6-images-256", "7-clips-256", "8-images-256", "9-images-256", "10-clips-256")
+LATER = (
+    "4-clips-128",
+    "5-clips-256",
+    "6-images-256",
+    "7-clips-256",
+    "8-images-256",
+    "9-images-256",
+    "10-clips-256",
+    "11-clips-256",
+)
 POINT = 100  # steps of which the curve has the mean
 SHOWN = ("loss", "loss_focal", "loss_dice", "loss_iou", "loss_score", "iou", "absent", "seconds", "data_share")
 
