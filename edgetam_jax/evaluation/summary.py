@@ -26,6 +26,7 @@ class Followed(NamedTuple):
     visible: np.ndarray  # [T] bool: the frame shows it
     returned: np.ndarray  # [T] bool: it does again, after others did not
     present: np.ndarray | None  # [T] bool: so says its score, if there is one
+    first: float  # J on the prompted frame
 
 
 class Share(NamedTuple):
@@ -44,6 +45,7 @@ class Result(NamedTuple):
     returned: Share  # J&F of frames that show an object again, after others did not
     absent: Share | None  # the share of frames without an object on which its score says so
     present: Share | None  # the share of frames with it on which its score says so
+    first: float  # J on the prompted frames, a mean over objects
 
 
 def counts(start: int, length: int) -> bool:
@@ -63,6 +65,7 @@ def judge(found: np.ndarray, truth: np.ndarray, start: int, present: np.ndarray 
         visible=visible[counted],
         returned=gone & visible[counted],
         present=None if present is None else present[counted],
+        first=float(region_similarity(found[start], truth[start])),
     )
 
 
@@ -90,17 +93,18 @@ def summarize(objects: Sequence[Followed]) -> Result:
         returned=_share(jf[returned]),
         absent=None if present is None else _share(~present[~visible]),
         present=None if present is None else _share(present[visible]),
+        first=float(np.mean([one.first for one in objects])),
     )
 
 
 def table(results: Mapping[str, Result]) -> str:
     """A line for each way of tracking. Where there is no frame, or no score, stands a dash."""
-    head = ["objects", "J&F", "J", "F", "decay", *(f"{a}-{b}" for a, b in DISTANCES), "back", "absent", "present"]
+    head = ["objects", "J&F", "J", "F", "decay", "first", *(f"{a}-{b}" for a, b in DISTANCES), "back", "absent", "present"]
     width = max(map(len, results))
     lines = [" " * width + "".join(f"{name:>9}" for name in head)]
     for way, one in results.items():
         score, decay = one.score, (one.score.j.decay + one.score.f.decay) / 2
-        values = [score.jf, score.j.mean, score.f.mean, decay]
+        values = [score.jf, score.j.mean, score.f.mean, decay, one.first]
         shares = [*one.by_distance.values(), one.returned, one.absent, one.present]
         values += [math.nan if share is None else share.value for share in shares]
         cells = "".join("        -" if math.isnan(x) else f"{x:9.3f}" for x in values)

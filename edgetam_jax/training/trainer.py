@@ -55,9 +55,17 @@ class Run(NamedTuple):
     teacher: Teacher | None
 
 
-def train(recipe: Recipe, out: str | Path, on_report: Callable[[int, dict[str, Any]], None] | None = None) -> Model:
-    """Trains, or goes on, up to the recipe's last step. `on_report` gets each step's number and metrics."""
-    run, state = _prepare(recipe)
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    on_report: Callable[[int, dict[str, Any]], None] | None = None,
+    teacher: Teacher | None = None,
+) -> Model:
+    """Trains, or goes on, up to the recipe's last step. `on_report` gets each step's number and metrics.
+
+    A `teacher` of any kind may be given where the recipe names none.
+    """
+    run, state = _prepare(recipe, teacher)
     out = _folder(out)
     with contextlib.closing(run.data), _checkpoints(out) as checkpoints:
         state = _go_on(checkpoints, run, state, out)
@@ -87,14 +95,15 @@ def train(recipe: Recipe, out: str | Path, on_report: Callable[[int, dict[str, A
     return _write(run, state, out)
 
 
-def store_features(recipe: Recipe, out: str | Path) -> None:
-    """What the recipe's teacher makes of each step's clips. With `teacher = out` they stand for it, and no step waits.
+def store_features(recipe: Recipe, out: str | Path, teacher: Teacher | None = None) -> None:
+    """What the recipe's teacher, or another one, makes of each step's clips. With `teacher = out` they stand for it,
+    and no step waits.
 
     Goes on where it was stopped.
     """
-    run, _ = _prepare(recipe)
+    run, _ = _prepare(recipe, teacher)
     if run.teacher is None or jax.process_count() > 1:
-        raise TrainingError("features are stored of a recipe that names a teacher, and by one process.")
+        raise TrainingError("features are stored of a teacher, whom the recipe names or the call, and by one process.")
     out = _folder(out)
     first = next(step for step in range(recipe.steps + 1) if not stored_path(out, step).exists())
     with contextlib.closing(run.data):
@@ -113,8 +122,10 @@ def _folder(path: str | Path) -> Path:
     return Path(path)
 
 
-def _prepare(recipe: Recipe) -> tuple[Run, TrainState]:
+def _prepare(recipe: Recipe, teacher: Teacher | None) -> tuple[Run, TrainState]:
     """A run, and the state in which it begins."""
+    if teacher is not None and recipe.teacher:
+        raise TrainingError(f"the recipe's teacher is {recipe.teacher!r}, and another one is given; choose one of them.")
     data = _data(recipe)
     if recipe.start:
         model = load(recipe.start, image_size=recipe.image_size)
@@ -139,7 +150,7 @@ def _prepare(recipe: Recipe) -> tuple[Run, TrainState]:
         donate_argnums=0,
         out_shardings=(places, everywhere(mesh)),
     )
-    return Run(recipe, model.config, mesh, packing, update, data, _teacher(recipe)), state
+    return Run(recipe, model.config, mesh, packing, update, data, teacher or _teacher(recipe)), state
 
 
 def _data(recipe: Recipe) -> Any:
@@ -255,9 +266,9 @@ def _restore(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState, ou
     like = ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state._asdict()))
     try:
         restored = checkpoints.restore(None, args=ocp.args.Composite(state=like, data=ocp.args.JsonRestore()))
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise TrainingError(
-            f"{out} holds the checkpoint of another network or optimizer ({error}). "
+            f"{out} holds the checkpoint of another network or optimizer, or a broken one ({error}). "
             "Start in an empty folder, or with the recipe of that run."
         ) from error
     run.data.set_state(restored["data"])

@@ -16,7 +16,7 @@ from edgetam_jax.evaluation.baselines import follow_box, hold_still
 from edgetam_jax.evaluation.held_out import KINDS, baselines, evaluate, first_prompts, first_shown, least_pixels
 from edgetam_jax.evaluation.reports import fingerprint
 from edgetam_jax.evaluation.summary import judge, summarize
-from edgetam_jax.training.synthetic import Clip, ClipConfig
+from edgetam_jax.training.synthetic import Clip, ClipConfig, batches
 from tests import oracle
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.scene import FRAMES, HEIGHT, MINIMAL, WIDTH, clip, disk
@@ -112,13 +112,25 @@ def test_results_without_a_network() -> None:
 
 
 def test_held_out_keys_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They differ from each other, from those of other seeds, and from what is split off these."""
-    monkeypatch.setattr(held_out, "make_clip", lambda key, config: key)
-    keys: list[Any] = [held_out.held_out_clip(number, CONFIG) for number in range(100)]
-    for seed in range(20):
-        key = jax.random.key(seed)
-        keys += [key, *jax.random.split(key, 8)]
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys)
+    """They differ from each other, and from those of training, also of a recipe with the same seed."""
+    keys: list[tuple[int, ...]] = []
+
+    def note(key: Any, config: ClipConfig) -> Clip:
+        jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
+        masks = jnp.zeros((config.frames, config.objects, config.height, config.width), bool)
+        pixels = jnp.zeros((*masks.shape[:1], *masks.shape[2:], 3), jnp.uint8)
+        return Clip(pixels, masks, masks.any((2, 3)), jnp.zeros((*masks.shape[:2], 4), int), jnp.zeros(masks.shape[:2]))
+
+    monkeypatch.setattr(held_out, "make_clip", note)
+    monkeypatch.setattr(batches, "make_clip", note)
+    for number in range(100):
+        held_out.held_out_clip(number, CONFIG)
+    for seed in (0, 1, held_out.HELD_OUT):
+        training = batches.SyntheticBatches(batches.SyntheticConfig(frames=1, least=0.5), 16, 8, seed)
+        for _ in range(8):
+            next(training)
+    jax.effects_barrier()
+    assert len(set(keys)) == len(keys) == 100 + 3 * 8 * 8
 
 
 def test_report(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -34,6 +34,7 @@ def test_the_frames_that_count() -> None:
     np.testing.assert_array_equal(one.j, [1, 30 / 42, 1, 0, 30 / 42, 1, 0, 0])
     np.testing.assert_array_equal(one.j, region_similarity(found, truth)[3:11])
     np.testing.assert_array_equal(one.f, boundary_accuracy(found, truth)[3:11])
+    assert one.first == 0 and judge(found, truth, 4).first == 30 / 42
     assert judge(found, truth, 9).j.shape == (1,) and judge(found, truth, 9).present is None
     assert [counts(start, LENGTH) for start in (-1, 0, 9, 10, 11)] == [False, True, True, False, False]
 
@@ -48,6 +49,7 @@ def random_object(seed: int, length: int, scored: bool) -> Followed:
         visible=visible,
         returned=visible & (rng.random(length) < 0.5),
         present=rng.random(length) < 0.7 if scored else None,
+        first=rng.random(),
     )
 
 
@@ -56,6 +58,7 @@ def test_means() -> None:
     objects = [random_object(seed, length, True) for seed, length in enumerate((20, 5, 9))]
     result = summarize(objects)
     assert result.objects == 3
+    assert result.first == pytest.approx(np.mean([one.first for one in objects]))
     means = [(one.j.mean() + one.f.mean()) / 2 for one in objects]
     assert result.score.jf == pytest.approx(np.mean(means))
     for measure, found in (("j", result.score.j), ("f", result.score.f)):
@@ -90,7 +93,7 @@ def test_ways_are_kept_apart() -> None:
     assert math.isnan(still.by_distance["16-23"].value) and still.by_distance["16-23"].frames == 0
     lines = table(results).splitlines()
     assert lines[2].split()[:3] == ["still", "1", f"{still.score.jf:.3f}"]
-    assert lines[2].split()[8] == "-" and lines[2].split()[-2:] == ["-", "-"]
+    assert lines[2].split()[9] == "-" and lines[2].split()[-2:] == ["-", "-"]
     assert len(lines[0]) == len(lines[1]) == len(lines[2]) and " - " not in lines[1]
     with pytest.raises(FrameError, match="no object was scored"):
         summarize([])

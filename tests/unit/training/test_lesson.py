@@ -167,6 +167,20 @@ def test_answers_are_those_of_track(teach: Any) -> None:
     np.testing.assert_array_equal(lesson.asked, np.tile([[[True, True], [True, False]]], (LENGTH, 1, 1)))
 
 
+def test_frames_are_computed_again_on_the_way_back() -> None:
+    """What the way forward saves for it, in bytes."""
+    keys = jax.random.split(jax.random.key(0), CLIPS)
+
+    def total(remat: bool, model: Model) -> jax.Array:
+        return take_lesson(model, EXAMPLES, PLAN, keys, Course(USER), remat).losses.total.sum()
+
+    def saved(remat: bool) -> int:
+        back = jax.eval_shape(lambda model: jax.vjp(partial(total, remat), model)[1], tiny_model())
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(back))
+
+    assert saved(True) < saved(False) / 2
+
+
 def _on_device() -> Model:
     return jax.tree.map(jnp.asarray, tiny_model())
 

@@ -87,6 +87,8 @@ def test_every_level_is_read(tmp_path: Path) -> None:
         ({"norm": "batch"}, r'norm is "batch" with 8 frames .* Use norm = "frozen"'),
         ({"dtype": "float16"}, "dtype is 'float16'; expected one of"),
         ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"image_size": 100}, "image_size is 100; it must be a positive multiple of 32"),
+        ({"frame_size": 8}, "height is 8; expected at least 16"),
         ({"seed": -1}, "seed is -1; expected 0 to 2147483647"),
         ({"seed": 1 << 31}, "seed is 2147483648; expected 0 to 2147483647"),
         ({"batch": 4, "accumulate": 3}, "accumulate is 3; expected a divisor of the batch, 4"),

@@ -9,6 +9,7 @@ import pytest
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.training.draws import Draws
 from edgetam_jax.training.synthetic import Clip, ClipConfig, make_clip
+from edgetam_jax.training.synthetic.batches import SyntheticBatches, SyntheticConfig
 from edgetam_jax.training.synthetic.clips import film
 from edgetam_jax.training.synthetic.outlines import Kind
 from edgetam_jax.training.synthetic.scenes import Scene, draw_lines, sample_scene
@@ -42,6 +43,43 @@ def test_clips_come_in_batches() -> None:
     batch = jax.eval_shape(jax.vmap(lambda key: make_clip(key, CONFIG)), keys)
     assert batch.frames.shape == (5, 16, 48, 64, 3)
     assert batch.masks.shape == (5, 16, 3, 48, 64)
+
+
+BATCHES = SyntheticConfig(frames=2, least=0.02)
+STILLS = SyntheticConfig(frames=1, stills=3)
+
+
+def test_batches_follow_from_the_seed_and_their_number() -> None:
+    """Also those of a run that goes on, and of several hosts, each of which makes its own part."""
+    whole = SyntheticBatches(BATCHES, 32, 4, seed=5)
+    first, second = next(whole), next(whole)
+    assert first.frames.shape == (4, 2, 32, 32, 3) and first.masks.shape == (4, 2, 3, 32, 32)
+    clips = [*first.frames, *second.frames, *next(SyntheticBatches(BATCHES, 32, 4, seed=6)).frames]
+    assert len({np.asarray(clip).tobytes() for clip in clips}) == 12
+    resumed = SyntheticBatches(BATCHES, 32, 4, seed=5)
+    resumed.set_state({"batches": 1})
+    assert resumed.get_state() == {"batches": 1}
+    jax.tree.map(np.testing.assert_array_equal, next(resumed), second)
+    assert resumed.get_state() == whole.get_state() == {"batches": 2}
+    hosts = [SyntheticBatches(BATCHES, 32, 4, 5, (host, 2)) for host in range(2)]
+    parts = [next(host) for host in hosts]
+    jax.tree.map(lambda *x: np.testing.assert_array_equal(np.concatenate(x[:2]), x[2]), *parts, first)
+
+
+def test_what_hardly_shows_at_first_has_no_row() -> None:
+    examples = jax.tree.map(np.asarray, next(SyntheticBatches(BATCHES, 32, 16, seed=0)))
+    np.testing.assert_array_equal(examples.valid, examples.masks[:, 0].mean((-2, -1)) >= BATCHES.least)
+    assert 0 < examples.valid.mean() < 1
+
+
+def test_stills_of_one_scene_come_together() -> None:
+    """Three of each, far apart in time."""
+    examples = jax.tree.map(np.asarray, next(SyntheticBatches(STILLS, 32, 6, seed=0)))
+    assert examples.frames.shape == (6, 1, 32, 32, 3) and examples.valid.shape == (6, 3)
+    clip = make_clip(jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 1), STILLS.clip(32))
+    np.testing.assert_array_equal(examples.frames[3:, 0], clip.frames)
+    with pytest.raises(ConfigError, match="batch is 4; expected a multiple of 6, of the hosts and the stills"):
+        SyntheticBatches(STILLS, 32, 4, 0, (0, 2))
 
 
 def plain(scene: Scene, texels: np.ndarray) -> Scene:

@@ -1,7 +1,8 @@
 """One step of training: its gradient reaches what it should, and is the loss's slope; steps do what they promise."""
 
 import dataclasses
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,11 @@ from edgetam_jax.model import Model, is_statistic
 from edgetam_jax.training.batch_norm import MOMENTUM
 from edgetam_jax.training.lesson import take_lesson
 from edgetam_jax.training.losses import LossWeights
-from edgetam_jax.training.optimizer import Optimizer, arrange, make_optimizer
+from edgetam_jax.training.optimizer import Optimizer, arrange, average, make_optimizer
 from edgetam_jax.training.packing import Packed
 from edgetam_jax.training.placement import make_mesh
 from edgetam_jax.training.simulate import User
-from edgetam_jax.training.talk import Course
+from edgetam_jax.training.talk import Course, Dtype
 from edgetam_jax.training.update import Report, Settings, TrainState, init_train_state, make_update, plans_for
 from tests.unit.training.network import TINY, clips, tiny_model
 
@@ -30,6 +31,7 @@ STILLS = Course(User(points=1.0, first_frames=1, corrected_frames=1, corrections
 SMOOTH = dataclasses.replace(STILLS, weights=LossWeights(iou=0))  # the IoU of a thresholded mask moves in steps
 CORRECTED = dataclasses.replace(STILLS, user=dataclasses.replace(STILLS.user, corrections=1))
 ALL = Optimizer(rate=1e-3, weight_decay=0.0, clip=float("inf"))
+DECODER = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/", 1.0)))
 HEAD = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0)))
 ONLY_CORRECTIONS = "sam_prompt_encoder/point_embeddings_0"  # a negative click
 RTOL = 1e-5
@@ -125,6 +127,33 @@ def test_what_is_frozen_stays(head_update: Any, head_step: Any) -> None:
     for name, value in old.items():
         assert np.array_equal(new[name], value) == ("/iou_prediction_head/" not in name), name
     assert int(head_step[0].step) == 1
+
+
+def test_the_moving_average_is_that_of_the_parameters(head_update: Any, head_step: Any) -> None:
+    update, first = head_update
+    second, _ = head_step
+    third, _ = update(second, clips(4, 1), KEY)
+    mean = first.average
+    for step, state in enumerate((second, third)):
+        mean = average(mean, state.params, HEAD, jnp.asarray(step))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=RTOL, atol=RTOL), state.average, mean)
+    moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (third.average, third.params)), strict=True)]
+    assert max(moved) > 100 * RTOL
+
+
+def test_bfloat16_is_the_networks_alone() -> None:
+    """Parameters, moments and gradients stay float32, and point where those of float32 do."""
+    slopes = {}
+    for dtype in get_args(Dtype):
+        update, state = prepare(Settings(TINY, dataclasses.replace(STILLS, dtype=dtype), DECODER))
+        after, report = update(state, clips(4, 1), KEY)
+        assert bool(report.finite) and report.losses.total.dtype == jnp.float32
+        assert {x.dtype for x in jax.tree.leaves((after.params, after.average, after.optimizer)) if x.ndim} == {
+            np.dtype(np.float32)
+        }
+        slopes[dtype] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(after.optimizer[1])])
+    one, other = slopes.values()
+    assert 0.98 < one @ other / np.linalg.norm(one) / np.linalg.norm(other) < 1 - 1e-9
 
 
 def test_a_step_that_is_not_finite_changes_nothing(head_update: Any) -> None:
