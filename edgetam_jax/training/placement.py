@@ -7,7 +7,6 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"  # of the mesh
-SMALL = 1 << 14  # numbers; what has fewer is not worth dividing
 
 
 def make_mesh() -> Mesh:
@@ -31,7 +30,7 @@ def shardings(mesh: Mesh, tree: Any, divided: bool) -> Any:
     """Of packed parameters and of all that has their shapes."""
 
     def one(x: Any) -> NamedSharding:
-        if divided and x.ndim and x.size >= SMALL and len(x) % mesh.size == 0:
+        if divided and x.ndim and len(x) % mesh.size == 0:
             return NamedSharding(mesh, PartitionSpec(AXIS))
         return everywhere(mesh)
 

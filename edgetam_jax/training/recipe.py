@@ -80,7 +80,9 @@ class Recipe:
                 f'norm is "batch" with {self.frames} frames and accumulate {self.accumulate}; statistics of the batch '
                 'are for whole batches of single frames. Use norm = "frozen".'
             )
-        _ = self.course, PRESETS[self.network].resized(self.image_size)  # are possible
+        _ = self.course  # is possible
+        if not self.start:
+            _ = PRESETS[self.network].resized(self.image_size)
         if not self.data:
             _ = self.synthetic.clip(self.frame_size or self.image_size)
 

@@ -125,7 +125,9 @@ def _folder(path: str | Path) -> Path:
 def _prepare(recipe: Recipe, teacher: Teacher | None) -> tuple[Run, TrainState]:
     """A run, and the state in which it begins."""
     if teacher is not None and recipe.teacher:
-        raise TrainingError(f"the recipe's teacher is {recipe.teacher!r}, and another one is given; choose one of them.")
+        raise TrainingError(
+            f"the recipe's teacher is {recipe.teacher!r}, and another one is given; choose one of them."
+        )
     data = _data(recipe)
     if recipe.start:
         model = load(recipe.start, image_size=recipe.image_size)

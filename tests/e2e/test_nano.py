@@ -31,6 +31,7 @@ def test_nano_is_small_and_says_what_it_is(caplog: pytest.LogCaptureFixture) -> 
         load("nano")
         load("nano")
     assert caplog.messages == [NOTE]
+    assert all(words in NOTE for words in ("demonstration", "synthetic clips only", "released checkpoint"))
 
 
 def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +41,7 @@ def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, mo
     out = capsys.readouterr().out
     both = float(re.search(r"^  both +([\d.]+)$", out, re.MULTILINE)[1])
     still = float(re.search(r"left where they were: ([\d.]+)$", out, re.MULTILINE)[1])
-    assert both > still
+    assert both > 0.8 > still
 
 
 def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,28 @@
 """A network that several devices and processes train is the one that a single device would have trained."""
 
 import contextlib
+import json
 import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
 
 from convert.layouts import flat
 from edgetam_jax import load
 from edgetam_jax.checkpoint import save
+from edgetam_jax.training.optimizer import Optimizer, arrange
+from edgetam_jax.training.placement import make_mesh, shardings
 from edgetam_jax.training.recipe import read_recipe
 from edgetam_jax.training.trainer import MODEL, train
+from edgetam_jax.training.update import init_train_state
 from tests.ports import free_port
 from tests.unit.training.network import SIZE, tiny_model
 from tests.unit.training.runs import of_training
@@ -76,13 +84,22 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
 
 
 def test_eight_devices_of_two_processes_are_as_one(tmp_path: Path) -> None:
-    """Also where each device keeps a part of the parameters only, and sees one of the images that make a batch."""
+    """Also where each device keeps a part of the parameters only, and sees one of the images that make a batch.
+
+    Losses and gradients are compared too: Adam's steps do not tell how long a gradient is.
+    """
     save(tiny_model(), tmp_path / "start.safetensors")
     recipe, sharded = tmp_path / "recipe.toml", tmp_path / "sharded.toml"
     recipe.write_text(RECIPE.replace("START", str(tmp_path / "start.safetensors")))
     sharded.write_text("shard_parameters = true\n" + recipe.read_text())
     train(read_recipe(recipe), tmp_path / "one")
     train_together(sharded, tmp_path / "many", devices=4, processes=2)
+    journals = [tmp_path / run / "metrics.jsonl" for run in ("one", "many")]
+    reports = [[json.loads(line) for line in file.read_text().splitlines()] for file in journals]
+    assert len(reports[0]) == 2
+    for one, many in zip(*reports, strict=True):
+        for name in set(one) - {"seconds", "data_share"}:
+            assert many[name] == pytest.approx(one[name], rel=ATOL), name
     files = ("start.safetensors", f"one/{MODEL}", f"many/{MODEL}")
     before, one, many = (flat(jax.device_get(load(tmp_path / file).params)) for file in files)
     for name, value in before.items():
@@ -90,3 +107,13 @@ def test_eight_devices_of_two_processes_are_as_one(tmp_path: Path) -> None:
             name
         )
         np.testing.assert_allclose(many[name], one[name], rtol=0, atol=ATOL, err_msg=name)
+
+
+def test_parameters_are_divided() -> None:
+    """All that has a number for each device or more, and what is made of it; scalars are everywhere."""
+    mesh = make_mesh()
+    packed = arrange(tiny_model().params, Optimizer()).pack(tiny_model().params)
+    state = jax.eval_shape(partial(init_train_state, optimizer=optax.adam(1e-3)), packed)
+    for divided, spec in ((True, PartitionSpec("data")), (False, PartitionSpec())):
+        for x, place in zip(*map(jax.tree.leaves, (state, shardings(mesh, state, divided))), strict=True):
+            assert place.spec == (spec if x.ndim else PartitionSpec())

@@ -13,13 +13,13 @@ import pytest
 
 from edgetam_jax import load
 from edgetam_jax.checkpoint import save
+from edgetam_jax.errors import TrainingError
 from edgetam_jax.model import Model
-from edgetam_jax.training import trainer
-from edgetam_jax.training.distillation import Features, Teacher, model_teacher, stored_teacher
+from edgetam_jax.training.distillation import Features, model_teacher, stored_teacher
 from edgetam_jax.training.example import Example
 from edgetam_jax.training.recipe import Recipe, read_recipe
 from edgetam_jax.training.simulate import Plan
-from edgetam_jax.training.trainer import store_features
+from edgetam_jax.training.trainer import store_features, train
 from tests.unit.training.footage import make_videos
 from tests.unit.training.network import SIZE, TINY, tiny_model
 from tests.unit.training.runs import MOVING, of_training
@@ -53,27 +53,21 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     )
 
 
-def test_stored_features_teach_as_their_teacher_does(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stored_features_teach_as_their_teacher_does(recipe: Recipe, tmp_path: Path) -> None:
     """What a student is told is the same to the bit, so its losses are; and they are of a student that learns."""
     features, told = tmp_path / "features", []
     store_features(recipe, features)
-    live = model_teacher(load(recipe.teacher), recipe.course)
+    both = stored_teacher(features), model_teacher(load(recipe.teacher), recipe.course)
 
-    def both(folder: Path) -> Teacher:
-        stored = stored_teacher(folder)
+    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
+        told.append(tuple(teacher(step, examples, plan, keys) for teacher in both))
+        return told[-1][0]
 
-        def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
-            told.append(tuple(teacher(step, examples, plan, keys) for teacher in (stored, live)))
-            return told[-1][0]
-
-        return look
-
-    monkeypatch.setattr(trainer, "stored_teacher", both)
+    with pytest.raises(TrainingError, match="another one is given; choose one of them"):
+        train(recipe, tmp_path / "out", teacher=look)
     reports = {}
-    recipe = dataclasses.replace(recipe, teacher=str(features))
-    model = trainer.train(recipe, tmp_path / "out", reports.__setitem__)
+    recipe = dataclasses.replace(recipe, teacher="")
+    model = train(recipe, tmp_path / "out", reports.__setitem__, look)
     assert len(told) == len(reports) == STEPS
     for stored, said in told:
         assert stored.conditioned.shape[-3] == 2 * TINY.embedding_size

@@ -17,7 +17,7 @@ from edgetam_jax import load
 from edgetam_jax.cli import main
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.evaluation import held_out
-from edgetam_jax.training.recipe import Recipe
+from edgetam_jax.training.recipe import Evaluation, Recipe
 from edgetam_jax.training.trainer import MODEL, train
 from tests.unit.training.network import tiny_model
 from tests.unit.training.runs import MOVING, make_recipe, of_training, small_steps
@@ -87,7 +87,8 @@ def test_a_run_moves_its_network(whole: Path, recipe: Recipe) -> None:
     before, after = tiny_model().params, load(whole / MODEL).params
     assert np.abs(after[MOVING] - before[MOVING]).max() > 0.01
     np.testing.assert_array_equal(after["no_obj_ptr"], before["no_obj_ptr"])
-    assert any((whole / "tensorboard").iterdir())
+    (board,) = (whole / "tensorboard").iterdir()
+    assert all(name in board.read_bytes() for name in (b"loss_dice", b"iou", b"seconds"))
 
 
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(whole: Path, recipe: Recipe, folder: Path) -> None:
@@ -145,10 +146,37 @@ def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: R
             train(recipe, out)
 
 
+def test_broken_checkpoints_and_those_of_other_networks_are_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
+    """Also where nothing says what they are about."""
+    other = dataclasses.replace(recipe.optimizer, rates=((".", 1.0),))
+    for name, changed, broken in (
+        ("other", dataclasses.replace(recipe, optimizer=other, steps=9), False),
+        ("broken", dataclasses.replace(recipe, steps=9), True),
+    ):
+        out = shutil.copytree(whole, folder / f"{name}-network")
+        (out / "recipe.json").unlink()
+        if broken:
+            for path in (out / "checkpoints" / "8" / "state").iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        before = (out / "metrics.jsonl").read_text()
+        with small_steps(), pytest.raises(TrainingError, match="another network or optimizer, or a broken one"):
+            train(changed, out)
+        assert (out / "metrics.jsonl").read_text() == before and not (out / "recipe.json").exists()
+
+
+def test_evaluation_in_between_is_on_held_out_clips(recipe: Recipe, folder: Path) -> None:
+    once = Evaluation(every=8, clips=1, frames=3)
+    with small_steps():
+        train(dataclasses.replace(recipe, evaluation=once), folder / "really-judged")
+    *_, last = metrics(folder / "really-judged")
+    found = [last[f"held_out_{kind}"] for kind in held_out.KINDS]
+    assert all(0 <= value <= 1 for value in found) and len(set(found)) > 1
+
+
 def test_evaluation_in_between_writes_its_numbers(
-    recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On the moving average."""
+    """On the moving average. The terminal sees them too."""
     seen = []
 
     def evaluate(model: Any, clips: Any) -> Any:
@@ -161,6 +189,8 @@ def test_evaluation_in_between_writes_its_numbers(
         model = train(dataclasses.replace(recipe, evaluation=evaluation), folder / "judged")
     found = {line["step"]: line["held_out_click"] for line in metrics(folder / "judged") if "held_out_click" in line}
     assert found == {2: 1.25, 5: 2.25, 7: 3.25}
+    *_, shown = capsys.readouterr().err.splitlines()
+    assert shown.startswith("8/8  loss ") and "held_out_click 3.25" in shown
     np.testing.assert_array_equal(seen[-1], model.params[MOVING])
     assert np.any(seen[0] != seen[1])
 

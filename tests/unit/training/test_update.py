@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from convert.layouts import flat
 from edgetam_jax.model import Model, is_statistic
 from edgetam_jax.training.batch_norm import MOMENTUM
+from edgetam_jax.training.example import Example
 from edgetam_jax.training.lesson import take_lesson
 from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer, arrange, average, make_optimizer
@@ -26,13 +27,14 @@ from tests.unit.training.network import TINY, clips, tiny_model
 
 KEY = jax.random.key(0)
 SEED = 1  # of a network that misses some objects, and whose every alternative is the best of some answer
-CLIPS = Course(User(corrections=0))
+SMOOTH = LossWeights(iou=0)  # the IoU of a thresholded mask moves in steps
+CLIPS = Course(User(corrections=0), SMOOTH)
 STILLS = Course(User(points=1.0, first_frames=1, corrected_frames=1, corrections=0))
-SMOOTH = dataclasses.replace(STILLS, weights=LossWeights(iou=0))  # the IoU of a thresholded mask moves in steps
 CORRECTED = dataclasses.replace(STILLS, user=dataclasses.replace(STILLS.user, corrections=1))
 ALL = Optimizer(rate=1e-3, weight_decay=0.0, clip=float("inf"))
 DECODER = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/", 1.0)))
-HEAD = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0)))
+ESTIMATES = "/iou_prediction_head/"
+HEAD = Optimizer(rate=1e-3, rates=((".", 0.0), (ESTIMATES, 1.0)))
 ONLY_CORRECTIONS = "sam_prompt_encoder/point_embeddings_0"  # a negative click
 RTOL = 1e-5
 
@@ -63,14 +65,19 @@ def named(packed: Packed, options: Optimizer) -> dict[str, np.ndarray]:
 
 
 def no_clip_moves(name: str) -> bool:
-    """Softmax is blind to what is added to all keys."""
+    """Softmax is blind to what is added to all keys; estimates of the IoU cost nothing in `SMOOTH`."""
     blind = name.startswith("sam_mask_decoder/") and name.endswith("k_proj/bias")
-    return is_statistic(tuple(name.split("/"))) or blind or name == ONLY_CORRECTIONS
+    return is_statistic(tuple(name.split("/"))) or blind or ESTIMATES in name or name == ONLY_CORRECTIONS
 
 
-def test_every_parameter_is_reached() -> None:
-    """By clips in which objects are clicked, boxed, masked, missed, followed and prompted again."""
-    update, state = prepare(Settings(TINY, CLIPS, ALL))
+@pytest.fixture(scope="module")
+def clip_update() -> tuple[Any, TrainState]:
+    return prepare(Settings(TINY, CLIPS, ALL))
+
+
+def test_every_parameter_is_reached(clip_update: Any) -> None:
+    """By clips in which objects are clicked, boxed, masked, missed, followed and prompted again; see `HEAD` too."""
+    update, state = clip_update
     after, report = update(state, clips(4, 3), KEY)
     slopes = named(after.optimizer[1], ALL)
     assert bool(report.finite)
@@ -94,9 +101,18 @@ def test_corrections_reach_the_rest() -> None:
 
 
 def test_the_gradient_is_the_slope() -> None:
-    """Along itself, with every number weighted at random. That of memory is tested where `track` is."""
-    update, state = prepare(Settings(TINY, SMOOTH, ALL))
-    slope = update(state, clips(4, 1), KEY)[0].optimizer[1]
+    update, state = prepare(Settings(TINY, dataclasses.replace(STILLS, weights=SMOOTH), ALL))
+    assert_slope(update, state, clips(4, 1), rel=5e-3)
+
+
+def test_the_gradient_through_memory_is_the_slope(clip_update: Any) -> None:
+    """Less exactly: what is remembered of a prompted frame is cut at 0, and moves in steps."""
+    assert_slope(*clip_update, clips(4, 3), rel=2e-2)
+
+
+def assert_slope(update: Any, state: TrainState, examples: Example, rel: float) -> None:
+    """Along the gradient, with every number weighted at random."""
+    slope = update(state, examples, KEY)[0].optimizer[1]
     rng = np.random.default_rng(0)
     along = jax.tree.map(lambda g: np.asarray(g) * rng.uniform(0.2, 1.8, g.shape), slope)
     length = np.sqrt(sum(np.square(x, dtype=np.float64).sum() for x in jax.tree.leaves(along)))
@@ -105,10 +121,10 @@ def test_the_gradient_is_the_slope() -> None:
 
     def value(distance: float) -> float:
         params = jax.tree.map(lambda x, a: (x + distance / length * a).astype(x.dtype), state.params, along)
-        return float(update(state._replace(params=params), clips(4, 1), KEY)[1].losses.total)
+        return float(update(state._replace(params=params), examples, KEY)[1].losses.total)
 
     assert want > 1
-    assert (value(1e-3) - value(-1e-3)) / 2e-3 == pytest.approx(want, rel=5e-3)
+    assert (value(1e-3) - value(-1e-3)) / 2e-3 == pytest.approx(want, rel=rel)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +141,7 @@ def head_step(head_update: Any) -> tuple[TrainState, Report]:
 def test_what_is_frozen_stays(head_update: Any, head_step: Any) -> None:
     old, new = named(head_update[1].params, HEAD), named(head_step[0].params, HEAD)
     for name, value in old.items():
-        assert np.array_equal(new[name], value) == ("/iou_prediction_head/" not in name), name
+        assert np.array_equal(new[name], value) == (ESTIMATES not in name), name
     assert int(head_step[0].step) == 1
 
 
@@ -138,7 +154,7 @@ def test_the_moving_average_is_that_of_the_parameters(head_update: Any, head_ste
         mean = average(mean, state.params, HEAD, jnp.asarray(step))
         jax.tree.map(partial(np.testing.assert_allclose, rtol=RTOL, atol=RTOL), state.average, mean)
     moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (third.average, third.params)), strict=True)]
-    assert max(moved) > 100 * RTOL
+    assert max(moved) > 10 * RTOL
 
 
 def test_bfloat16_is_the_networks_alone() -> None:
