@@ -15,6 +15,7 @@ from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import MASKS
+from edgetam_jax.nn.memory_attention import Looked
 from edgetam_jax.preprocess import Rule, preprocess
 from edgetam_jax.trees import at_once, if_needed, mapped, where
 from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, PromptInputs, Sighting
@@ -26,7 +27,7 @@ class FrameFeatures(NamedTuple):
     """All that depends on a frame alone, shared by its objects."""
 
     image: ImageFeatures
-    looked: Array  # [..., H * W, C] the embedding after memory attention's first look at itself
+    looked: Looked  # the embedding after memory attention's first look at itself
 
 
 class Detail(NamedTuple):

@@ -14,7 +14,7 @@ from edgetam_jax.config import Config
 from edgetam_jax.nn.image_encoder import ImageEncoder
 from edgetam_jax.nn.layers import MLP, Conv, compose, matmul
 from edgetam_jax.nn.mask_decoder import MaskDecoder, choose
-from edgetam_jax.nn.memory_attention import MemoryAttention
+from edgetam_jax.nn.memory_attention import Looked, MemoryAttention
 from edgetam_jax.nn.memory_encoder import MemoryEncoder
 from edgetam_jax.nn.perceiver import SpatialPerceiver
 from edgetam_jax.nn.prompt_encoder import PromptEncoder
@@ -57,15 +57,15 @@ class EdgeTAM(nn.Module):
         """The embedding as the decoder expects it on still images and on prompted frames."""
         return embedding + self.no_mem_embed
 
-    def look(self, embedding: Array) -> Array:
-        """The part of memory attention that needs no memory: [..., H, W, C] to [..., H * W, C]."""
+    def look(self, embedding: Array) -> Looked:
+        """The part of memory attention that needs no memory, from [..., H, W, C]."""
         return self.memory_attention.look(embedding)
 
-    def with_memory(self, looked: Array, memory: Memory) -> Array:
+    def with_memory(self, looked: Looked, memory: Memory) -> Array:
         """The embedding [..., H, W, C] with what is remembered mixed in, from what `look` returned."""
         temporal = self.maskmem_tpos_enc.reshape(self.config.memory_frames, self.config.memory_dim)
-        frames, pointers = memory.frames.astype(looked.dtype), memory.pointers.astype(looked.dtype)
-        memory = memory._replace(frames=frames, pointers=pointers)
+        dtype = looked.tokens.dtype
+        memory = memory._replace(frames=memory.frames.astype(dtype), pointers=memory.pointers.astype(dtype))
         return self.memory_attention(looked, memory, temporal)
 
     def segment(self, features: ImageFeatures, prompt: PromptInputs) -> MaskPrediction:

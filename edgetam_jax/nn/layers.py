@@ -214,10 +214,10 @@ class Conv(nn.Module):
         return conv(x, kernel, self.stride) + bias
 
 
-def compose(first: Conv, second: Conv) -> tuple[Array, Array]:
-    """Kernel and bias of two 1x1 convolutions that have nothing between them, as one matrix product."""
-    kernel = second.kernel[0, 0]
-    return matmul(first.kernel[0, 0], kernel), matmul(first.bias, kernel) + second.bias
+def compose(first: Linear | Conv, second: Linear | Conv) -> tuple[Array, Array]:
+    """Kernel [I, O] and bias of two layers or 1x1 convolutions that have nothing between them, as one product."""
+    before, after = (x.kernel.reshape(x.kernel.shape[-2:]) for x in (first, second))
+    return matmul(before, after), matmul(first.bias, after) + second.bias
 
 
 class UpConv(nn.Module):

@@ -1,5 +1,7 @@
 """Memory attention: the image embedding attends to itself, then to what is remembered of the object."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array, lax
@@ -7,15 +9,25 @@ from jax import Array, lax
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import ABSENT, scores_of, softmax
 from edgetam_jax.nn.layer_norm import LayerNorm
-from edgetam_jax.nn.layers import Linear, matmul
+from edgetam_jax.nn.layers import Linear, compose, matmul
 from edgetam_jax.nn.position import pair_order, rotary_angles, rotate, sine_encoding
 from edgetam_jax.types import Memory
 
 POSITION_WEIGHT = 0.1  # of the sine encoding that is added to the embedding at the entrance
 
 
+class Looked(NamedTuple):
+    """Tokens before they attend to memory."""
+
+    tokens: Array  # [..., H * W, C]
+    queries: Array  # [..., H * W, C] with which they will
+
+
 class RotaryAttention(nn.Module):
-    """One head as wide as the embedding; `keys_dim` is the width of what is attended."""
+    """One head as wide as the embedding; `keys_dim` is the width of what is attended.
+
+    Values and outputs are projected in one product, by the product of both projections.
+    """
 
     config: Config
     keys_dim: int
@@ -37,7 +49,8 @@ class SelfAttention(RotaryAttention):
     def __call__(self, x: Array) -> Array:
         angles = rotary_angles(self.config.embedding_size, self.config.hidden_dim)
         scores = scores_of(self.queries(x), rotate(_in_pair_order(self.k_proj, x), angles))
-        return self.out_proj(matmul(softmax(scores).astype(x.dtype), self.v_proj(x)))
+        kernel, bias = compose(self.v_proj, self.out_proj)
+        return matmul(softmax(scores).astype(x.dtype), matmul(x, kernel)) + bias
 
 
 class CrossAttention(RotaryAttention):
@@ -48,9 +61,9 @@ class CrossAttention(RotaryAttention):
     sum; keys without rotation are not projected at all, their projection is applied to the queries instead.
     """
 
-    def __call__(self, x: Array, memory: "MemoryKeys") -> Array:
+    def __call__(self, q: Array, memory: "MemoryKeys") -> Array:
+        """What queries [..., H * W, C] find."""
         dim = self.config.hidden_dim
-        q = self.queries(x)
         order = pair_order(dim)
         windows = _in_pair_order(self.k_proj, memory.window_keys)  # [..., F, G * G, C]
         windows = rotate(windows, rotary_angles(self.config.perceiver.window_grid, dim))
@@ -68,10 +81,11 @@ class CrossAttention(RotaryAttention):
         top = lax.stop_gradient(jnp.maximum(scores[0].max(-1, keepdims=True), scores[1].max(-1, keepdims=True)))
         weights = [jnp.exp(score - top) for score in scores]
         total = weights[0].sum(-1, keepdims=True) + weights[1].sum(-1, keepdims=True)
-        weights = [weight.astype(x.dtype) for weight in weights]
+        weights = [weight.astype(q.dtype) for weight in weights]
         mixed = matmul(weights[0], memory.window_values) + matmul(weights[1], memory.other_values)
-        mixed = mixed / total.astype(x.dtype)
-        return self.out_proj(self.v_proj(mixed))
+        mixed = mixed / total.astype(q.dtype)
+        kernel, bias = compose(self.v_proj, self.out_proj)
+        return matmul(mixed, kernel) + bias
 
 
 def _in_pair_order(linear: Linear, x: Array) -> Array:
@@ -124,11 +138,12 @@ class MemoryAttentionLayer(nn.Module):
         self.linear1 = Linear(dim, self.config.memory_attention.mlp_dim)
         self.linear2 = Linear(self.config.memory_attention.mlp_dim, dim)
 
-    def look(self, x: Array) -> Array:
-        return x + self.self_attn(self.norm1(x))
+    def look(self, x: Array) -> Looked:
+        x = x + self.self_attn(self.norm1(x))
+        return Looked(x, self.cross_attn_image.queries(self.norm2(x)))
 
-    def remember(self, x: Array, keys: MemoryKeys) -> Array:
-        x = x + self.cross_attn_image(self.norm2(x), keys)
+    def remember(self, looked: Looked, keys: MemoryKeys) -> Array:
+        x = looked.tokens + self.cross_attn_image(looked.queries, keys)
         return x + self.linear2(nn.relu(self.linear1(self.norm3(x))))
 
 
@@ -141,14 +156,14 @@ class MemoryAttention(nn.Module):
         self.layers = [MemoryAttentionLayer(self.config) for _ in range(self.config.memory_attention.layers)]
         self.norm = LayerNorm(self.config.hidden_dim)
 
-    def look(self, embedding: Array) -> Array:
-        """[..., H, W, C] to tokens [..., H * W, C], after the first layer's self-attention."""
+    def look(self, embedding: Array) -> Looked:
+        """[..., H, W, C] to what the first layer's attention to memory begins with."""
         *lead, height, width, dim = embedding.shape
         position = jnp.asarray(sine_encoding(height, dim), embedding.dtype)
         x = (embedding + POSITION_WEIGHT * position).reshape(*lead, height * width, dim)
         return self.layers[0].look(x)
 
-    def __call__(self, looked: Array, memory: Memory, temporal: Array) -> Array:
+    def __call__(self, looked: Looked, memory: Memory, temporal: Array) -> Array:
         """The embedding [..., H, W, C] that the decoder sees, given what `look` returned and the memory."""
         keys = MemoryKeys(memory, temporal, self.config)
         x = self.layers[0].remember(looked, keys)

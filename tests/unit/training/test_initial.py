@@ -61,11 +61,11 @@ def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]
         memory = Memory(tokens[None], jnp.zeros(1, int), jnp.ones(1, bool), *nothing)
         keys = MemoryKeys(memory, jnp.zeros((CONFIG.memory_frames, CONFIG.memory_dim)), CONFIG)
         layer = model.memory_attention.layers[0]
-        x = layer.norm2(model.memory_attention.look(embedding))
+        queries = model.memory_attention.look(embedding).queries
 
         def weight(value: Array) -> Array:
             keys.window_values, keys.other_values = value[:16], jnp.pad(value[16:], ((0, pointers), (0, 0)))
-            return jnp.linalg.norm(layer.cross_attn_image(x, keys), axis=-1)
+            return jnp.linalg.norm(layer.cross_attn_image(queries, keys), axis=-1)
 
         pointers = CONFIG.pointer_tokens
         values = jnp.eye(len(tokens))[..., None] * jnp.ones(CONFIG.memory_dim)
