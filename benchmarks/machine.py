@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-PACKAGES = ("jax", "jaxlib", "flax", "torch", "timm", "edgetam-dimos", "transformers", "onnxruntime")
+PACKAGES = ("edgetam-jax", "jax", "jaxlib", "flax", "torch", "timm", "edgetam-dimos", "transformers", "onnxruntime")
 LOAD = os.getloadavg()[0]  # programs that were running when the benchmark began
 
 
@@ -40,6 +40,7 @@ def description() -> dict[str, Any]:
         "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
         "processor": processor(),
         "instructions": instructions(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "load_before": LOAD,
         "python": platform.python_version(),
         "versions": versions(),

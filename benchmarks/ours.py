@@ -25,6 +25,7 @@ from edgetam_jax import (
     memory,
     open_video,
     segment,
+    track,
     track_step,
     tune,
 )
@@ -62,6 +63,8 @@ class Ours:
                 return self.segment()
             case "track":
                 return self.track(task.count)
+            case "clip":
+                return self.clip(task.count)
             case "videos":
                 return self.videos(task.count)
             case "video":
@@ -88,6 +91,12 @@ class Ours:
             jax.block_until_ready((state, tracks))
 
         return Prepared(work, {"gflop": gigaflops_of_a_step(self.model, objects)})
+
+    def clip(self, frames: int) -> Prepared:
+        """One object through so many frames in one call, the encoding of all of them in it."""
+        video = jnp.stack([self.frame] * frames)
+        box = Prompts.build([Prompt(box=[1, 1, self.size // 3, self.size // 2])])
+        return Prepared(lambda: ignore(jax.block_until_ready(track(video, box, self.model))))
 
     def videos(self, count: int) -> Prepared:
         """A frame each, with one object."""

@@ -14,7 +14,7 @@ from edgetam_jax.files import replacing
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES, PICTURE = (DOCS / "speed.md", DOCS / "video.md"), DOCS / "pictures" / "speed.svg"
 MARKER, END = "<!-- table: python -m benchmarks.plots, {} -->", "<!-- end of table -->"
-WIDTH, LEFT, RIGHT, BAR = 880, 324, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
+WIDTH, LEFT, RIGHT, BAR = 880, 360, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
 STYLE = """
     text { fill: #20242c } .card { fill: #f6f7fa; stroke: #d5dae3 } .head { font-weight: 600 }
     .note { fill: #5b6475; font-size: 12.5px } .ours { fill: #2f9e57 } .other { fill: #9aa7bd }
@@ -49,8 +49,12 @@ def write(path: Path, text: str) -> None:
 
 
 def charts(rows: Sequence[dict[str, Any]]) -> list[Chart]:
-    """One for each number of objects that others were timed with, and one for the image encoder."""
-    timed = [row for row in rows if "median_ms" in row]
+    """One for each number of objects that others were timed with, and one for the image encoder.
+
+    Of those who were timed with a tuned allocator and without, the tuned ones are shown.
+    """
+    names = {row["system"] for row in rows}
+    timed = [row for row in rows if "median_ms" in row and not names & {_tuned(row["system"])}]
     others = [row for row in timed if not row["system"].startswith("ours")]
     counts = sorted({row["count"] for row in others if row["task"] == "track"})
     wanted = [("track", n, f"a frame tracked, {n} object{'s' if n > 1 else ''}") for n in counts]
@@ -59,6 +63,11 @@ def charts(rows: Sequence[dict[str, Any]]) -> list[Chart]:
         for task, n, title in [*wanted, ("encode", 1, "an image encoded")]
     ]
     return [chart._replace(rows=sorted(chart.rows, key=lambda row: row["median_ms"])) for chart in found if chart.rows]
+
+
+def _tuned(system: str) -> str:
+    name, plus, path = system.partition("+")
+    return f"{name}-tuned{plus}{path}"
 
 
 def draw(measured: dict[str, Any]) -> str:
@@ -111,8 +120,9 @@ def machine(measured: dict[str, Any]) -> str:
     versions = ", ".join(
         f"{name} {measured['versions'][name]}" for name in ("jax", "torch") if name in measured["versions"]
     )
-    size = measured["image_size"]
-    return f"{size}x{size} pixels, {where}, {measured['threads']} threads, {versions}, {measured['date']}"
+    size, turns = measured["image_size"], measured["rounds"]
+    about = f"{size}x{size} pixels, {where}, {measured['threads']} threads, {versions}"
+    return f"{about}, {turns} turns each, {measured['date']}"
 
 
 def tables(measured: dict[str, Any]) -> dict[str, str]:

@@ -10,8 +10,8 @@ INTEL = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 
 class Task(NamedTuple):
-    kind: str  # encode, images, segment, track, videos, video, gemm
-    count: int = 1  # of objects that are tracked; of images or videos at once
+    kind: str  # encode, images, segment, track, clip, videos, video, gemm
+    count: int = 1  # of objects that are tracked; of images, frames or videos at once
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.count}"
@@ -38,17 +38,22 @@ EVERY = (
     System("ours-tf32", "edgetam_jax, TF32", "ours", "tensorfloat32", tuned=True),
     System("ours-bf16", "edgetam_jax, bf16", "ours", "bfloat16", tuned=True),
     System("original", "original, eager", "original"),
-    System("original-tuned", "original, eager, allocator tuned", "original", tuned=True),
+    System("original-tuned", "original, eager, tuned", "original", tuned=True),
     System("original-bf16", "original, eager, bf16", "original", "bfloat16"),
     System("compiled", "original, torch.compile", "original", compiled=True),
+    System("compiled-tuned", "original, torch.compile, tuned", "original", tuned=True, compiled=True),
     System("compiled-bf16", "original, torch.compile, bf16", "original", "bfloat16", compiled=True),
     System("hugging-face", "Hugging Face", "hugging-face"),
+    System("hugging-face-tuned", "Hugging Face, tuned", "hugging-face", tuned=True),
     System("hugging-face-bf16", "Hugging Face, bf16", "hugging-face", "bfloat16"),
-    System("onnx", "ONNX Runtime", "onnx"),
+    System("onnx", "ONNX Runtime", "onnx", tuned=True),
 )
 SYSTEMS = {system.name: system for system in EVERY}
 DEFAULT = {
-    "cpu": ("ours", "ours-tuned", "ours-bf16", "original", "compiled", "hugging-face", "onnx"),
+    "cpu": (
+        *("ours", "ours-tuned", "ours-bf16", "original", "original-tuned", "compiled-tuned", "hugging-face-tuned"),
+        "onnx",
+    ),
     "gpu": (
         *("ours", "ours-tf32", "ours-bf16", "original", "original-bf16", "compiled", "compiled-bf16"),
         *("hugging-face", "hugging-face-bf16"),
@@ -70,7 +75,8 @@ def with_avx512(systems: Sequence[System]) -> list[System]:
 def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], batches: Sequence[int]) -> list[Task]:
     """Ours, tuned, follows each number of `objects`; all else only those that are also in `against`.
 
-    `batches` are numbers of images that are encoded at once, and, for ours, of videos that are tracked at once.
+    `batches` are numbers of images that are encoded at once, and, for ours, of frames and of videos that are tracked at
+    once.
     """
     if system.family == "onnx":
         return [Task("encode")]
@@ -82,9 +88,9 @@ def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], bat
         # Compiled again for each number of objects, which takes minutes.
         return still + [Task("track", n) for n in objects if n in against and (n == 1 or not system.compiled)]
     exact = system.dtype == "float32"
-    extra = [Task("videos", n) for n in batches] + [Task("video")] if exact and system.tuned else []
-    peak = [Task("gemm")] if exact else []
-    return still + [Task("track", n) for n in objects if system.tuned or n in against] + extra + peak
+    extra = [Task(kind, n) for kind in ("clip", "videos") for n in batches] if system.tuned else []
+    rest = [Task("video")] * system.tuned + [Task("gemm")] if exact else []
+    return still + [Task("track", n) for n in objects if system.tuned or n in against] + extra + rest
 
 
 def environment(system: System, device: str, threads: int, folder: Path) -> dict[str, str]:
