@@ -16,7 +16,7 @@ demo: $(STAMP)  ## Follow two objects through a clip, and write what was seen in
 parity: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
 	$(BIN)/python -m benchmarks.parity
 
-nano: $(STAMP)  ## Train the network in the package again, from nothing; takes half a day without a GPU, and goes on where it was stopped
+nano: $(STAMP)  ## Train a network like the one in the package, from nothing; takes most of a day without a GPU, and goes on where it was stopped
 	$(BIN)/python recipes/nano/make.py
 
 test: $(STAMP)  ## Run every test, and list the slowest
@@ -35,7 +35,8 @@ bench: $(STAMP)  ## Time a frame here, in PyTorch and in the Hugging Face port, 
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.plots
 
-pictures: $(STAMP)  ## Draw again what the documentation shows of the network in the package, and of the app
+pictures: $(STAMP)  ## Draw again what the documentation shows of the network in the package, of synthetic clips and of the app
+	$(BIN)/python docs/draw_synthetic.py
 	$(BIN)/python docs/draw_demo.py
 	$(BIN)/python docs/draw_app.py
 

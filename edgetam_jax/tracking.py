@@ -45,7 +45,7 @@ class Tracks(NamedTuple):
         return resize_logits(self.logits, size) > 0
 
 
-def init_state(model: Model, num_objects: int, prompt_slots: int = 4) -> State:
+def init_state(model: Model, num_objects: int, prompt_slots: int = 2) -> State:
     """A state without memory, with room for objects and for that many prompted frames of each.
 
     Where more frames are prompted, the one farthest away in time makes room.

@@ -4,16 +4,19 @@ import logging
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgetam_jax import checkpoint, cli, load
+from edgetam_jax import checkpoint, cli, load, track
 from edgetam_jax.checkpoint import EMBEDDED_PATH, NOTE, read
 from edgetam_jax.config import NANO
+from edgetam_jax.evaluation.held_out import first_prompts, held_out_clip
 from edgetam_jax.training import trainer
 from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer
 from edgetam_jax.training.recipe import Recipe
 from edgetam_jax.training.simulate import User
+from edgetam_jax.training.synthetic import ClipConfig
 from edgetam_jax.training.synthetic.batches import SyntheticBatches, SyntheticConfig
 from tests.unit.training.runs import of_training
 
@@ -42,6 +45,16 @@ def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, mo
     both = float(re.search(r"^  both +([\d.]+)$", out, re.MULTILINE)[1])
     still = float(re.search(r"left where they were: ([\d.]+)$", out, re.MULTILINE)[1])
     assert both > 0.8 > still
+
+
+def test_nano_in_bfloat16_sees_the_same() -> None:
+    """Mean IoU of both answers, about objects that it finds."""
+    clip = held_out_clip(0, ClipConfig(frames=6))
+    prompts, model = first_prompts(clip.masks, ("box",)), load("nano")
+    one, half = (np.asarray(track(clip.frames, prompts, m).logits) > 0 for m in (model, model.astype("bfloat16")))
+    shown = one.any((-2, -1))
+    assert shown.mean() > 0.5
+    assert ((one & half).sum((-2, -1)) / (one | half).sum((-2, -1)).clip(1))[shown].mean() > 0.95
 
 
 def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from edgetam_jax import cli
+
 LARGE = 64 << 20  # bytes, of which a page has 4,096
 SCRIPT = """
 import resource, sys
@@ -32,3 +34,11 @@ def faults(*arguments: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
 def test_memory_is_kept() -> None:
     assert 10 * faults("tuned") < faults()
+
+
+def test_the_command_tunes_its_own_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(cli, "tune", lambda: calls.append(None))
+    monkeypatch.setattr(sys, "argv", ["edgetam-jax", "--help"])
+    assert cli.main(["--help"]) == 0 and not calls
+    assert cli.main() == 0 and len(calls) == 1
