@@ -1,5 +1,5 @@
 """Everybody's speed in one run: `python -m benchmarks.compare [--size 1024] [--objects 1 2 4 8] [--against 1 4]
-[--batches 4]`.
+[--batches 4] [--budget SECONDS]`.
 
 This package, the PyTorch original, the Hugging Face port and ONNX Runtime's encoder each live in a process of their
 own, with the same random weights and the same number of threads. When all are warm and their memory is full, they take
@@ -8,6 +8,7 @@ turns, one frame each, so that all meet the same machine. docs/speed.md says how
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=[4], help="images, and videos of ours, at once (4)")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, metavar="NAME", help=f"some of: {', '.join(SYSTEMS)}")
     parser.add_argument("--rounds", type=int, default=10, help="times that each is timed (10)")
+    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which nothing more is prepared")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each system (as many as processors)")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where all compute (cpu)")
     arguments = parser.parse_args()
@@ -69,7 +71,7 @@ def compare(
             workers.append(start(system, arguments, folder))
             tasks = tasks_of(system, arguments.objects, arguments.against, arguments.batches)
             rows += [(system, task, Row(workers[-1], str(task))) for task in tasks]
-        measure([row for *_, row in rows], arguments.rounds)
+        measure([row for *_, row in rows], arguments.rounds, budget=arguments.budget)
         about = next((worker.about for worker in workers if "error" not in worker.about), {})
         return [summary(*row) for row in rows], about
     finally:

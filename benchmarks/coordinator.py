@@ -1,6 +1,7 @@
 """Processes that do one piece of work at a time, when they are told to; see `worker` for their side."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -74,17 +75,22 @@ class Row:
         return self.note is None
 
 
-def measure(rows: Sequence[Row], rounds: int, pause: float = 0.02) -> None:
+def measure(rows: Sequence[Row], rounds: int, pause: float = 0.02, budget: float = math.inf) -> None:
     """Everything is prepared; then, in each round, every row's task is done once, so that all meet the same machine.
 
-    One works at a time; the pause lets threads of the one before go to sleep.
+    One works at a time; the pause lets threads of the one before go to sleep. After `budget` seconds nothing more is
+    prepared. What a task took once it was warm is printed at once, for who has to stop early.
     """
+    start = time.monotonic()
     for row in rows:
         begin = time.monotonic()
+        if begin - start > budget:
+            row.note = row.note or f"not prepared within {budget:.0f} s"
         row.prepare()
-        print(
-            f"{row.worker.name}, {row.task}: {row.note or f'ready after {time.monotonic() - begin:.0f} s'}", flush=True
-        )
+        told = row.note
+        if told is None:
+            told = f"ready after {time.monotonic() - begin:.0f} s, {1e3 * row.prepared['warm_s']:.1f} ms when warm"
+        print(f"{row.worker.name}, {row.task}: {told}", flush=True)
     for _ in range(rounds):
         for row in rows:
             time.sleep(pause)

@@ -55,8 +55,8 @@ DEFAULT = {
         "onnx",
     ),
     "gpu": (
-        *("ours", "ours-tf32", "ours-bf16", "original", "original-bf16", "compiled", "compiled-bf16"),
-        *("hugging-face", "hugging-face-bf16"),
+        *("ours-bf16", "compiled-bf16", "original-bf16", "ours-tf32", "hugging-face-bf16"),
+        *("ours", "original", "compiled", "hugging-face"),
     ),
 }
 
@@ -86,11 +86,11 @@ def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], bat
         still = [Task("encode"), Task("segment"), *(Task("images", n) for n in batches if not system.compiled)]
     if system.family != "ours":
         # Compiled again for each number of objects, which takes minutes.
-        return still + [Task("track", n) for n in objects if n in against and (n == 1 or not system.compiled)]
+        return [Task("track", n) for n in objects if n in against and (n == 1 or not system.compiled)] + still
     exact = system.dtype == "float32"
     extra = [Task(kind, n) for kind in ("clip", "videos") for n in batches] if system.tuned else []
     rest = [Task("video")] * system.tuned + [Task("gemm")] if exact else []
-    return still + [Task("track", n) for n in objects if system.tuned or n in against] + extra + rest
+    return [Task("track", n) for n in objects if system.tuned or n in against] + still + extra + rest
 
 
 def environment(system: System, device: str, threads: int, folder: Path) -> dict[str, str]:

@@ -98,10 +98,12 @@ def serve(open_it: Callable[[], Family], lines: TextIO, out: TextIO) -> None:
         first = time.perf_counter() - start
         for _ in range(WARM):
             reset_peak()
+            start = time.perf_counter()
             prepared[name].work()
+        warm = time.perf_counter() - start
         # Before the next task adds what it needs.
         memory = {"peak_bytes": peak(), "device_peak_bytes": opened[0].device_peak()}
-        return {"first_s": first, **memory, **prepared[name].facts}
+        return {"first_s": first, "warm_s": warm, **memory, **prepared[name].facts}
 
     answer(begin)
     before = time.process_time()

@@ -1,6 +1,7 @@
 """The benchmarks' machinery, on stand-ins that take no time: processes in turns, what is made of their answers."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ with answers() as out:
 """
 
 
-def test_systems_take_turns_and_what_fails_is_a_note(tmp_path: Path) -> None:
+def test_systems_take_turns_and_what_fails_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = tmp_path / "journal"
     journal.touch()
     workers = [Worker(name, ["-c", STAND_IN, name, str(journal)]) for name in ("quick", "slow", "absent")]
@@ -77,6 +78,12 @@ def test_systems_take_turns_and_what_fails_is_a_note(tmp_path: Path) -> None:
     assert all(0.002 <= run["seconds"] < 1 and run["idle_s"] < 0.5 for run in rows[0].runs)
     if sys.platform == "linux":
         assert rows[0].prepared["peak_bytes"] > 1e6
+    told = capsys.readouterr().out
+    assert re.search(r"^quick, track:1: ready after \d+ s, \d+\.\d ms when warm$", told, re.MULTILINE)
+    assert "slow, encode:1: RuntimeError: cannot encode\n" in told
+    late = Row(workers[0], "track:1")
+    measure([late], rounds=1, budget=-1)
+    assert late.note == "not prepared within -1 s" and not late.runs
     about = compare.summary(SYSTEMS["ours"], Task("track", 4), rows[2])
     assert about["median_ms"] == pytest.approx(1e3 * sorted(run["seconds"] for run in rows[2].runs)[1])
     assert "median_ms" not in compare.summary(SYSTEMS["onnx"], Task("encode"), rows[3])

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edgetam_jax import track
+from edgetam_jax import VideoPredictor, track
+from edgetam_jax.evaluation.protocols import next_click
 from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.training import talk
@@ -32,11 +33,11 @@ LABELS = {
 }
 
 
-def plan_of(said: dict[tuple[int, int, int], str], corrected: list[tuple[int, int, int]]) -> Plan:
+def plan_of(said: dict[tuple[int, int, int], str], corrected: list[tuple[int, int, int]], user: User = USER) -> Plan:
     """From what is said, and corrected, by (clip, object, frame); of each object on up to two frames."""
     lead = CLIPS, OBJECTS, 2
-    points = np.zeros((*lead, USER.room, 2), np.float32)
-    labels = np.full((*lead, USER.room), Label.ABSENT, np.int32)
+    points = np.zeros((*lead, user.room, 2), np.float32)
+    labels = np.full((*lead, user.room), Label.ABSENT, np.int32)
     masks = np.zeros((*lead, SIZE, SIZE), bool)
     frames, valid, is_mask = np.zeros(lead, np.int32), np.zeros(lead, bool), np.zeros(lead, bool)
     for (clip, o, frame), kind in said.items():
@@ -165,6 +166,39 @@ def test_answers_are_those_of_track(teach: Any) -> None:
         ious = (masks & truth).sum((-2, -1)) / np.maximum((masks | truth).sum((-2, -1)), 1)
         assert_close("IoU", lesson.ious[:, clip][asked], ious[asked], rtol=RTOL)
     np.testing.assert_array_equal(lesson.asked, np.tile([[[True, True], [True, False]]], (LENGTH, 1, 1)))
+
+
+def test_corrections_are_those_of_a_user_at_work() -> None:
+    """Two clicks on a prompted frame and on one that was tracked, each at what the answer before has left wrong.
+
+    The interactive predictor gives the same masks, there and on the frames that follow.
+    """
+    user = User(corrections=2, aim="centre", from_truth=0.0)
+    plan = plan_of({(0, 0, 0): "click"}, [(0, 0, 0), (0, 0, 2)], user)
+    keys = jax.random.split(jax.random.key(0), CLIPS)
+    lesson = jax.jit(partial(take_lesson, course=Course(user)))(tiny_model(), EXAMPLES, plan, keys)
+    predictor, truth = VideoPredictor(_on_device()), EXAMPLES.masks[0, :, 0]
+    state = predictor.init_state(EXAMPLES.frames[0])
+    found = {}
+
+    def correct(frame: int, logits: np.ndarray) -> None:
+        for _ in range(user.corrections):
+            click = next_click(logits[0, 0] > 0, truth[frame])
+            assert click is not None
+            added = state, frame, 1, [[click.x, click.y]], [int(click.positive)]
+            logits = predictor.add_new_points_or_box(*added, clear_old_points=False)[2]
+        found[frame] = logits
+
+    click = plan.prompts.points[0, 0, 0, :1]
+    correct(0, predictor.add_new_points_or_box(state, 0, 1, click, [1])[2])
+    tracked = {frame: logits for frame, _, logits in predictor.propagate_in_video(state, 0)}
+    found[1] = tracked[1]
+    correct(2, tracked[2])
+    found[3] = {frame: logits for frame, _, logits in predictor.propagate_in_video(state, 3)}[3]
+    masks = np.stack([found[t][0, 0] > 0 for t in range(LENGTH)])
+    ious = (masks & truth).sum((-2, -1)) / (masks | truth).sum((-2, -1))
+    assert len(set(ious.round(3))) == LENGTH and np.any(masks[2] != (tracked[2][0, 0] > 0))
+    assert_close("IoU", np.asarray(lesson.ious)[:, 0, 0], ious, rtol=RTOL)
 
 
 def test_frames_are_computed_again_on_the_way_back() -> None:
