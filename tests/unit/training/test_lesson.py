@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edgetam_jax import VideoPredictor, track
+from edgetam_jax import VideoPredictor, memory, track
 from edgetam_jax.evaluation.protocols import next_click
+from edgetam_jax.memory import Bank
 from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompts
+from edgetam_jax.step import encode_frames, follow
 from edgetam_jax.training import talk
 from edgetam_jax.training.lesson import Lesson, shrink, take_lesson
 from edgetam_jax.training.losses import losses
@@ -20,7 +22,7 @@ from edgetam_jax.training.simulate import Plan, User
 from edgetam_jax.training.talk import Course, enlarge
 from edgetam_jax.types import Label
 from tests.tolerances import assert_close
-from tests.unit.training.network import SIZE, clips, tiny_model
+from tests.unit.training.network import SIZE, TINY, clips, tiny_model
 
 CLIPS, LENGTH, OBJECTS = 2, 4, 2
 USER = User(corrections=1)
@@ -199,6 +201,22 @@ def test_corrections_are_those_of_a_user_at_work() -> None:
     ious = (masks & truth).sum((-2, -1)) / (masks | truth).sum((-2, -1))
     assert len(set(ious.round(3))) == LENGTH and np.any(masks[2] != (tracked[2][0, 0] > 0))
     assert_close("IoU", np.asarray(lesson.ious)[:, 0, 0], ious, rtol=RTOL)
+    # Both frames are remembered for good. The predictor, as SAM 2's, does so with prompted ones alone.
+    answers, between = state.objects[1].answers, state.objects[1].found[1]
+    bank = memory.init(TINY, user.corrected_frames)
+    for frame, entry in ((0, answers[0].entry), (1, None), (2, answers[2].entry)):
+        remembered = (between.tokens, between.pointer) if entry is None else (entry.tokens, entry.sighting.pointer)
+        bank = memory.note(bank, frame, *remembered)
+        bank = bank if entry is None else memory.keep(bank, frame, *remembered)
+
+    @jax.jit
+    def last(model: Model, bank: Bank) -> jax.Array:
+        features = encode_frames(model, EXAMPLES.frames[0, 3])
+        return follow(model, features, memory.read(bank, jnp.asarray(3), 1, TINY)).sighting.score
+
+    want = last(tiny_model(), bank)
+    assert abs(state.objects[1].found[3].score - float(want)) > 20 * RTOL
+    assert_close("score", np.asarray(lesson.scores)[3, 0, 0], np.asarray(want), rtol=RTOL)
 
 
 def test_frames_are_computed_again_on_the_way_back() -> None:
