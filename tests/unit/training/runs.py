@@ -1,8 +1,11 @@
 """Runs of a trainer whose steps are small: they depend on all that a step depends on, but not on the network.
 
-python -m tests.unit.training.runs FOLDER OUT STEP      # a run that is killed after that step
+python -m tests.unit.training.runs FOLDER OUT STEP            # a run that is killed after that step
+python -m tests.unit.training.runs FOLDER OUT STEP real       # the same of the real thing
 """
 
+import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -23,6 +26,8 @@ from edgetam_jax.training.losses import Losses
 from edgetam_jax.training.optimizer import Optimizer, average, hold
 from edgetam_jax.training.packing import Packing
 from edgetam_jax.training.recipe import Recipe
+from edgetam_jax.training.simulate import User
+from edgetam_jax.training.synthetic.batches import SyntheticConfig
 from edgetam_jax.training.update import Report, Settings, TrainState, Update
 from tests.unit.training.footage import make_coco
 from tests.unit.training.network import SIZE, tiny_model
@@ -47,6 +52,20 @@ def make_recipe(folder: Path) -> Recipe:
         save_every=3,
         data=(DataConfig(str(images), frames=1, objects=2),),
         optimizer=Optimizer(rate=0.1, warmup=2, rates=((".", 0.0), (f"^{MOVING}$", 1.0))),
+    )
+
+
+def real_recipe(folder: Path) -> Recipe:
+    """On synthetic clips, with real steps of one part of that network."""
+    head = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0)))
+    return dataclasses.replace(
+        make_recipe(folder),
+        steps=4,
+        save_every=2,
+        data=(),
+        synthetic=SyntheticConfig(frames=1, objects=2),
+        user=User(corrections=0),
+        optimizer=head,
     )
 
 
@@ -84,5 +103,6 @@ if __name__ == "__main__":
         if step == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with small_steps():
-        trainer.train(make_recipe(folder), out, kill)
+    real = sys.argv[4:] == ["real"]
+    with contextlib.nullcontext() if real else small_steps():
+        trainer.train((real_recipe if real else make_recipe)(folder), out, kill)

@@ -20,7 +20,7 @@ from edgetam_jax.evaluation import held_out
 from edgetam_jax.training.recipe import Evaluation, Recipe
 from edgetam_jax.training.trainer import MODEL, train
 from tests.unit.training.network import tiny_model
-from tests.unit.training.runs import MOVING, make_recipe, of_training, small_steps
+from tests.unit.training.runs import MOVING, make_recipe, of_training, real_recipe, small_steps
 
 ROOT = Path(__file__).parents[3]
 pytestmark = of_training
@@ -92,16 +92,30 @@ def test_a_run_moves_its_network(whole: Path, recipe: Recipe) -> None:
 
 
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(whole: Path, recipe: Recipe, folder: Path) -> None:
-    out = folder / "killed"
-    line = [sys.executable, "-m", "tests.unit.training.runs", str(folder), str(out), "4"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == -9, done.stderr
+    out = killed(folder, "killed", "4")
     assert [line["step"] for line in metrics(out)] == [0, 1, 2, 3, 4] and states(out)[0] == 3
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')  # as if it had been killed there
     with small_steps():
         train(recipe, out)
     assert_same_run(out, whole)
+
+
+def killed(folder: Path, name: str, *arguments: str) -> Path:
+    line = [sys.executable, "-m", "tests.unit.training.runs", str(folder), str(folder / name), *arguments]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == -9, done.stderr
+    return folder / name
+
+
+def test_the_real_thing_goes_on_so_too(folder: Path) -> None:
+    recipe = real_recipe(folder)
+    train(recipe, folder / "whole-real")
+    out = killed(folder, "killed-real", "2", "real")
+    assert [line["step"] for line in metrics(out)] == [0, 1, 2] and states(out)[0] == 2
+    (out / "checkpoints" / "3.orbax-checkpoint-tmp").mkdir()  # as if it had been killed while it saved
+    train(recipe, out)
+    assert_same_run(out, folder / "whole-real")
 
 
 def test_what_is_not_finite_ends_a_run_and_its_last_good_state_is_kept(
