@@ -1,7 +1,9 @@
 """The network in the package: what it is, that it follows the demo's objects, and that it can be tuned."""
 
+import json
 import logging
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +12,20 @@ import pytest
 from edgetam_jax import checkpoint, cli, load, track
 from edgetam_jax.checkpoint import EMBEDDED_PATH, NOTE, read
 from edgetam_jax.config import NANO
-from edgetam_jax.evaluation.held_out import first_prompts, held_out_clip
+from edgetam_jax.evaluation.held_out import BARS, first_prompts, held_out_clip
+from edgetam_jax.evaluation.reports import fingerprint
 from edgetam_jax.training import trainer
 from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer
-from edgetam_jax.training.recipe import Recipe
+from edgetam_jax.training.recipe import Recipe, read_recipe
 from edgetam_jax.training.simulate import User
 from edgetam_jax.training.synthetic import ClipConfig
 from edgetam_jax.training.synthetic.batches import SyntheticBatches, SyntheticConfig
 from tests.unit.training.runs import of_training
 
 LARGEST = 8e6  # bytes
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "recipes" / "nano"
 pytestmark = of_training
 
 
@@ -35,6 +40,30 @@ def test_nano_is_small_and_says_what_it_is(caplog: pytest.LogCaptureFixture) -> 
         load("nano")
     assert caplog.messages == [NOTE]
     assert all(words in NOTE for words in ("demonstration", "synthetic clips only", "released checkpoint"))
+
+
+def test_what_is_told_of_nano_is_of_the_file_in_the_package() -> None:
+    told = json.loads((ROOT / "benchmarks" / "results" / "nano_held_out.json").read_text())
+    assert told["fingerprint"] == fingerprint(read(EMBEDDED_PATH).model)
+    page = (ROOT / "docs" / "training.md").read_text()
+    for kind, name in (("click", "one click"), ("box", "a box"), ("mask", "a mask")):
+        result = told["results"][kind]
+        numbers = result["jf"], result["score"]["j"]["mean"], result["score"]["f"]["mean"]
+        assert f"| NANO, {name} | " + " | ".join(f"{x:.3f}" for x in numbers) + f" | {BARS[kind]:.2f} |" in page
+
+
+def test_nanos_recipes_follow_each_other() -> None:
+    """From the first to the one that the package has; each has its curve, to its last step."""
+    names = sorted((path.stem for path in RECIPES.glob("*.toml")), key=lambda name: int(name.split("-")[0]))
+    recipes = [read_recipe(RECIPES / f"{name}.toml") for name in names]
+    made = runpy.run_path(str(RECIPES / "make.py"))
+    assert made["LATER"] == tuple(names[3:])
+    starts = ["", *(f"runs/nano/{name}/model.safetensors" for name in names[:-1])]
+    assert [recipe.start for recipe in recipes] == [*starts[:2], "runs/nano/with-memory.safetensors", *starts[3:]]
+    curve = json.loads(made["CURVE"].read_text())
+    assert {name: points[-1]["step"] for name, points in curve.items()} == dict(
+        zip(names, (recipe.steps for recipe in recipes), strict=True)
+    )
 
 
 def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
