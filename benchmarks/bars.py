@@ -114,7 +114,7 @@ def _named(task: str, count: int) -> str:
         "encode": "an image encoded",
         "images": f"{count} images encoded at once",
         "segment": "a click answered",
-        "clip": f"{count} frames tracked in one call",
+        "clip": f"{count} frames tracked in one call, the first prompted",
         "videos": f"a frame each of {count} videos at once",
     }
     return names.get(task) or f"a frame, {count} object{'s' if count > 1 else ''}"

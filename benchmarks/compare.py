@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4, 8], help="how many we follow (1 2 4 8)")
     parser.add_argument("--against", type=int, nargs="+", default=[1, 4], help="how many the others follow, too (1 4)")
-    parser.add_argument("--batches", type=int, nargs="*", default=[4], help="images, and videos of ours, at once (4)")
+    parser.add_argument(
+        "--batches", type=int, nargs="*", default=[4], help="images, and frames and videos of ours, at once (4)"
+    )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, metavar="NAME", help=f"some of: {', '.join(SYSTEMS)}")
     parser.add_argument("--rounds", type=int, default=10, help="times that each is timed (10)")
     parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which nothing more is prepared")

@@ -70,7 +70,7 @@ class Original(TorchFamily):
         return Prepared(work)
 
     def track(self, objects: int) -> Prepared:
-        """A turn of its own `propagate_in_video`. The frames are ready; masks are not resized to a video's size."""
+        """A turn of its own `propagate_in_video`. The frames are ready; it enlarges masks to their size."""
         frames = self.full_state(objects)
         self.compile_parts(*COMPILED)
 

@@ -53,8 +53,9 @@ def charts(rows: Sequence[dict[str, Any]]) -> list[Chart]:
 
     Of those who were timed with a tuned allocator and without, the tuned ones are shown.
     """
-    names = {row["system"] for row in rows}
-    timed = [row for row in rows if "median_ms" in row and not names & {_tuned(row["system"])}]
+    timed = [row for row in rows if "median_ms" in row]
+    there = {(row["system"], row["task"], row["count"]) for row in timed}
+    timed = [row for row in timed if (_tuned(row["system"]), row["task"], row["count"]) not in there]
     others = [row for row in timed if not row["system"].startswith("ours")]
     counts = sorted({row["count"] for row in others if row["task"] == "track"})
     wanted = [("track", n, f"a frame tracked, {n} object{'s' if n > 1 else ''}") for n in counts]

@@ -75,8 +75,8 @@ def with_avx512(systems: Sequence[System]) -> list[System]:
 def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], batches: Sequence[int]) -> list[Task]:
     """Ours, tuned, follows each number of `objects`; all else only those that are also in `against`.
 
-    `batches` are numbers of images that are encoded at once, and, for ours, of frames and of videos that are tracked at
-    once.
+    `batches` are numbers of images that are encoded at once, and, for ours, tuned, of frames and of videos that are
+    tracked at once.
     """
     if system.family == "onnx":
         return [Task("encode")]

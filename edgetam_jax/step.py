@@ -27,7 +27,7 @@ class FrameFeatures(NamedTuple):
     """All that depends on a frame alone, shared by its objects."""
 
     image: ImageFeatures
-    looked: Looked  # the embedding after memory attention's first look at itself
+    looked: Looked  # what memory attention begins with
 
 
 class Detail(NamedTuple):

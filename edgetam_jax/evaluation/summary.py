@@ -99,18 +99,8 @@ def summarize(objects: Sequence[Followed]) -> Result:
 
 def table(results: Mapping[str, Result]) -> str:
     """A line for each way of tracking. Where there is no frame, or no score, stands a dash."""
-    head = [
-        "objects",
-        "J&F",
-        "J",
-        "F",
-        "decay",
-        "first",
-        *(f"{a}-{b}" for a, b in DISTANCES),
-        "back",
-        "absent",
-        "present",
-    ]
+    head = ["objects", "J&F", "J", "F", "decay", "first"]
+    head += [*(f"{a}-{b}" for a, b in DISTANCES), "back", "absent", "present"]
     width = max(map(len, results))
     lines = [" " * width + "".join(f"{name:>9}" for name in head)]
     for way, one in results.items():

@@ -20,7 +20,7 @@ class Looked(NamedTuple):
     """Tokens before they attend to memory."""
 
     tokens: Array  # [..., H * W, C]
-    queries: Array  # [..., H * W, C] with which they will
+    queries: Array  # [..., H * W, C] that they will ask it
 
 
 class RotaryAttention(nn.Module):

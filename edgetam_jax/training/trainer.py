@@ -63,7 +63,7 @@ def train(
 ) -> Model:
     """Trains, or goes on, up to the recipe's last step. `on_report` gets each step's number and metrics.
 
-    A `teacher` of any kind may be given where the recipe names none.
+    A `teacher` of any kind may be given where the recipe names none: the same one to go on.
     """
     run, state = _prepare(recipe, teacher)
     out = _folder(out)
@@ -96,10 +96,9 @@ def train(
 
 
 def store_features(recipe: Recipe, out: str | Path, teacher: Teacher | None = None) -> None:
-    """What the recipe's teacher, or another one, makes of each step's clips. With `teacher = out` they stand for it,
-    and no step waits.
+    """What the recipe's teacher, or one that is given, makes of each step's clips.
 
-    Goes on where it was stopped.
+    With `teacher = out` that stands for it, and no step waits. Goes on where it was stopped.
     """
     run, _ = _prepare(recipe, teacher)
     if run.teacher is None or jax.process_count() > 1:
@@ -270,7 +269,7 @@ def _restore(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState, ou
         restored = checkpoints.restore(None, args=ocp.args.Composite(state=like, data=ocp.args.JsonRestore()))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise TrainingError(
-            f"{out} holds the checkpoint of another network or optimizer, or a broken one ({error}). "
+            f"{out} holds a checkpoint of another network or optimizer, or one that cannot be read ({error}). "
             "Start in an empty folder, or with the recipe of that run."
         ) from error
     run.data.set_state(restored["data"])

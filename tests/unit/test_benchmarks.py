@@ -144,7 +144,7 @@ def test_ratios_and_bars() -> None:
     assert found["an image encoded: times as fast as original, eager, tuned"] == (2.0, "")
     assert found["time for 4 objects over time for 1"] == (3.0, "MISSED")
     assert found["a frame each of 4 videos at once: time over that for 1"] == (2.5, "")
-    assert found["4 frames tracked in one call: time over that of 4 steps"] == (0.95, "")
+    assert found["4 frames tracked in one call, the first prompted: time over that of 4 steps"] == (0.95, "")
     assert found["a frame, 1 object: bf16 times as fast as float32"] == (1.25, "reached")
     assert found["edgetam_jax, tuned: share of 1000 GFLOP/s, the peak of JAX here"] == (0.5, "MISSED")
     assert bars.Measure("", 2.3, 2.7, 2.3, low=True).verdict == "aim"

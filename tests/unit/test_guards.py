@@ -54,7 +54,7 @@ def test_few_operations() -> None:
     Also with a place for a second prompted frame, which is what a state has by default.
     """
     model, state, *_ = shapes(1)
-    frame = jax.ShapeDtypeStruct((1024, 1024, 3), jnp.uint8)
+    frame = jax.ShapeDtypeStruct((EDGETAM.image_size, EDGETAM.image_size, 3), jnp.uint8)  # none is resized
     roomy = 1e-9 * flops.count(track_step, model, state, frame)
     assert 100 < gigaflops_of_a_step(model, 1) < roomy < GIGAFLOPS
 

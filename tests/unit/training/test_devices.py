@@ -8,18 +8,19 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from convert.layouts import flat
 from edgetam_jax import load
 from edgetam_jax.checkpoint import save
 from edgetam_jax.training.optimizer import Optimizer, arrange
-from edgetam_jax.training.placement import make_mesh, shardings
+from edgetam_jax.training.placement import shardings
 from edgetam_jax.training.recipe import read_recipe
 from edgetam_jax.training.trainer import MODEL, train
 from edgetam_jax.training.update import init_train_state
@@ -110,8 +111,10 @@ def test_eight_devices_of_two_processes_are_as_one(tmp_path: Path) -> None:
 
 
 def test_parameters_are_divided() -> None:
-    """All that has a number for each device or more, and what is made of it; scalars are everywhere."""
-    mesh = make_mesh()
+    """All that can be cut into as many equal parts as there are devices; scalars are everywhere."""
+    mesh: Any = AbstractMesh((8,), ("data",))
+    parts = [place.spec for place in shardings(mesh, [np.zeros(16), np.zeros(9)], True)]
+    assert parts == [PartitionSpec("data"), PartitionSpec()]
     packed = arrange(tiny_model().params, Optimizer()).pack(tiny_model().params)
     state = jax.eval_shape(partial(init_train_state, optimizer=optax.adam(1e-3)), packed)
     for divided, spec in ((True, PartitionSpec("data")), (False, PartitionSpec())):
