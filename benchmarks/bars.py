@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from benchmarks.systems import SYSTEMS
 
 Rows = Sequence[dict[str, Any]]
-OURS = ("ours-tuned", "ours")  # the first that was measured; others are compared with the one whose allocator is theirs
+OURS = ("ours-tuned", "ours")  # the first that was measured; others are compared with the one that is tuned as they are
 
 
 class Bar(NamedTuple):

@@ -95,8 +95,8 @@ class Ours:
     def clip(self, frames: int) -> Prepared:
         """One object through so many frames in one call, the encoding of all of them in it."""
         video = jnp.stack([self.frame] * frames)
-        box = Prompts.build([Prompt(box=[1, 1, self.size // 3, self.size // 2])])
-        return Prepared(lambda: ignore(jax.block_until_ready(track(video, box, self.model))))
+        prompts = boxes(1, self.frame)
+        return Prepared(lambda: ignore(jax.block_until_ready(track(video, prompts, self.model))))
 
     def videos(self, count: int) -> Prepared:
         """A frame each, with one object."""
@@ -113,9 +113,7 @@ class Ours:
     def full_state(self, objects: int, frame: Any) -> Any:
         """As after frame 16: what was remembered of frame 0 is put into every place."""
         last = self.model.config.pointers
-        height, width = frame.shape[:2]
-        boxes = [Prompt(box=[n + 1, 1, n + width // 3, height // 2]) for n in range(objects)]
-        state, _ = track_step(self.model, init_state(self.model, objects, 1), frame, Prompts.build(boxes))
+        state, _ = track_step(self.model, init_state(self.model, objects, 1), frame, boxes(objects, frame))
 
         @jax.jit
         def filled(state: Any) -> Any:
@@ -161,6 +159,12 @@ class Ours:
 
 def ignore(_: Any) -> None:
     """Results are not facts about the time."""
+
+
+def boxes(objects: int, frame: Any) -> Prompts:
+    """One for each object."""
+    height, width = frame.shape[:2]
+    return Prompts.build([Prompt(box=[n + 1, 1, n + width // 3, height // 2]) for n in range(objects)])
 
 
 def draw_video(path: Path) -> Path:
