@@ -92,6 +92,14 @@ def _depthwise_backward(stride: int, saved: tuple[Array, Array], gradient: Array
 depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
 
 
+def fenced(x: Array) -> Array:
+    """The same numbers, in an array of their own: on CPU, XLA joins nothing before with anything after.
+
+    Its own `optimization_barrier` is removed there before it decides what to join.
+    """
+    return jnp.where(jnp.isnan(x), jnp.nan, x) if jax.default_backend() == "cpu" else x
+
+
 def _padded(x: Array, pad: int) -> Array:
     return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(pad, pad), (pad, pad), (0, 0)])
 
@@ -175,6 +183,22 @@ def depth_to_space(x: Array, block: int) -> Array:
     return jnp.moveaxis(x, -3, -4).reshape(*lead, height * block, width * block, channels // block**2)
 
 
+def tiled(x: Array, levels: int) -> Array:
+    """[..., H, W, C] to tiles of 2x2 pixels, of 2x2 such tiles, and so on: [..., H / 2^n, W / 2^n, 4, 4, ..., C]."""
+    channels = x.shape[-1]
+    for _ in range(levels):
+        x = space_to_depth(x, 2)
+    return x.reshape(*x.shape[:-1], *levels * (4,), channels)
+
+
+def untiled(x: Array, levels: int) -> Array:
+    """The inverse of `tiled`."""
+    x = x.reshape(*x.shape[: -levels - 1], -1)
+    for _ in range(levels):
+        x = depth_to_space(x, 2)
+    return x
+
+
 class Linear(nn.Module):
     inputs: int
     features: int
@@ -231,8 +255,9 @@ class UpConv(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def __call__(self, x: Array) -> Array:
+        """[..., I] to [..., 4, O], as `tiled`. To lay the tiles out would take longer than the product."""
         kernel = jnp.moveaxis(self.kernel, 2, 0).reshape(self.inputs, 4 * self.features)
-        return depth_to_space(matmul(x, kernel), 2) + self.bias
+        return matmul(x, kernel).reshape(*x.shape[:-1], 4, self.features) + self.bias
 
 
 class BatchNorm(nn.Module):

@@ -6,7 +6,7 @@ from jax import Array
 
 from edgetam_jax.config import Config, DecoderConfig
 from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
-from edgetam_jax.nn.layers import MLP, Conv, UpConv, einsum, gelu
+from edgetam_jax.nn.layers import MLP, Conv, UpConv, einsum, gelu, tiled, untiled
 from edgetam_jax.nn.two_way import TwoWayTransformer
 from edgetam_jax.types import ChosenMask, ImageFeatures, MaskPrediction, PromptTokens
 
@@ -59,10 +59,11 @@ class MaskDecoder(nn.Module):
         )
 
     def _masks(self, tokens: Array, image: Array, features: ImageFeatures) -> Array:
-        x = gelu(self.output_upscaling_1(self.output_upscaling_0(image) + features.stride8))
-        x = gelu(self.output_upscaling_3(x) + features.stride4)
-        filters = [mlp(tokens[..., i, :]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
-        return einsum("...mc,...hwc->...mhw", jnp.stack(filters, -2), x)
+        """Logits [..., M, h, w]. Until the end, the pixels of a place are a tile of tiles: [..., H, W, 4, 4, C / 8]."""
+        x = gelu(self.output_upscaling_1(self.output_upscaling_0(image) + tiled(features.stride8, 1)))
+        x = gelu(self.output_upscaling_3(x) + tiled(features.stride4, 2))
+        filters = jnp.stack([mlp(tokens[..., i, :]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], -2)
+        return jnp.moveaxis(untiled(einsum("...hwabc,...mc->...hwabm", x, filters), 2), -1, -3)
 
 
 def stability(logits: Array, delta: float) -> Array:

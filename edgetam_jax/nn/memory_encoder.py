@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from edgetam_jax.config import MASK_STRIDE, Config
 from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
-from edgetam_jax.nn.layers import Conv, Linear, gelu, packed_conv
+from edgetam_jax.nn.layers import Conv, Linear, fenced, gelu, packed_conv
 
 MASK_CHANNELS = (1, 4, 16, 64, 256)
 MLP_RATIO = 4
@@ -79,7 +79,7 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = self.param("gamma", nn.initializers.constant(1e-6), (dim,))
 
     def __call__(self, x: Array) -> Array:
-        return x + self.gamma * self.pwconv2(gelu(self.pwconv1(self.norm(self.dwconv(x)))))
+        return x + self.gamma * self.pwconv2(gelu(self.pwconv1(self.norm(fenced(self.dwconv(x))))))
 
 
 class Fuser(nn.Module):

@@ -23,9 +23,12 @@ from edgetam_jax.nn.layers import (
     conv,
     depth_to_space,
     depthwise_conv,
+    fenced,
     gelu,
     packed_conv,
     space_to_depth,
+    tiled,
+    untiled,
 )
 from edgetam_jax.nn.repvit import TokenMixer
 from tests.checkpoints import SMALL
@@ -159,7 +162,7 @@ def test_up_conv(lead: tuple, inputs: int, features: int, side: int) -> None:
     for i in range(2):
         for j in range(2):
             want[..., i::2, j::2, :] = x @ params["kernel"][i, j] + params["bias"]
-    close(module.apply({"params": params}, x), want)
+    close(untiled(module.apply({"params": params}, x), 1), want)
 
 
 def test_filters_start_as_large_as_in_torch() -> None:
@@ -182,6 +185,31 @@ def test_tiles_come_back(lead: tuple, block: int, width: int, rows: int, columns
     np.testing.assert_array_equal(packed[..., 0, 0, :width], x[..., 0, 0, :])
     np.testing.assert_array_equal(packed[..., -1, -1, -width:], x[..., -1, -1, :])
     np.testing.assert_array_equal(depth_to_space(packed, block), x)
+
+
+@fast
+@given(batches, st.integers(0, 3), channels, st.integers(1, 2), st.integers(1, 3))
+def test_tiles_of_tiles_come_back(lead: tuple, levels: int, width: int, rows: int, columns: int) -> None:
+    x = normal(0, *lead, 2**levels * rows, 2**levels * columns, width)
+    packed = tiled(jnp.asarray(x), levels)
+    assert packed.shape == (*lead, rows, columns, *levels * (4,), width)
+    corner = x[..., : 2**levels, : 2**levels, :]
+    first, last = levels * (0,), levels * (3,)
+    np.testing.assert_array_equal(packed[(..., 0, 0, *first, slice(None))], corner[..., 0, 0, :])
+    np.testing.assert_array_equal(packed[(..., 0, 0, *last, slice(None))], corner[..., -1, -1, :])
+    if levels:  # the outermost tile is the first of its axes
+        np.testing.assert_array_equal(
+            packed[(..., 0, 0, 1, *first[1:], slice(None))], corner[..., 0, 2 ** (levels - 1), :]
+        )
+    np.testing.assert_array_equal(untiled(packed, levels), x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_fence_changes_nothing_and_stays(dtype: str) -> None:
+    x = jnp.asarray([0, -0.0, 1.5, -3, np.inf, -np.inf, np.nan], dtype)
+    np.testing.assert_array_equal(np.asarray(jax.jit(fenced)(x), np.float32), np.asarray(x, np.float32))
+    np.testing.assert_array_equal(jax.grad(lambda x: (2 * fenced(x)).sum())(x[:4]), np.full(4, 2))
+    assert "select" in jax.jit(fenced).lower(x).compile().as_text()
 
 
 def test_two_convolutions_in_one_product() -> None:
