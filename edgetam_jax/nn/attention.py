@@ -17,8 +17,11 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
 
 
 def scores_of(q: Array, k: Array) -> Array:
-    """How well queries [..., N, C] match keys [..., K, C]: [..., N, K], in float32."""
-    return jnp.matmul(q, k.mT, preferred_element_type=jnp.float32)
+    """How well queries [..., N, C] match keys [..., K, C]: [..., N, K], in float32.
+
+    As `q @ k.mT`, XLA on CPU would make bfloat16 factors float32 first, and take twice as long.
+    """
+    return einsum("...nc,...kc->...nk", q, k)
 
 
 class Attention(nn.Module):

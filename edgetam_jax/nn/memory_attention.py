@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from edgetam_jax.config import Config
-from edgetam_jax.nn.attention import ABSENT, softmax
+from edgetam_jax.nn.attention import ABSENT, scores_of, softmax
 from edgetam_jax.nn.layer_norm import LayerNorm
-from edgetam_jax.nn.layers import Linear, compose, einsum, fenced, matmul
+from edgetam_jax.nn.layers import Linear, compose, einsum, matmul
 from edgetam_jax.nn.position import pair_order, rotary_angles, rotate, sine_encoding
 from edgetam_jax.types import Memory
 
@@ -48,7 +48,7 @@ class RotaryAttention(nn.Module):
 class SelfAttention(RotaryAttention):
     def __call__(self, x: Array) -> Array:
         angles = rotary_angles(self.config.embedding_size, self.config.hidden_dim)
-        scores = _scores(self.queries(x), rotate(_in_pair_order(self.k_proj, x), angles))
+        scores = scores_of(self.queries(x), rotate(_in_pair_order(self.k_proj, x), angles))
         kernel, bias = compose(self.v_proj, self.out_proj)
         return matmul(softmax(scores).astype(x.dtype), matmul(x, kernel)) + bias
 
@@ -70,8 +70,8 @@ class CrossAttention(RotaryAttention):
         windows = windows.reshape(*windows.shape[:-3], -1, dim)
         kernel, bias = self.k_proj.kernel[:, order], self.k_proj.bias[order]
         scores = [
-            _scores(q, windows),
-            _scores(matmul(q, kernel.T), memory.other_keys) + matmul(q, bias)[..., None],
+            scores_of(q, windows),
+            scores_of(einsum("...c,dc->...d", q, kernel).astype(q.dtype), memory.other_keys) + matmul(q, bias)[..., None],
         ]
         scores = [
             jnp.where(valid[..., None, :], score, ABSENT)
@@ -91,11 +91,6 @@ class CrossAttention(RotaryAttention):
 def _in_pair_order(linear: Linear, x: Array) -> Array:
     order = pair_order(linear.features)
     return matmul(x, linear.kernel[:, order]) + linear.bias[order]
-
-
-def _scores(q: Array, k: Array) -> Array:
-    """As `scores_of`, the keys turned first: in bfloat16, CPUs multiply by them twice as fast then."""
-    return einsum("...nc,...ck->...nk", q, fenced(k.mT))
 
 
 class MemoryKeys:
@@ -149,7 +144,9 @@ class MemoryAttentionLayer(nn.Module):
 
     def remember(self, looked: Looked, keys: MemoryKeys) -> Array:
         x = looked.tokens + self.cross_attn_image(looked.queries, keys)
-        return x + self.linear2(nn.relu(self.linear1(self.norm3(x))))
+        hidden = self.linear1(self.norm3(x))
+        hidden = jnp.where(hidden < 0, 0, hidden)  # `nn.relu` would lay out as many zeros on CPU
+        return x + self.linear2(hidden)
 
 
 class MemoryAttention(nn.Module):

@@ -88,6 +88,33 @@ def convolutions(program: Any) -> list[str]:
     return re.findall(r"= \S+ convolution\(.*", program.as_text())
 
 
+def test_products_of_bfloat16_stay_in_bfloat16() -> None:
+    """XLA on CPU makes factors float32 that it would have to turn, and takes twice as long."""
+    model = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes(1)[0])
+    size, dim = EDGETAM.embedding_size, EDGETAM.hidden_dim
+    embedding = jax.ShapeDtypeStruct((size, size, dim), jnp.bfloat16)
+    program = jax.jit(lambda model, x: model.apply("look", x)).lower(model, embedding).compile()
+    found = factors(program)
+    assert ((size**2, size**2), "bf16", "bf16") in found
+    assert not [product for product in found if min(product[0]) > 1 and product[1:] != ("bf16", "bf16")]
+
+
+def test_products_of_float32_would_be_seen() -> None:
+    program = jax.jit(lambda x, y: jnp.matmul(x, y, preferred_element_type=jnp.float32))
+    x = jax.ShapeDtypeStruct((64, 64), jnp.bfloat16)
+    assert factors(program.lower(x.update(dtype=jnp.float32), x).compile()) == [((64, 64), "f32", "f32")]
+
+
+def factors(program: Any) -> list[tuple[tuple[int, ...], str, str]]:
+    """Of each matrix product its shape and the types of both factors."""
+    found = []
+    for computation in program.as_text().split("\n\n"):
+        types = dict(re.findall(r"%(\S+) = (\w+)\[", computation))
+        for shape, x, y in re.findall(r"= \w+\[([\d,]+)\]\S* dot\(%([^,]+), %([^)]+)\)", computation):
+            found.append((tuple(map(int, shape.split(","))), types[x], types[y]))
+    return found
+
+
 def test_small_program() -> None:
     """Compiling takes the longer the more lines there are, on every machine."""
     assert 1000 < len(lowered(1).as_text().splitlines()) < LINES
