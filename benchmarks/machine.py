@@ -12,7 +12,10 @@ LOAD = os.getloadavg()[0]  # programs that were running when the benchmark began
 
 
 def processor() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    """Its name, and on Linux its family and model: some makers give many generations one name."""
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    kind = [f"{key.split()[-1]} {value}" for key in ("cpu family", "model") if (value := _cpuinfo(key))]
+    return f"{name} ({', '.join(kind)})" if kind else name
 
 
 def instructions() -> list[str]:

@@ -23,29 +23,20 @@ from edgetam_jax.training.trainer import train
 
 HERE, RUNS = Path(__file__).parent, Path("runs/nano")
 CURVE = HERE / "curve.json"
-LATER = (
-    "4-clips-128",
-    "5-clips-256",
-    "6-images-256",
-    "7-clips-256",
-    "8-images-256",
-    "9-images-256",
-    "10-clips-256",
-    "11-clips-256",
-    "12-clips-256",
-)
+RECIPES = sorted((path.stem for path in HERE.glob("*.toml")), key=lambda name: int(name.split("-")[0]))
 POINT = 100  # steps of which the curve has the mean
 SHOWN = ("loss", "loss_focal", "loss_dice", "loss_iou", "loss_score", "iou", "absent", "seconds", "data_share")
 
 
 def main() -> None:
     curve = {}
-    learn("1-images-128", curve)
-    model = learn("2-images-256", curve)
-    params = begin_memory(model.params, deviation(model))
+    stills, larger, following, *later = RECIPES
+    learn(stills, curve)
+    model = learn(larger, curve)
+    params = begin_memory(model.params, deviation(larger, model))
     save(Model(params, model.config), RUNS / "with-memory.safetensors", force=True)
-    learn("3-memory-128", curve)
-    for name in LATER:
+    learn(following, curve)
+    for name in later:
         model = learn(name, curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
     save(Model(half, model.config), EMBEDDED_PATH, force=True)
@@ -59,9 +50,9 @@ def learn(name: str, curve: dict[str, Any]) -> Model:
     return model
 
 
-def deviation(model: Model) -> float:
-    """Of the image embedding."""
-    recipe = read_recipe(HERE / "2-images-256.toml")
+def deviation(name: str, model: Model) -> float:
+    """Of the image embedding, on a recipe's frames."""
+    recipe = read_recipe(HERE / f"{name}.toml")
     frames = next(SyntheticBatches(recipe.synthetic, recipe.image_size, recipe.batch, recipe.seed)).frames[:, 0]
     return float(jax.jit(encode_frames)(model, frames).image.embedding.std())
 

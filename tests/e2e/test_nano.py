@@ -54,10 +54,9 @@ def test_what_is_told_of_nano_is_of_the_file_in_the_package() -> None:
 
 def test_nanos_recipes_follow_each_other() -> None:
     """From the first to the one that the package has; each has its curve, to its last step."""
-    names = sorted((path.stem for path in RECIPES.glob("*.toml")), key=lambda name: int(name.split("-")[0]))
-    recipes = [read_recipe(RECIPES / f"{name}.toml") for name in names]
     made = runpy.run_path(str(RECIPES / "make.py"))
-    assert made["LATER"] == tuple(names[3:])
+    names = made["RECIPES"]
+    recipes = [read_recipe(RECIPES / f"{name}.toml") for name in names]
     starts = ["", *(f"runs/nano/{name}/model.safetensors" for name in names[:-1])]
     assert [recipe.start for recipe in recipes] == [*starts[:2], "runs/nano/with-memory.safetensors", *starts[3:]]
     curve = json.loads(made["CURVE"].read_text())

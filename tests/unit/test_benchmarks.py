@@ -165,7 +165,10 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_results_name_the_machine(measured: dict[str, Any]) -> None:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and "model name" in cpuinfo.read_text():
-        assert f": {measured['processor']}\n" in cpuinfo.read_text()
+        name, _, kind = measured["processor"].rpartition(" (")
+        assert f"\nmodel name\t: {name}\n" in cpuinfo.read_text()
+        for key, value in re.findall(r"(\w+) (\d+)", kind):
+            assert re.search(rf"\n(cpu )?{key}\t+: {value}\n", cpuinfo.read_text())
         assert all(f" {name} " in cpuinfo.read_text().replace("\n", " ") for name in measured["instructions"])
     assert measured["processor"] and measured["load_before"] >= 0
     assert {"jax", "torch", "transformers"} <= set(measured["versions"])

@@ -1,0 +1,81 @@
+"""What the parts of a tracked frame take, in float32 and bfloat16 by turns: `python -m benchmarks.parts [--size 1024]`.
+
+Each part is a program of its own, for one object whose memory is full, in a network of random weights.
+"""
+
+import argparse
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import results
+from benchmarks.profile import full_state
+from edgetam_jax import Model, memory, tune
+from edgetam_jax.step import encode_frames, no_points, respond
+
+DTYPES = ("float32", "bfloat16")
+FRAME = 20  # one by which every place of the memory has been filled
+
+
+class Part(NamedTuple):
+    name: str
+    dtype: str
+    program: Any  # compiled
+    arguments: tuple[Any, ...]
+    seconds: list[float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
+    parser.add_argument("--rounds", type=int, default=12, help="how often each is run (12)")
+    arguments = parser.parse_args()
+    tune()
+    model = results.random_model(arguments.size)
+    parts = [part for dtype in DTYPES for part in parts_of(model.astype(dtype), dtype)]
+    for _ in range(arguments.rounds):
+        for part in parts:
+            begin = time.perf_counter()
+            jax.block_until_ready(part.program(*part.arguments))
+            part.seconds.append(time.perf_counter() - begin)
+    medians = {(part.name, part.dtype): 1e3 * statistics.median(part.seconds) for part in parts}
+    print(f"| milliseconds, median | {' | '.join(DTYPES)} | times as fast |\n| --- {'| ---: ' * 3}|")
+    for name in dict.fromkeys(part.name for part in parts):
+        slow, fast = (medians[name, dtype] for dtype in DTYPES)
+        print(f"| {name} | {slow:.0f} | {fast:.0f} | {slow / fast:.2f} |")
+    rows = [{"part": name, "dtype": dtype, "median_ms": value} for (name, dtype), value in medians.items()]
+    results.write("parts", arguments.size, rounds=arguments.rounds, rows=rows)
+
+
+def parts_of(model: Model, dtype: str) -> list[Part]:
+    """Each has run once, and the next one gets what it found."""
+    config, parts = model.config, []
+
+    def run(name: str, function: Any, *arguments: Any) -> Any:
+        program = jax.jit(function).lower(model, *arguments).compile()
+        parts.append(Part(name, dtype, program, (model, *arguments), []))
+        return program(model, *arguments)
+
+    frame = np.random.default_rng(0).integers(0, 255, (config.image_size, config.image_size, 3), np.uint8)
+    bank = jax.tree.map(lambda x: x[0], full_state(model, 1).banks)
+    remembered = jax.jit(lambda bank: memory.read(bank, jnp.int32(FRAME), 1, config))(bank)
+    features = run("image encoder, and what objects share", encode_frames, frame)
+    embedding = run(
+        "memory attention", lambda model, *given: model.apply("with_memory", *given), features.looked, remembered
+    )
+    sighting = run("mask decoder", lambda model, *given: respond(model, *given, *no_points(2))[0], features, embedding)
+    run(
+        "memory encoder and perceiver",
+        lambda model, *given: model.apply("encode_memory", *given, False),
+        features.image.embedding,
+        sighting.logits,
+    )
+    return parts
+
+
+if __name__ == "__main__":
+    main()
