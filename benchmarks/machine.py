@@ -6,13 +6,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+CPUINFO = Path("/proc/cpuinfo")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 PACKAGES = ("edgetam-jax", "jax", "jaxlib", "flax", "torch", "timm", "edgetam-dimos", "transformers", "onnxruntime")
 LOAD = os.getloadavg()[0]  # programs that were running when the benchmark began
 
 
 def processor() -> str:
-    """Its name, and on Linux its family and model: some makers give many generations one name."""
+    """The processor's name, and on Linux its family and model: some makers give many generations one name."""
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
     kind = [f"{key.split()[-1]} {value}" for key in ("cpu family", "model") if (value := _cpuinfo(key))]
     return f"{name} ({', '.join(kind)})" if kind else name
@@ -51,6 +52,5 @@ def description() -> dict[str, Any]:
 
 
 def _cpuinfo(key: str) -> str | None:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), None)

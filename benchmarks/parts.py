@@ -1,6 +1,6 @@
 """What the parts of a tracked frame take, in float32 and bfloat16 by turns: `python -m benchmarks.parts [--size 1024]`.
 
-Each part is a program of its own, for one object whose memory is full, in a network of random weights.
+Each part is a program of its own, for one object, in a network of random weights.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from edgetam_jax import Model, memory, tune
 from edgetam_jax.step import encode_frames, no_points, respond
 
 DTYPES = ("float32", "bfloat16")
-FRAME = 20  # one by which every place of the memory has been filled
 
 
 class Part(NamedTuple):
@@ -45,8 +44,8 @@ def main() -> None:
     medians = {(part.name, part.dtype): 1e3 * statistics.median(part.seconds) for part in parts}
     print(f"| milliseconds, median | {' | '.join(DTYPES)} | times as fast |\n| --- {'| ---: ' * 3}|")
     for name in dict.fromkeys(part.name for part in parts):
-        slow, fast = (medians[name, dtype] for dtype in DTYPES)
-        print(f"| {name} | {slow:.0f} | {fast:.0f} | {slow / fast:.2f} |")
+        one, half = (medians[name, dtype] for dtype in DTYPES)
+        print(f"| {name} | {one:.0f} | {half:.0f} | {one / half:.2f} |")
     rows = [{"part": name, "dtype": dtype, "median_ms": value} for (name, dtype), value in medians.items()]
     results.write("parts", arguments.size, rounds=arguments.rounds, rows=rows)
 
@@ -62,7 +61,7 @@ def parts_of(model: Model, dtype: str) -> list[Part]:
 
     frame = np.random.default_rng(0).integers(0, 255, (config.image_size, config.image_size, 3), np.uint8)
     bank = jax.tree.map(lambda x: x[0], full_state(model, 1).banks)
-    remembered = jax.jit(lambda bank: memory.read(bank, jnp.int32(FRAME), 1, config))(bank)
+    remembered = jax.jit(lambda bank: memory.read(bank, jnp.int32(1), 1, config))(bank)
     features = run("image encoder, and what objects share", encode_frames, frame)
     embedding = run(
         "memory attention", lambda model, *given: model.apply("with_memory", *given), features.looked, remembered

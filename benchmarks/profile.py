@@ -1,6 +1,6 @@
 """Where a tracked frame's time goes on this device: `python -m benchmarks.profile [--objects 1] [--dtype bfloat16]`.
 
-One program is compiled, for a network of random weights whose memory is full, and its kernels are added up by name.
+One program is compiled, for a network of random weights, and its kernels are added up by name.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def full_state(model: Any, objects: int) -> State:
-    """Everything that can be remembered is, in numbers that mean nothing."""
+    """Of numbers that mean nothing. How much of it counts does not change the time that it takes."""
     state = blank(lambda: init_state(model, objects, 1))
     return jax.tree.map(lambda x: x | True if x.dtype == bool else x, state)
 

@@ -19,7 +19,7 @@ def softmax(scores: Array, mask: Array | None = None) -> Array:
 def scores_of(q: Array, k: Array) -> Array:
     """How well queries [..., N, C] match keys [..., K, C]: [..., N, K], in float32.
 
-    As `q @ k.mT`, XLA on CPU would make bfloat16 factors float32 first, and take twice as long.
+    Written as `q @ k.mT`, it would make XLA on CPU turn bfloat16 factors into float32, and take twice as long.
     """
     return einsum("...nc,...kc->...nk", q, k)
 

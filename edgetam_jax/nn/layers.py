@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 
 from edgetam_jax.nn.layer_norm import NORM_EPS
+from edgetam_jax.nn.tiles import space_to_depth
 
 INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default for matrices and filters
 UP_INIT = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")  # and for transposed convolutions
@@ -26,6 +27,11 @@ def gelu(x: Array) -> Array:
     """The exact one, by erf as in torch; by erfc, as in jax.nn, it takes longer on CPU."""
     dtype, x = x.dtype, x.astype(jnp.float32)
     return (x * (0.5 + 0.5 * lax.erf(x * np.float32(0.5**0.5)))).astype(dtype)
+
+
+def relu(x: Array) -> Array:
+    """As `nn.relu`, for which XLA lays out as many zeros on CPU, to compare with."""
+    return jnp.where(x <= 0, 0, x)
 
 
 # Added up in float32, and given in it: up to four times as fast on CPU as to add up in bfloat16.
@@ -93,9 +99,8 @@ depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def fenced(x: Array) -> Array:
-    """The same numbers, in an array of their own: on CPU, XLA joins nothing before with anything after.
-
-    Its own `optimization_barrier` is removed there before it decides what to join.
+    """The same numbers. On CPU, XLA's library takes sums and products before it into what it does, in pieces which are
+    stored for it, but no choice between numbers: what computes `x` stays a single loop.
     """
     return jnp.where(jnp.isnan(x), jnp.nan, x) if jax.default_backend() == "cpu" else x
 
@@ -167,36 +172,6 @@ def _conv2d_backward(
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
-
-
-def space_to_depth(x: Array, block: int) -> Array:
-    """[..., H, W, C] to [..., H/block, W/block, block * block * C]."""
-    *lead, height, width, channels = x.shape
-    x = x.reshape(*lead, height // block, block, width // block, block, channels)
-    return jnp.moveaxis(x, -4, -3).reshape(*lead, height // block, width // block, block * block * channels)
-
-
-def depth_to_space(x: Array, block: int) -> Array:
-    """The inverse of `space_to_depth`."""
-    *lead, height, width, channels = x.shape
-    x = x.reshape(*lead, height, width, block, block, channels // block**2)
-    return jnp.moveaxis(x, -3, -4).reshape(*lead, height * block, width * block, channels // block**2)
-
-
-def tiled(x: Array, levels: int) -> Array:
-    """[..., H, W, C] to tiles of 2x2 pixels, of 2x2 such tiles, and so on: [..., H / 2^n, W / 2^n, 4, 4, ..., C]."""
-    channels = x.shape[-1]
-    for _ in range(levels):
-        x = space_to_depth(x, 2)
-    return x.reshape(*x.shape[:-1], *levels * (4,), channels)
-
-
-def untiled(x: Array, levels: int) -> Array:
-    """The inverse of `tiled`."""
-    x = x.reshape(*x.shape[: -levels - 1], -1)
-    for _ in range(levels):
-        x = depth_to_space(x, 2)
-    return x
 
 
 class Linear(nn.Module):

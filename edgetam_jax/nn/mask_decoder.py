@@ -6,7 +6,8 @@ from jax import Array
 
 from edgetam_jax.config import Config, DecoderConfig
 from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
-from edgetam_jax.nn.layers import MLP, Conv, UpConv, einsum, gelu, tiled, untiled
+from edgetam_jax.nn.layers import MLP, Conv, UpConv, einsum, gelu
+from edgetam_jax.nn.tiles import tiled, untiled
 from edgetam_jax.nn.two_way import TwoWayTransformer
 from edgetam_jax.types import ChosenMask, ImageFeatures, MaskPrediction, PromptTokens
 

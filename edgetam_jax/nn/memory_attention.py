@@ -9,7 +9,7 @@ from jax import Array, lax
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import ABSENT, scores_of, softmax
 from edgetam_jax.nn.layer_norm import LayerNorm
-from edgetam_jax.nn.layers import Linear, compose, einsum, matmul
+from edgetam_jax.nn.layers import Linear, compose, einsum, matmul, relu
 from edgetam_jax.nn.position import pair_order, rotary_angles, rotate, sine_encoding
 from edgetam_jax.types import Memory
 
@@ -71,7 +71,8 @@ class CrossAttention(RotaryAttention):
         kernel, bias = self.k_proj.kernel[:, order], self.k_proj.bias[order]
         scores = [
             scores_of(q, windows),
-            scores_of(einsum("...c,dc->...d", q, kernel).astype(q.dtype), memory.other_keys) + matmul(q, bias)[..., None],
+            scores_of(einsum("...c,dc->...d", q, kernel).astype(q.dtype), memory.other_keys)
+            + matmul(q, bias)[..., None],
         ]
         scores = [
             jnp.where(valid[..., None, :], score, ABSENT)
@@ -144,9 +145,7 @@ class MemoryAttentionLayer(nn.Module):
 
     def remember(self, looked: Looked, keys: MemoryKeys) -> Array:
         x = looked.tokens + self.cross_attn_image(looked.queries, keys)
-        hidden = self.linear1(self.norm3(x))
-        hidden = jnp.where(hidden < 0, 0, hidden)  # `nn.relu` would lay out as many zeros on CPU
-        return x + self.linear2(hidden)
+        return x + self.linear2(relu(self.linear1(self.norm3(x))))
 
 
 class MemoryAttention(nn.Module):

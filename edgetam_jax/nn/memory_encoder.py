@@ -79,7 +79,8 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = self.param("gamma", nn.initializers.constant(1e-6), (dim,))
 
     def __call__(self, x: Array) -> Array:
-        return x + self.gamma * self.pwconv2(gelu(self.pwconv1(self.norm(fenced(self.dwconv(x))))))
+        mixed = fenced(self.dwconv(x))  # or the norm would take a part of its 49 taps, and a dozen copies of x for that
+        return x + self.gamma * self.pwconv2(gelu(self.pwconv1(self.norm(mixed))))
 
 
 class Fuser(nn.Module):

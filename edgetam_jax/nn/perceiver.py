@@ -7,8 +7,9 @@ from jax import Array
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import scores_of, softmax
 from edgetam_jax.nn.layer_norm import LayerNorm
-from edgetam_jax.nn.layers import Linear, gelu, matmul, space_to_depth
+from edgetam_jax.nn.layers import Linear, gelu, matmul
 from edgetam_jax.nn.position import sine_encoding
+from edgetam_jax.nn.tiles import space_to_depth
 
 FF_MULT = 4
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,16 +22,15 @@ from edgetam_jax.nn.layers import (
     UpConv,
     compose,
     conv,
-    depth_to_space,
     depthwise_conv,
     fenced,
     gelu,
     packed_conv,
-    space_to_depth,
-    tiled,
-    untiled,
+    relu,
 )
+from edgetam_jax.nn.memory_encoder import ConvNeXtBlock
 from edgetam_jax.nn.repvit import TokenMixer
+from edgetam_jax.nn.tiles import depth_to_space, space_to_depth, tiled, untiled
 from tests.checkpoints import SMALL
 from tests.parity.pairs import normal
 from tests.tolerances import COMPONENT_RTOL
@@ -205,11 +205,28 @@ def test_tiles_of_tiles_come_back(lead: tuple, levels: int, width: int, rows: in
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_fence_changes_nothing_and_stays(dtype: str) -> None:
+def test_a_fence_changes_nothing(dtype: str) -> None:
     x = jnp.asarray([0, -0.0, 1.5, -3, np.inf, -np.inf, np.nan], dtype)
-    np.testing.assert_array_equal(np.asarray(jax.jit(fenced)(x), np.float32), np.asarray(x, np.float32))
+    got, want = (np.asarray(x, np.float32) for x in (jax.jit(fenced)(x), x))
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
     np.testing.assert_array_equal(jax.grad(lambda x: (2 * fenced(x)).sum())(x[:4]), np.full(4, 2))
-    assert "select" in jax.jit(fenced).lower(x).compile().as_text()
+
+
+def test_large_filters_are_one_loop() -> None:
+    """All taps of the fuser's filters are multiplied in one computation: without the fence, 36 of the 49."""
+    module, x = ConvNeXtBlock(256), jax.ShapeDtypeStruct((64, 64, 256), jnp.float32)
+    params = jax.eval_shape(module.init, jax.random.key(0), x)
+    program = jax.jit(module.apply).lower(params, x).compile().as_text()
+    assert max(loop.count(" multiply(") for loop in program.split("\n\n")) >= 49
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_relu(dtype: str) -> None:
+    x = jnp.asarray([-2, -0.0, 0, 3, np.inf, np.nan], dtype)
+    for ours, flax in ((relu, nn.relu), (jax.vmap(jax.grad(relu)), jax.vmap(jax.grad(nn.relu)))):
+        np.testing.assert_array_equal(np.asarray(ours(x[:5]), np.float32), np.asarray(flax(x[:5]), np.float32))
+    assert bool(jnp.isnan(relu(x)[-1]))
 
 
 def test_two_convolutions_in_one_product() -> None:
