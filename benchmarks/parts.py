@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import results
+from benchmarks import plots, results
 from benchmarks.profile import full_state
 from edgetam_jax import Model, memory, tune
 from edgetam_jax.step import encode_frames, no_points, respond
@@ -41,12 +41,10 @@ def main() -> None:
             begin = time.perf_counter()
             jax.block_until_ready(part.program(*part.arguments))
             part.seconds.append(time.perf_counter() - begin)
-    medians = {(part.name, part.dtype): 1e3 * statistics.median(part.seconds) for part in parts}
-    print(f"| milliseconds, median | {' | '.join(DTYPES)} | times as fast |\n| --- {'| ---: ' * 3}|")
-    for name in dict.fromkeys(part.name for part in parts):
-        one, half = (medians[name, dtype] for dtype in DTYPES)
-        print(f"| {name} | {one:.0f} | {half:.0f} | {one / half:.2f} |")
-    rows = [{"part": name, "dtype": dtype, "median_ms": value} for (name, dtype), value in medians.items()]
+    rows = [
+        {"part": part.name, "dtype": part.dtype, "median_ms": 1e3 * statistics.median(part.seconds)} for part in parts
+    ]
+    print(plots.parts(rows))
     results.write("parts", arguments.size, rounds=arguments.rounds, rows=rows)
 
 

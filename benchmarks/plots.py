@@ -13,6 +13,7 @@ from edgetam_jax.files import replacing
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES, PICTURE = (DOCS / "speed.md", DOCS / "video.md"), DOCS / "pictures" / "speed.svg"
+PARTS = RESULTS / "parts_cpu_1024.json"  # of benchmarks.parts
 MARKER, END = "<!-- table: python -m benchmarks.plots, {} -->", "<!-- end of table -->"
 WIDTH, LEFT, RIGHT, BAR = 880, 360, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
 STYLE = """
@@ -38,6 +39,7 @@ def main() -> None:
     measured = json.loads(arguments.file.read_text())
     write(PICTURE, draw(measured))
     found = tables(measured) | {"sizes": sizes(at_every_size(measured, arguments.file.parent))}
+    found["parts"] = parts(json.loads(PARTS.read_text())["rows"])
     for page in PAGES:
         write(page, refreshed(page.read_text(), found))
     print("written:", *(path.relative_to(DOCS.parent) for path in (PICTURE, *PAGES)))
@@ -210,6 +212,17 @@ def sizes(documents: Sequence[dict[str, Any]]) -> str:
             by_place = {(row["task"], row["count"]): row for row in rows if row["label"] == label}
             cells = [f"{by_place[column]['median_ms']:.0f}" if column in by_place else "" for column in columns]
             lines.append([label, str(document["image_size"]), *cells])
+    return _markdown(lines)
+
+
+def parts(rows: Sequence[dict[str, Any]]) -> str:
+    """What each part of a frame takes in one type and in another."""
+    by_place = {(row["part"], row["dtype"]): row["median_ms"] for row in rows}
+    first, second = dict.fromkeys(row["dtype"] for row in rows)
+    lines = [["milliseconds, median", first, second, "times as fast"]]
+    for name in dict.fromkeys(row["part"] for row in rows):
+        before, after = by_place[name, first], by_place[name, second]
+        lines.append([name, f"{before:.0f}", f"{after:.0f}", f"{before / after:.2f}"])
     return _markdown(lines)
 
 
