@@ -2,7 +2,7 @@
 
 Builds the original at its full size with random weights, writes them as the checkpoint file that the original has,
 converts it with `python -m convert`'s own code, and gives both networks the same inputs. The weights are random since
-none are shipped yet; they are random in every tensor, which leaves less to hide behind than trained ones would.
+the released ones are not at hand; they are random in every tensor, which leaves less to hide behind than trained ones would.
 """
 
 import argparse
@@ -21,9 +21,7 @@ import numpy as np
 
 from tests.tolerances import NO_OBJECT
 
-NOTICE = (
-    "The weights are random: no trained weights are shipped yet. Equal outputs mean equal networks, not good masks."
-)
+NOTICE = "The weights are random, not the released ones. Equal outputs mean equal networks, not good masks."
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "parity.md"
 START, END = "<!-- table: python -m benchmarks.parity --markdown -->", "<!-- end of table -->"
 HEADER = ("part", "reference spans", "largest error", "bar", "result")
