@@ -2,7 +2,7 @@
 
 Builds the original at its full size with random weights, writes them as the checkpoint file that the original has,
 converts it with `python -m convert`'s own code, and gives both networks the same inputs. The weights are random since
-the released ones are not at hand; they are so in every tensor, which leaves less to hide behind than trained ones would.
+the released ones are not at hand; they are so in every tensor, which leaves less to hide behind than trained ones do.
 """
 
 import argparse
