@@ -109,11 +109,12 @@ OFFICIAL = {
 }
 
 
-def disks(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
+def disks(seed: int, height: int = 60, width: int = 80, scale: int = 1) -> np.ndarray:
     """A union of disks, by integers alone."""
     y, x = np.mgrid[:height, :width]
-    places = [((17 * seed + 31 * k) % width, (29 * seed + 23 * k) % height, 5 + (seed + 7 * k) % 9) for k in range(4)]
-    return np.any([(x - cx) ** 2 + (y - cy) ** 2 <= r**2 for cx, cy, r in places], 0)
+    places = [(17 * seed + 31 * k, 29 * seed + 23 * k, 5 + (seed + 7 * k) % 9) for k in range(4)]
+    circles = [(x - scale * cx % width) ** 2 + (y - scale * cy % height) ** 2 <= (scale * r) ** 2 for cx, cy, r in places]
+    return np.any(circles, 0)
 
 
 def test_numbers_of_the_official_scorer() -> None:
@@ -121,6 +122,24 @@ def test_numbers_of_the_official_scorer() -> None:
         found, truth = disks(seed), np.roll(disks(seed + seed % 2), (seed % 3, 1), (0, 1))
         np.testing.assert_allclose(region_similarity(found, truth), j, rtol=0, atol=1e-9)
         np.testing.assert_allclose(boundary_accuracy(found, truth), f, rtol=0, atol=1e-9)
+
+
+# The same scorer's mean, recall and decay of J and of F: without void pixels, and with them.
+OFFICIAL_SEQUENCE = (
+    ((0.5896863258827562, 0.6, 0.7458976695976622), (0.5235516012225345, 0.5, 0.8865196124448304)),
+    ((0.5904580317686376, 0.6, 0.7460379508200278), (0.527997867221744, 0.5, 0.8740009914700597)),
+)
+
+
+def test_a_sequence_of_480p_scored_by_the_official_scorer() -> None:
+    """Ten frames of an object that is found worse and worse; once it is away, and once it is not found at all."""
+    truth = np.stack([np.roll(disks(1, 480, 854, 6), (3 * t, 5 * t), (0, 1)) for t in range(10)])
+    found = np.stack([np.roll(mask, (t * t, -t), (0, 1)) for t, mask in enumerate(truth)])
+    truth[4], found[4], found[6] = False, False, False
+    void = np.stack([disks(9 + t, 480, 854, 3) for t in range(10)])
+    for given, want in zip((None, void), OFFICIAL_SEQUENCE, strict=True):
+        got = [statistics(measure(found, truth, given)) for measure in (region_similarity, boundary_accuracy)]
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-9)
 
 
 def test_stacks() -> None:
