@@ -112,9 +112,8 @@ OFFICIAL = {
 def disks(seed: int, height: int = 60, width: int = 80, scale: int = 1) -> np.ndarray:
     """A union of disks, by integers alone."""
     y, x = np.mgrid[:height, :width]
-    places = [(17 * seed + 31 * k, 29 * seed + 23 * k, 5 + (seed + 7 * k) % 9) for k in range(4)]
-    circles = [(x - scale * cx % width) ** 2 + (y - scale * cy % height) ** 2 <= (scale * r) ** 2 for cx, cy, r in places]
-    return np.any(circles, 0)
+    places = [scale * np.array([17 * seed + 31 * k, 29 * seed + 23 * k, 5 + (seed + 7 * k) % 9]) for k in range(4)]
+    return np.any([(x - cx % width) ** 2 + (y - cy % height) ** 2 <= r**2 for cx, cy, r in places], 0)
 
 
 def test_numbers_of_the_official_scorer() -> None:
