@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetam_jax import checkpoint, cli, load, track
+from edgetam_jax import VideoPredictor, checkpoint, cli, load, track
 from edgetam_jax.checkpoint import EMBEDDED_PATH, NOTE, read
 from edgetam_jax.config import NANO
 from edgetam_jax.evaluation.held_out import BARS, first_prompts, held_out_clip
+from edgetam_jax.evaluation.protocols import offline, online
 from edgetam_jax.evaluation.reports import fingerprint
 from edgetam_jax.training import trainer
 from edgetam_jax.training.losses import LossWeights
@@ -83,6 +84,20 @@ def test_nano_in_bfloat16_sees_the_same() -> None:
     shown = one.any((-2, -1))
     assert shown.mean() > 0.5
     assert ((one & half).sum((-2, -1)) / (one | half).sum((-2, -1)).clip(1))[shown].mean() > 0.95
+
+
+def test_a_user_who_corrects_nano() -> None:
+    """Both protocols through the real predictor: they agree on the first pass, and corrections help."""
+    clip = held_out_clip(0, ClipConfig(frames=6))
+    predictor, frames = VideoPredictor(load("nano")), np.asarray(clip.frames)
+    truth = dict(enumerate(np.asarray(clip.masks)[:, 2]))
+    first, second = offline(predictor, frames, truth, frames=2)
+    watched = online(predictor, frames, truth, good=0.0)
+    np.testing.assert_array_equal(watched.j, first.j)
+    assert (watched.clicked, first.clicked) == ((0,), (0,)) and 0.3 < first.j.mean() < 1
+    _, worst = second.clicked
+    assert first.j[worst] == first.j[1:].min()
+    assert second.j[worst] > first.j[worst] and second.j.mean() > first.j.mean()
 
 
 def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
