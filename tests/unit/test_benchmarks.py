@@ -168,6 +168,10 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_results_name_the_machine(measured: dict[str, Any]) -> None:
+    text = machine.CPUINFO.read_text() if machine.CPUINFO.exists() else ""
+    if names := re.findall(r"^model name\s*: (.*)$", text, re.MULTILINE):
+        assert measured["processor"].startswith(names[0])
+        assert all(f" {name} " in text.replace("\n", " ") for name in measured["instructions"])
     assert measured["processor"] and measured["load_before"] >= 0
     assert {"jax", "torch", "transformers"} <= set(measured["versions"])
     assert measured["rows"] == ROWS
