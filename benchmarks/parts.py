@@ -6,6 +6,7 @@ Each part is a program of its own, for one object, in a network of random weight
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,16 +37,21 @@ def main() -> None:
     tune()
     model = results.random_model(arguments.size)
     parts = [part for dtype in DTYPES for part in parts_of(model.astype(dtype), dtype)]
-    for _ in range(arguments.rounds):
+    rows = take_turns(parts, arguments.rounds)
+    print(plots.parts(rows))
+    results.write("parts", arguments.size, rounds=arguments.rounds, rows=rows)
+
+
+def take_turns(parts: Sequence[Part], rounds: int) -> list[dict[str, Any]]:
+    """What each of them took, in the median."""
+    for _ in range(rounds):
         for part in parts:
             begin = time.perf_counter()
             jax.block_until_ready(part.program(*part.arguments))
             part.seconds.append(time.perf_counter() - begin)
-    rows = [
+    return [
         {"part": part.name, "dtype": part.dtype, "median_ms": 1e3 * statistics.median(part.seconds)} for part in parts
     ]
-    print(plots.parts(rows))
-    results.write("parts", arguments.size, rounds=arguments.rounds, rows=rows)
 
 
 def parts_of(model: Model, dtype: str) -> list[Part]:

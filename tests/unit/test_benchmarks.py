@@ -15,7 +15,8 @@ import pytest
 
 from benchmarks import bars, compare, machine, plots, results
 from benchmarks.coordinator import Row, Worker, measure
-from benchmarks.parts import parts_of
+from benchmarks.forms import forms_of
+from benchmarks.parts import parts_of, take_turns
 from benchmarks.profile import FRAMES, by_line
 from benchmarks.systems import SYSTEMS, Task, environment, tasks_of, with_avx512
 from edgetam_jax.model import Model, init_params
@@ -254,6 +255,24 @@ def test_parts_make_up_a_frame() -> None:
     np.testing.assert_allclose(parts[-1].program(*parts[-1].arguments), entry.tokens, atol=1e-4)
     np.testing.assert_allclose(looked.tokens, features.looked.tokens, atol=1e-4)
     assert np.abs(entry.tokens).max() > 0.1
+
+
+def test_forms_compute_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that run here; the others are told."""
+    forms = forms_of(MINIMAL, "float32")
+    told = capsys.readouterr().out
+    assert len(forms) + told.count("cuDNN") == 7
+    found: dict[str, list[jax.Array]] = {}
+    for form in forms:
+        found.setdefault(form.name.partition(":")[0], []).append(form.program(*form.arguments))
+    assert len(found) == 3
+    for first, *others in found.values():
+        assert others and np.abs(first).max() > 0.1
+        for other in others:
+            np.testing.assert_allclose(other, first, atol=1e-4)
+    rows = take_turns(forms, rounds=2)
+    assert [len(form.seconds) for form in forms] == [2] * len(forms)
+    assert [row["part"] for row in rows] == [form.name for form in forms]
 
 
 def test_a_profile_adds_up_what_a_frame_calls() -> None:

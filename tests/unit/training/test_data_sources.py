@@ -189,6 +189,15 @@ def _sav_cut(root: Path) -> None:
     save_mp4(root / "v.mp4", 8)
 
 
+def _sav_garbled(root: Path) -> None:
+    (root / "v.mp4").write_bytes(b"no video" * 50)
+
+
+def _sav_torn(root: Path) -> None:
+    path = root / "v.mp4"
+    path.write_bytes(path.read_bytes()[:900])
+
+
 def _sav_other(root: Path) -> None:
     (root / "v_auto.json").write_text('{"masklet": {}}')
 
@@ -227,6 +236,8 @@ def _sav_nothing(root: Path) -> None:
         (_sav_without_video, "1 videos of .* have masks, but no frames: v"),
         (_sav_without_masks, r"1 videos of .* have no masks: w\.mp4"),
         (_sav_cut, "has 8 frames; .*v_manual.json has masks of frame 12"),
+        (_sav_garbled, "v.mp4.*XX"),
+        (_sav_torn, "v.mp4.*XX"),
         (_sav_other, "v_auto.json: expected SA-V's masklets"),
         (_sav_ragged, "v_auto.json: the frames have different numbers of objects"),
         (_sav_broken, "v_auto.json: not JSON that can be read"),
@@ -282,6 +293,16 @@ def test_coco_without_an_image(tmp_path: Path) -> None:
     (tmp_path / "train2017" / "002.png").unlink()
     with pytest.raises(FrameError, match="1 images of instances_train2017.json are missing in .*: 002.png"):
         open_training_data(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 90, -1])
+def test_broken_images(tmp_path: Path, keep: int) -> None:
+    """Of COCO and SA-1B: empty files, torn ones, and some that are no images."""
+    for source in (open_training_data(make_coco(tmp_path / "a", 1)), open_training_data(make_sa1b(tmp_path / "b", 1))):
+        (path,) = Path(tmp_path).rglob(source[0].name)
+        path.write_bytes(path.read_bytes()[:keep] if keep >= 0 else b"no image" * 50)
+        with pytest.raises(FrameError, match=f"{source[0].name}.*image is broken"):
+            list(source[0].pictures([0], [0], SIDE))
 
 
 def test_sa1b_that_is_not_right(tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ from tests.ports import free_port
 from tests.unit.training.network import SIZE, tiny_model
 from tests.unit.training.runs import of_training
 
-ROOT = Path(__file__).parents[3]
 ATOL = 1e-5
-MOVING = "^sam_mask_decoder/(iou_prediction_head|output_hypernetworks_mlps_2)/"
 STATISTICS = "/bn/(mean|var)$"
-RECIPE = f"""
-start = "START"
+HEADS = "^sam_mask_decoder/(iou_prediction_head|output_hypernetworks_mlps_2)/"
+MEMORY = "^memory_attention/layers_0/linear"
+STILLS = f"""
+start = "start.safetensors"
 image_size = {SIZE}
 steps = 2
 batch = 8
@@ -48,7 +48,27 @@ rate = 1e-3
 clip = 1.0
 [optimizer.rates]
 "." = 0.0
-"{MOVING}" = 1.0
+"{HEADS}" = 1.0
+"""
+# Corrected, taught, and taken in two parts, one clip of each for a device.
+CLIPS = f"""
+start = "start.safetensors"
+teacher = "teacher.safetensors"
+image_size = {SIZE}
+steps = 2
+batch = 16
+accumulate = 2
+[user]
+corrections = 1
+[synthetic]
+frames = 3
+objects = 2
+[optimizer]
+rate = 1e-3
+clip = 1.0
+[optimizer.rates]
+"." = 0.0
+"{MEMORY}" = 1.0
 """
 
 
@@ -69,7 +89,7 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
         started = [
             subprocess.Popen(
                 [*line, "--process", str(i)],
-                cwd=ROOT,
+                cwd=recipe.parent,
                 env={**os.environ, **flags, "JAX_DEFAULT_MATMUL_PRECISION": "highest"},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -84,29 +104,35 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
             assert not code, log.read()
 
 
-def test_eight_devices_of_two_processes_are_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "moves"), [(STILLS, f"{HEADS}|{STATISTICS}"), (CLIPS, MEMORY)], ids=["stills", "clips"]
+)
+def test_eight_devices_of_two_processes_are_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, moves: str
+) -> None:
     """Also where each device keeps a part of the parameters only, and sees one of the images that make a batch.
 
     Losses and gradients are compared too: Adam's steps do not tell how long a gradient is.
     """
-    save(tiny_model(), tmp_path / "start.safetensors")
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("start", "teacher")):
+        save(tiny_model(seed), Path(f"{name}.safetensors"))
     recipe, sharded = tmp_path / "recipe.toml", tmp_path / "sharded.toml"
-    recipe.write_text(RECIPE.replace("START", str(tmp_path / "start.safetensors")))
-    sharded.write_text("shard_parameters = true\n" + recipe.read_text())
+    recipe.write_text(text)
+    sharded.write_text("shard_parameters = true\n" + text)
     train(read_recipe(recipe), tmp_path / "one")
     train_together(sharded, tmp_path / "many", devices=4, processes=2)
     journals = [tmp_path / run / "metrics.jsonl" for run in ("one", "many")]
     reports = [[json.loads(line) for line in file.read_text().splitlines()] for file in journals]
     assert len(reports[0]) == 2
     for one, many in zip(*reports, strict=True):
+        assert bool(one["imitation"]) == (text == CLIPS)
         for name in set(one) - {"seconds", "data_share"}:
             assert many[name] == pytest.approx(one[name], rel=ATOL), name
     files = ("start.safetensors", f"one/{MODEL}", f"many/{MODEL}")
     before, one, many = (flat(jax.device_get(load(tmp_path / file).params)) for file in files)
     for name, value in before.items():
-        assert bool(np.abs(one[name] - value).max() > 10 * ATOL) == bool(re.search(f"{MOVING}|{STATISTICS}", name)), (
-            name
-        )
+        assert bool(np.abs(one[name] - value).max() > 10 * ATOL) == bool(re.search(moves, name)), name
         np.testing.assert_allclose(many[name], one[name], rtol=0, atol=ATOL, err_msg=name)
 
 
