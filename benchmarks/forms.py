@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tune()
     rows = take_turns(forms_of(results.config_of(arguments.size), *DTYPES), arguments.rounds)
-    print(plots.parts(rows))
+    print(plots.by_type(rows))
     results.write("forms", arguments.size, rounds=arguments.rounds, rows=rows)
 
 

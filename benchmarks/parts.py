@@ -38,7 +38,7 @@ def main() -> None:
     model = results.random_model(arguments.size)
     parts = [part for dtype in DTYPES for part in parts_of(model.astype(dtype), dtype)]
     rows = take_turns(parts, arguments.rounds)
-    print(plots.parts(rows))
+    print(plots.by_type(rows))
     results.write("parts", arguments.size, rounds=arguments.rounds, rows=rows)
 
 

@@ -13,7 +13,7 @@ from edgetam_jax.files import replacing
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES, PICTURE = (DOCS / "speed.md", DOCS / "video.md"), DOCS / "pictures" / "speed.svg"
-PARTS = RESULTS / "parts_cpu_1024.json"  # of benchmarks.parts
+BY_TYPE = ("parts", "forms")  # what benchmarks.parts and benchmarks.forms measured
 MARKER, END = "<!-- table: python -m benchmarks.plots, {} -->", "<!-- end of table -->"
 WIDTH, LEFT, RIGHT, BAR = 880, 360, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
 STYLE = """
@@ -38,8 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     measured = json.loads(arguments.file.read_text())
     write(PICTURE, draw(measured))
-    found = tables(measured) | {"sizes": sizes(at_every_size(measured, arguments.file.parent))}
-    found["parts"] = parts(json.loads(PARTS.read_text())["rows"])
+    found = every_table(measured, arguments.file.parent)
     for page in PAGES:
         write(page, refreshed(page.read_text(), found))
     print("written:", *(path.relative_to(DOCS.parent) for path in (PICTURE, *PAGES)))
@@ -48,6 +47,12 @@ def main() -> None:
 def write(path: Path, text: str) -> None:
     with replacing(path, force=True) as aside:
         aside.write_text(text)
+
+
+def every_table(measured: dict[str, Any], folder: Path) -> dict[str, str]:
+    """What goes into the pages, by name: from one run, and from what lies beside its file."""
+    found = {name: by_type(json.loads((folder / f"{name}_cpu_1024.json").read_text())["rows"]) for name in BY_TYPE}
+    return tables(measured) | {"sizes": sizes(at_every_size(measured, folder))} | found
 
 
 def charts(rows: Sequence[dict[str, Any]]) -> list[Chart]:
@@ -165,7 +170,12 @@ def _cell(row: dict[str, Any] | None) -> str:
         return ""
     if "note" in row:
         return "failed: " + row["note"].replace("|", "/")
-    return f"{row['median_ms']:.0f} ({row['p99_ms']:.0f})" if row["median_ms"] >= 10 else f"{row['median_ms']:.1f}"
+    median = _short(row["median_ms"])
+    return f"{median} ({row['p99_ms']:.0f})" if row["median_ms"] >= 10 else median
+
+
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}"
 
 
 def stages(rows: Sequence[dict[str, Any]]) -> str:
@@ -215,14 +225,14 @@ def sizes(documents: Sequence[dict[str, Any]]) -> str:
     return _markdown(lines)
 
 
-def parts(rows: Sequence[dict[str, Any]]) -> str:
-    """What each part of a frame takes in one type and in another."""
+def by_type(rows: Sequence[dict[str, Any]]) -> str:
+    """What each part or form takes in one type and in another."""
     by_place = {(row["part"], row["dtype"]): row["median_ms"] for row in rows}
     first, second = dict.fromkeys(row["dtype"] for row in rows)
     lines = [["milliseconds, median", first, second, "times as fast"]]
     for name in dict.fromkeys(row["part"] for row in rows):
         before, after = by_place[name, first], by_place[name, second]
-        lines.append([name, f"{before:.0f}", f"{after:.0f}", f"{before / after:.2f}"])
+        lines.append([name, _short(before), _short(after), f"{before / after:.2f}"])
     return _markdown(lines)
 
 

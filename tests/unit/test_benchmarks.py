@@ -228,8 +228,7 @@ def test_the_pages_show_what_was_measured() -> None:
     """The committed file's picture and tables are those that stand there."""
     file = results.RESULTS / "speed_cpu_1024.json"
     measured = json.loads(file.read_text())
-    found = plots.tables(measured) | {"sizes": plots.sizes(plots.at_every_size(measured, file.parent))}
-    found["parts"] = plots.parts(json.loads(plots.PARTS.read_text())["rows"])
+    found = plots.every_table(measured, file.parent)
     assert plots.PICTURE.read_text() == plots.draw(measured)
     for page in plots.PAGES:
         assert plots.refreshed(page.read_text(), found) == page.read_text()
