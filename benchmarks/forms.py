@@ -6,9 +6,9 @@ for attention. What a device cannot run is a line that says so.
 """
 
 import argparse
-import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,49 +34,58 @@ def main() -> None:
     results.write("forms", arguments.size, rounds=arguments.rounds, rows=rows)
 
 
+class Case(NamedTuple):
+    what: str
+    forms: dict[str, Callable[..., Array]]  # the first is the network's
+    shapes: Sequence[tuple[int, ...]]  # of the arguments
+
+
 def forms_of(config: Config, *dtypes: str) -> list[Part]:
-    """Compiled, and run once."""
+    """Compiled, and run once. Those that do not run in every type are left out."""
     parts = []
-    for what, forms, shapes in (*filters(config), attention(config)):
+    for what, forms, shapes in cases(config):
         for name, form in forms.items():
-            found = [part for dtype in dtypes if (part := prepare(f"{what}: {name}", form, shapes, dtype))]
-            parts += found if len(found) == len(dtypes) else []
+            found = [prepare(f"{what}: {name}", form, shapes, dtype) for dtype in dtypes]
+            parts += found if None not in found else []
     return parts
 
 
-def filters(config: Config) -> list[tuple[str, dict[str, Callable[..., Array]], list[tuple[int, ...]]]]:
-    """The encoder's finest ones, and the memory encoder's largest."""
-    forms = {"shifted copies": depthwise_conv, "grouped convolution": grouped_conv}
-    cases = (3, config.image_size // 4, config.trunk.widths[0]), (7, config.embedding_size, config.hidden_dim)
-    return [
-        (f"{size}x{size} filters, {side}x{side}x{width}", forms, [(side, side, width), (size, size, 1, width), (width,)])
-        for size, side, width in cases
-    ]
+def cases(config: Config) -> list[Case]:
+    """The encoder's finest filters, the memory encoder's largest, and an image's attention to itself."""
+    fine, side, width = config.image_size // 4, config.embedding_size, config.hidden_dim
+    return [filters(3, fine, config.trunk.widths[0]), filters(7, side, width), attention(side**2, width)]
 
 
-def grouped_conv(x: Array, kernel: Array, bias: Array) -> Array:
-    layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(
-        x[None], kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=x.shape[-1]
-    )[0] + bias
+def filters(size: int, side: int, width: int) -> Case:
+    def grouped(x: Array, kernel: Array, bias: Array) -> Array:
+        layout = ("NHWC", "HWIO", "NHWC")
+        y = lax.conv_general_dilated(
+            x[None], kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=width
+        )
+        return y[0] + bias
+
+    return Case(
+        f"{size}x{size} filters, {side}x{side}x{width}",
+        {"shifted copies": depthwise_conv, "grouped convolution": grouped},
+        [(side, side, width), (size, size, 1, width), (width,)],
+    )
 
 
-def attention(config: Config) -> tuple[str, dict[str, Callable[..., Array]], list[tuple[int, ...]]]:
-    """Of an image to itself."""
-    count, width = config.embedding_size**2, config.hidden_dim
-
+def attention(count: int, width: int) -> Case:
     def products(q: Array, k: Array, v: Array) -> Array:
         return matmul(softmax(scores_of(q * width**-0.5, k)).astype(v.dtype), v)
 
     def builtin(implementation: Any, q: Array, k: Array, v: Array) -> Array:
         return jax.nn.dot_product_attention(*(x[:, None] for x in (q, k, v)), implementation=implementation)[:, 0]
 
-    forms = {"products": products, "jax.nn": functools.partial(builtin, "xla")}
-    forms["jax.nn, cuDNN's flash attention"] = functools.partial(builtin, "cudnn")
-    return f"attention, {count} to {count}, {width} channels", forms, [(count, width)] * 3
+    builtins = {"jax.nn": "xla", "jax.nn, cuDNN's flash attention": "cudnn"}
+    forms = {name: partial(builtin, implementation) for name, implementation in builtins.items()}
+    return Case(
+        f"attention, {count} to {count}, {width} channels", {"products": products, **forms}, [(count, width)] * 3
+    )
 
 
-def prepare(name: str, form: Callable[..., Array], shapes: list[tuple[int, ...]], dtype: str) -> Part | None:
+def prepare(name: str, form: Callable[..., Array], shapes: Sequence[tuple[int, ...]], dtype: str) -> Part | None:
     rng = np.random.default_rng(0)
     arguments = tuple(jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes)
     try:
