@@ -6,6 +6,8 @@ Each object is prompted once, by a click farthest from its border, by its box, o
 shows enough of it (see `least_pixels`); one that never shows as much is left out. All objects of a clip are tracked
 together by `edgetam_jax.track`, as users would, so that one that comes late is sought on earlier frames too. Masks are
 the network's, cut at 0 at the frame's size. Beside it stand two ways of tracking without a network, from the true mask.
+
+On the prompted frames a user also clicks again where the mask is most wrong: see `protocols.after_clicks`.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from edgetam_jax.boxes import boxes_around
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import ConfigError, EdgeTAMError
 from edgetam_jax.evaluation.baselines import SEARCH, follow_box, hold_still
+from edgetam_jax.evaluation.protocols import CLICKS, after_clicks
 from edgetam_jax.evaluation.reports import fingerprint, write_report
 from edgetam_jax.evaluation.summary import Followed, Result, collect, counts, judge, table
 from edgetam_jax.files import check_place
@@ -39,6 +42,7 @@ from edgetam_jax.tracking import Tracks, track
 from edgetam_jax.training.simulate import click_on
 from edgetam_jax.training.synthetic import Clip, ClipConfig, make_clip
 from edgetam_jax.types import Label
+from edgetam_jax.video import VideoPredictor
 
 HELD_OUT = 271_828_182  # the seed of all held-out clips; training folds its own twice, so no recipe draws these
 
@@ -152,23 +156,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = load(arguments.model)
         model.check_for_video()
         document = describe(arguments.model, model, config, arguments.clips)
-        results = collect(_every_clip(model, config, arguments.clips))
+        followed, clicked = zip(*_every_clip(model, config, arguments.clips), strict=True)
+        results = collect(followed)
+        ious = np.reshape([one for some in clicked for one in some], (-1, CLICKS)).mean(0).tolist()
         found = {way: {"jf": result.score.jf, **result._asdict()} for way, result in results.items()}
-        document |= {"seconds": round(time.perf_counter() - begin, 1), "results": found}
+        document |= {"seconds": round(time.perf_counter() - begin, 1), "results": found, "after_clicks": ious}
         write_report(arguments.out, document, force=True)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(table(results))
     print("\n".join(verdict(results)))
+    print(f"IoU on prompted frames after 1 to {CLICKS} clicks: {', '.join(f'{iou:.3f}' for iou in ious)}")
     return 0
 
 
-def _every_clip(model: Model, config: ClipConfig, count: int) -> Iterator[Mapping[str, list[Followed]]]:
-    begin = time.perf_counter()
+def _every_clip(
+    model: Model, config: ClipConfig, count: int
+) -> Iterator[tuple[Mapping[str, list[Followed]], list[list[float]]]]:
+    """How objects were followed, and how good the mask of each is after each click on its first frame."""
+    begin, predictor = time.perf_counter(), VideoPredictor(model)
     for number in range(count):
         clip = held_out_clip(number, config)
-        yield track_objects(model, clip) | track_without_network(clip)
+        frames, masks = np.asarray(clip.frames), np.asarray(clip.masks)
+        clicked = [after_clicks(predictor, frames[start], masks[start, o]) for o, start in _asked(clip)]
+        yield track_objects(model, clip) | track_without_network(clip), clicked
         end = "\n" if number + 1 == count else ""
         taken = time.perf_counter() - begin
         print(f"\rclip {number + 1}/{count}, {taken:.0f} s", end=end, file=sys.stderr, flush=True)

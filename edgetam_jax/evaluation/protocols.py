@@ -5,9 +5,11 @@ the whole video is tracked again and again, and before each pass one more frame 
 tracked once, and the user stops it where a mask is bad; what was seen stays as it was.
 
 One object at a time: masks of others do not change its own. No frame is given, so all annotated ones are scored.
+
+`after_clicks` is about a single image: how good is the mask after each click?
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -110,8 +112,23 @@ def online(
     return _outcome(clicked, annotated, quality)
 
 
+def after_clicks(predictor: VideoPredictor, image: np.ndarray, truth: np.ndarray, clicks: int = CLICKS) -> list[float]:
+    """The IoU after each of them, on an image [H, W, 3] with a mask [H, W] that is not empty."""
+    state = predictor.init_state(image[None])
+    _from_first({0: truth}, state)
+    found = [float(region_similarity(mask, truth)) for mask in _answers(predictor, state, 0, truth, clicks)]
+    return found + [1.0] * (clicks - len(found))  # who is right is not clicked on
+
+
 def _correct(predictor: VideoPredictor, state: Session, frame: int, truth: np.ndarray, clicks: int) -> None:
-    """One click after the other, each at what the one before has left wrong."""
+    for _ in _answers(predictor, state, frame, truth, clicks):
+        pass
+
+
+def _answers(
+    predictor: VideoPredictor, state: Session, frame: int, truth: np.ndarray, clicks: int
+) -> Iterator[np.ndarray]:
+    """The mask after one click after the other, each at what the one before has left wrong."""
     known = predictor.get_masks(state, frame)[2]
     found = known[0, 0] > 0 if len(known) else np.zeros(truth.shape, bool)
     for _ in range(clicks):
@@ -121,6 +138,7 @@ def _correct(predictor: VideoPredictor, state: Session, frame: int, truth: np.nd
         point, label = [[click.x, click.y]], [int(click.positive)]
         logits = predictor.add_new_points_or_box(state, frame, OBJECT, point, label, clear_old_points=False)[2]
         found = logits[0, 0] > 0
+        yield found
 
 
 def _from_first(truth: Truth, state: Session) -> list[int]:

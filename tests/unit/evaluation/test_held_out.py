@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edgetam_jax import Model, Prompt, Prompts, save, track
+from edgetam_jax import Model, Prompt, Prompts, VideoPredictor, save, track
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.evaluation import held_out
 from edgetam_jax.evaluation.baselines import follow_box, hold_still
 from edgetam_jax.evaluation.held_out import KINDS, baselines, evaluate, first_prompts, first_shown, least_pixels
+from edgetam_jax.evaluation.protocols import after_clicks
 from edgetam_jax.evaluation.reports import fingerprint
 from edgetam_jax.evaluation.summary import judge, summarize
 from edgetam_jax.training.synthetic import Clip, ClipConfig, batches
@@ -159,8 +160,12 @@ def test_report(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert document["clips"]["seed"] == held_out.HELD_OUT and document["clips"]["count"] == 2
     assert document["fingerprint"] == fingerprint(model)
     assert document["network"] == json.loads(json.dumps(MINIMAL.to_dict()))
+    shown = [(made(n), o, start) for n in (0, 1) for o, start in ((0, 0), (2, 2))]
+    predictor = VideoPredictor(model)
+    ious = [after_clicks(predictor, np.asarray(x.frames)[t], np.asarray(x.masks)[t, o]) for x, o, t in shown]
+    assert document["after_clicks"] == np.mean(ious, 0).tolist()
     told = capsys.readouterr()
-    assert "clip 2/2" in told.err
+    assert "clip 2/2" in told.err and f"after 1 to 3 clicks: {np.mean(ious, 0)[0]:.3f}" in told.out
     jf = want["click"].score.jf
     assert f"click: J&F {jf:.3f}, bar 0.80: {jf - 0.8:+.3f}" in told.out
 

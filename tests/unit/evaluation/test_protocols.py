@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from edgetam_jax.errors import PromptError
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity
-from edgetam_jax.evaluation.protocols import Click, Truth, next_click, offline, online
+from edgetam_jax.evaluation.protocols import Click, Truth, after_clicks, next_click, offline, online
 
 HEIGHT, WIDTH, FRAMES = 20, 24, 8
 
@@ -155,6 +155,16 @@ def test_fewer_clicks_leave_errors() -> None:
     assert online(predictor, FRAMES, TRUTH, clicks=1, good=0.8).clicked == (0, 2, 4, 6)
     one = offline(predictor, 1, {0: box(0)}, clicks=1)[0]
     assert one.j[0] == region_similarity(predictor.mask(0), box(0)) == 6 / 8
+
+
+def test_after_each_click() -> None:
+    """A column of eight is won by each. Who needs no more of them stays right."""
+    predictor: Any = Forgetful()
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    assert after_clicks(predictor, image, box(0), clicks=2) == [6 / 8, 7 / 8]
+    assert after_clicks(predictor, image, box(0), clicks=5) == [6 / 8, 7 / 8, 1, 1, 1]
+    with pytest.raises(PromptError, match="on none of the annotated frames"):
+        after_clicks(predictor, image, box(0) & False)
 
 
 @pytest.mark.parametrize(
