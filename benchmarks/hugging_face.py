@@ -65,4 +65,6 @@ class HuggingFace(TorchFamily):
             self.model(session, frame_idx=0)
         for found in session.output_dict_per_obj.values():
             found["non_cond_frame_outputs"] = dict.fromkeys(range(1, self.last + 1), found["cond_frame_outputs"][0])
+        # It looks at no more pointers than there are frames.
+        session.processed_frames |= dict.fromkeys(range(1, self.last + 1), self.image)
         return session

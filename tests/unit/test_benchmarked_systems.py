@@ -16,9 +16,9 @@ from benchmarks.systems import SYSTEMS
 from edgetam_jax import memory
 from tests.pages import ROOT
 
-SIZE = 128
+SIZE = 256
 OBJECTS = 2
-CHOSEN = ("ours-tuned", "original-tuned", "hugging-face-tuned")
+CHOSEN = ("ours", "original", "hugging-face")
 # What goes into memory attention, in a process of its own: there the original is as published, not as tests mend it.
 ATTENDED = """
 import json, sys
@@ -48,20 +48,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_all_of_them_run(folder: Path) -> None:
+def test_all_of_them_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     arguments = argparse.Namespace(
-        size=SIZE, objects=[1, OBJECTS], against=[1], batches=[], rounds=2, budget=600, threads=1, device="cpu"
+        size=SIZE, objects=[1], against=[1], batches=[], rounds=2, budget=600, threads=1, device="cpu"
     )
     rows, about = compare.compare([SYSTEMS[name] for name in CHOSEN], arguments, folder)
     assert about["platform"] == "cpu"
     assert not [row for row in rows if "note" in row]
     done = {name: {(row["task"], row["count"]) for row in rows if row["system"] == name} for name in CHOSEN}
-    assert done["hugging-face-tuned"] == {("track", 1), ("encode", 1)}
-    assert done["original-tuned"] == {("track", 1), ("encode", 1), ("segment", 1)}
-    assert done["ours-tuned"] == done["original-tuned"] | {("track", OBJECTS), ("video", 1), ("gemm", 1)}
+    assert done["hugging-face"] == {("track", 1), ("encode", 1)}
+    assert done["original"] == {("track", 1), ("encode", 1), ("segment", 1)}
+    assert done["ours"] == done["original"] | {("gemm", 1)}
     assert all(row["min_ms"] > 0.1 and row["peak_bytes"] > 1e8 for row in rows)
     ratios = {measure.what: measure.value for measure in bars.measures(rows, "cpu", amd=False)}
-    assert ratios["a frame, 1 object: times as fast as Hugging Face, tuned"] > 0
+    assert ratios["a frame, 1 object: times as fast as original, eager"] > 0
 
 
 def test_the_others_remember_as_much_as_ours(folder: Path) -> None:
@@ -71,6 +72,5 @@ def test_the_others_remember_as_much_as_ours(folder: Path) -> None:
     tokens = frames * length + full.pointers.size // width
     line = [sys.executable, "-c", ATTENDED, str(folder), str(SIZE), str(OBJECTS)]
     seen = json.loads(subprocess.check_output(line, cwd=ROOT, text=True).splitlines()[-1])
-    for shapes in seen.values():
-        assert len(shapes) == 2 * OBJECTS
-        assert all(sorted(shape) == sorted((1, tokens, width)) for shape in shapes), seen
+    # The original looks back for all objects at once, the port for one after the other.
+    assert seen == {"original": 2 * [[tokens, OBJECTS, width]], "hugging-face": 2 * OBJECTS * [[tokens, 1, width]]}
