@@ -5,7 +5,6 @@ memory attention's one head as two products with a softmax between them, which i
 for attention. What a device cannot run is a line that says so.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,23 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from benchmarks import plots, results
-from benchmarks.parts import DTYPES, Part, take_turns
-from edgetam_jax import tune
+from benchmarks import results
+from benchmarks.parts import DTYPES, Part, time_by_type
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import scores_of, softmax
 from edgetam_jax.nn.layers import depthwise_conv, matmul
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
-    parser.add_argument("--rounds", type=int, default=12, help="how often each is run (12)")
-    arguments = parser.parse_args()
-    tune()
-    rows = take_turns(forms_of(results.config_of(arguments.size), *DTYPES), arguments.rounds)
-    print(plots.by_type(rows))
-    results.write("forms", arguments.size, rounds=arguments.rounds, rows=rows)
+    time_by_type("forms", __doc__, lambda size: forms_of(results.config_of(size), *DTYPES))
 
 
 class Case(NamedTuple):

@@ -6,7 +6,7 @@ Each part is a program of its own, for one object, in a network of random weight
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,16 +30,23 @@ class Part(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    def both(size: int) -> list[Part]:
+        model = results.random_model(size)
+        return [part for dtype in DTYPES for part in parts_of(model.astype(dtype), dtype)]
+
+    time_by_type("parts", __doc__, both)
+
+
+def time_by_type(name: str, description: str | None, make: Callable[[int], list[Part]]) -> None:
+    """A command that times what is made for an image size, prints a table, and writes the results of this name."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
     parser.add_argument("--rounds", type=int, default=12, help="how often each is run (12)")
     arguments = parser.parse_args()
     tune()
-    model = results.random_model(arguments.size)
-    parts = [part for dtype in DTYPES for part in parts_of(model.astype(dtype), dtype)]
-    rows = take_turns(parts, arguments.rounds)
+    rows = take_turns(make(arguments.size), arguments.rounds)
     print(plots.by_type(rows))
-    results.write("parts", arguments.size, rounds=arguments.rounds, rows=rows)
+    results.write(name, arguments.size, rounds=arguments.rounds, rows=rows)
 
 
 def take_turns(parts: Sequence[Part], rounds: int) -> list[dict[str, Any]]:

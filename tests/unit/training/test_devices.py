@@ -32,6 +32,20 @@ ATOL = 1e-5
 STATISTICS = "/bn/(mean|var)$"
 HEADS = "^sam_mask_decoder/(iou_prediction_head|output_hypernetworks_mlps_2)/"
 MEMORY = "^memory_attention/layers_0/linear"
+
+
+def only(moving: str) -> str:
+    """What moves, and how."""
+    return f"""
+[optimizer]
+rate = 1e-3
+clip = 1.0
+[optimizer.rates]
+"." = 0.0
+"{moving}" = 1.0
+"""
+
+
 STILLS = f"""
 start = "start.safetensors"
 image_size = {SIZE}
@@ -43,13 +57,7 @@ corrections = 0
 [synthetic]
 frames = 1
 objects = 2
-[optimizer]
-rate = 1e-3
-clip = 1.0
-[optimizer.rates]
-"." = 0.0
-"{HEADS}" = 1.0
-"""
+{only(HEADS)}"""
 # Taught, and taken in two parts, one clip of each for a device.
 CLIPS = f"""
 start = "start.safetensors"
@@ -63,13 +71,7 @@ corrections = 0
 [synthetic]
 frames = 2
 objects = 2
-[optimizer]
-rate = 1e-3
-clip = 1.0
-[optimizer.rates]
-"." = 0.0
-"{MEMORY}" = 1.0
-"""
+{only(MEMORY)}"""
 
 
 pytestmark = of_training
