@@ -11,7 +11,7 @@ import torch
 from benchmarks.systems import System, Task
 from benchmarks.torch_tools import TorchFamily, compiled
 from benchmarks.weights import load_original
-from benchmarks.worker import Prepared
+from benchmarks.worker import Prepared, products
 
 COMPILED = ("image_encoder", "memory_attention", "sam_mask_decoder", "memory_encoder", "spatial_perceiver")
 FRAMES = 10_000  # more than are ever tracked
@@ -28,6 +28,8 @@ class Original(TorchFamily):
     def build(self, task: Task) -> Prepared:
         if task.kind == "track":
             return self.track(task.count)
+        if task.kind == "gemm":
+            return self.products()
         return self.segment() if task.kind == "segment" else self.encode(task.count)
 
     def compile_parts(self, *names: str) -> None:
@@ -79,6 +81,13 @@ class Original(TorchFamily):
                 next(frames)
 
         return Prepared(work)
+
+    def products(self) -> Prepared:
+        def product(x: torch.Tensor, y: torch.Tensor) -> None:
+            with self.computing():
+                torch.matmul(x, y)
+
+        return products(lambda shape: torch.ones(shape, device=self.device), product)
 
     def full_state(self, objects: int) -> Any:
         """As after frame 16: what was remembered of frame 0 is put into every place."""

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import flops
 from benchmarks.systems import System, Task
 from benchmarks.weights import OURS
-from benchmarks.worker import Prepared
+from benchmarks.worker import Prepared, products
 from edgetam_jax import (
     ImagePrompts,
     Prompt,
@@ -31,8 +31,6 @@ from edgetam_jax import (
 )
 
 PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
-GEMMS = ((2048, 2048, 2048), (4096, 256, 4096))  # rows, inner, columns
-REPEATS = 3
 VIDEO = 480, 854  # height, width
 DRAWN = 8  # different frames of the video
 
@@ -70,7 +68,8 @@ class Ours:
             case "video":
                 return self.video()
             case "gemm":
-                return gemm()
+                product = jax.jit(jnp.matmul)
+                return products(jnp.ones, lambda x, y: jax.block_until_ready(product(x, y)))
             case _:
                 raise ValueError(f"no such task: {task}")
 
@@ -191,16 +190,3 @@ def gigaflops_of_a_step(model: Any, objects: int) -> float:
     frame = jax.ShapeDtypeStruct((model.config.image_size, model.config.image_size, 3), jnp.uint8)
     state = jax.eval_shape(lambda: init_state(model, objects, 1))
     return 1e-9 * flops.count(track_step, model, state, frame)
-
-
-def gemm() -> Prepared:
-    """The most that this machine does in JAX: billions of operations of a product of matrices, in a second."""
-    product = jax.jit(jnp.matmul)
-    pairs = [(jnp.ones((rows, inner)), jnp.ones((inner, columns))) for rows, inner, columns in GEMMS]
-
-    def rate(a: Any, b: Any) -> float:
-        begin = time.perf_counter()
-        jax.block_until_ready(product(a, b))
-        return 2e-9 * a.shape[0] * a.shape[1] * b.shape[1] / (time.perf_counter() - begin)
-
-    return Prepared(lambda: {"gflops": max(rate(*pair) for _ in range(REPEATS) for pair in pairs)})

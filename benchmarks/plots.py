@@ -13,6 +13,11 @@ from edgetam_jax.files import replacing
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES, PICTURE = (DOCS / "speed.md", DOCS / "video.md"), DOCS / "pictures" / "speed.svg"
+KNOWN = {
+    "family 26, model 2": "AMD Zen 5",
+    "family 25, model 17": "AMD Zen 4",
+    "family 6, model 207": "Intel Emerald Rapids",
+}
 BY_TYPE = ("parts", "forms")  # what benchmarks.parts and benchmarks.forms measured
 MARKER, END = "<!-- table: python -m benchmarks.plots, {} -->", "<!-- end of table -->"
 WIDTH, LEFT, RIGHT, BAR = 880, 360, 110, 26  # pixels: of the picture, of the names, of the numbers, of a bar's row
@@ -51,8 +56,18 @@ def write(path: Path, text: str) -> None:
 
 def every_table(measured: dict[str, Any], folder: Path) -> dict[str, str]:
     """What goes into the pages, by name: from one run, and from what lies beside its file."""
-    found = {name: by_type(json.loads((folder / f"{name}_cpu_1024.json").read_text())["rows"]) for name in BY_TYPE}
-    return tables(measured) | {"sizes": sizes(at_every_size(measured, folder))} | found
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        return json.loads((folder / f"{name}_cpu_1024.json").read_text())["rows"]
+
+    others = [json.loads(path.read_text()) for path in sorted(folder.glob("speed_cpu_1024_*.json"))]
+    return {
+        **tables(measured),
+        "bars": every_bar([measured, *others]),
+        "sizes": sizes(at_every_size(measured, folder)),
+        "compiling": compiling(rows("compiling")),
+        **{name: by_type(rows(name)) for name in BY_TYPE},
+    }
 
 
 def charts(rows: Sequence[dict[str, Any]]) -> list[Chart]:
@@ -124,7 +139,7 @@ def _milliseconds(value: float) -> str:
 def machine(measured: dict[str, Any]) -> str:
     where = measured["device"]
     if where == "cpu":
-        where = " with ".join(filter(None, [measured["processor"], " ".join(measured["instructions"][-1:])]))
+        where = processor(measured)
     versions = ", ".join(
         f"{name} {measured['versions'][name]}" for name in ("jax", "torch") if name in measured["versions"]
     )
@@ -135,12 +150,10 @@ def machine(measured: dict[str, Any]) -> str:
 
 def tables(measured: dict[str, Any]) -> dict[str, str]:
     """By the marker that they stand below."""
-    found = [bars.Measure(**one) for one in measured["measures"]]
     picture = f"![Milliseconds a frame](pictures/{PICTURE.name})"
     return {
         "times": f"{picture}\n\n{machine(measured)}.\n\n{times(measured['rows'])}",
         "video": stages(measured["rows"]),
-        "bars": bars.table(found),
         "objects": objects(measured["rows"]),
     }
 
@@ -222,6 +235,32 @@ def sizes(documents: Sequence[dict[str, Any]]) -> str:
             by_place = {(row["task"], row["count"]): row for row in rows if row["label"] == label}
             cells = [f"{by_place[column]['median_ms']:.0f}" if column in by_place else "" for column in columns]
             lines.append([label, str(document["image_size"]), *cells])
+    return _markdown(lines)
+
+
+def every_bar(documents: Sequence[dict[str, Any]]) -> str:
+    """What has a bar, and what goes against us: a column for each processor. What is missed is bold."""
+    found = {processor(one): bars.everywhere(one["rows"], one["processor"].startswith("AMD")) for one in documents}
+    lines = [["", "at least", "aim", *found]]
+    for what in dict.fromkeys(name for measures in found.values() for name in measures):
+        there = [measures.get(what) for measures in found.values()]
+        bounds = next(([one.least, one.aim] for one in there if one and one.least), [None, None])
+        cells = ["" if one is None else f"**{one.value:.2f}**" if one.missed else f"{one.value:.2f}" for one in there]
+        lines.append([what, *("" if bound is None else f"{bound:g}" for bound in bounds), *cells])
+    return _markdown(lines)
+
+
+def processor(measured: dict[str, Any]) -> str:
+    """By the name that people know it by, where its maker gives many generations one."""
+    return next((name for kind, name in KNOWN.items() if kind in measured["processor"]), measured["processor"])
+
+
+def compiling(rows: Sequence[dict[str, Any]]) -> str:
+    """What `benchmarks.compiling` measured."""
+    lines = [["seconds, median", "traced", "compiled", "from the cache"]]
+    for row in rows:
+        name = f"{row['objects']} object{'s' if row['objects'] > 1 else ''}, {row['dtype']}"
+        lines.append([name, *(f"{row[key]:.1f}" for key in ("trace_s", "compile_s", "kept_s"))])
     return _markdown(lines)
 
 

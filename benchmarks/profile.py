@@ -43,8 +43,18 @@ def main() -> None:
 
     begin = time.perf_counter()
     work()
-    print(f"compiled in {time.perf_counter() - begin:.0f} s on {jax.devices()[0].device_kind}")
-    for line, kernels in by_line(work):
+    first = time.perf_counter() - begin
+    print(f"compiled in {first:.0f} s on {jax.devices()[0].device_kind}")
+    begin = time.perf_counter()
+    for _ in range(FRAMES):
+        work()
+    frame_ms = 1e3 * (time.perf_counter() - begin) / FRAMES
+    print(f"{frame_ms:.2f} ms a frame")
+    lines = dict(by_line(work))
+    name = f"profile_{arguments.dtype}_{arguments.objects}"
+    top = {line: [kernel._asdict() for kernel in kernels[: arguments.top]] for line, kernels in lines.items()}
+    results.write(name, arguments.size, first_s=first, frame_ms=frame_ms, lines=top)
+    for line, kernels in lines.items():
         total, calls = sum(kernel.milliseconds for kernel in kernels), sum(kernel.calls for kernel in kernels)
         print(f"\n{line}: {total:.3f} ms and {calls:.0f} calls a frame")  # on CPU some hold others, and count twice
         for kernel in kernels[: arguments.top]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+AVX512 = ", MKL on AVX-512"  # ends the label of a system for which MKL is told that this is an Intel processor
 INTEL = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 
@@ -67,7 +68,7 @@ def with_avx512(systems: Sequence[System]) -> list[System]:
     for system in systems:
         doubled.append(system)
         if system.family in ("original", "hugging-face"):
-            name, label = f"{system.name}+avx512", f"{system.label}, MKL on AVX-512"
+            name, label = f"{system.name}+avx512", system.label + AVX512
             doubled.append(system._replace(name=name, label=label, avx512=True))
     return doubled
 
@@ -78,6 +79,7 @@ def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], bat
     `batches` are numbers of images that are encoded at once, and, for ours, tuned, of frames and of videos that are
     tracked at once.
     """
+    exact = system.dtype == "float32"
     if system.family == "onnx":
         return [Task("encode")]
     if system.family == "hugging-face":
@@ -86,15 +88,16 @@ def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], bat
         still = [Task("encode"), Task("segment"), *(Task("images", n) for n in batches if not system.compiled)]
     if system.family != "ours":
         # Compiled again for each number of objects, which takes minutes.
-        return [Task("track", n) for n in objects if n in against and (n == 1 or not system.compiled)] + still
-    exact = system.dtype == "float32"
+        counts = [n for n in objects if n in against and (n == 1 or not system.compiled)]
+        products = [Task("gemm")] if system.family == "original" and exact and not system.compiled else []
+        return [Task("track", n) for n in counts] + still + products
     extra = [Task(kind, n) for kind in ("clip", "videos") for n in batches] if system.tuned else []
     rest = [Task("video")] * system.tuned + [Task("gemm")] if exact else []
     return [Task("track", n) for n in objects if system.tuned or n in against] + still + extra + rest
 
 
 def environment(system: System, device: str, threads: int, folder: Path) -> dict[str, str]:
-    """Of its process. Compiled programs go to `folder`, so that nobody finds those of another day."""
+    """Of its process. On CPU nobody finds what was compiled another day; on a GPU that would take too long."""
     count = str(threads)
     variables = {
         **os.environ,
@@ -107,7 +110,8 @@ def environment(system: System, device: str, threads: int, folder: Path) -> dict
         "HF_HUB_OFFLINE": "1",
         "PYTHONWARNINGS": "ignore",
     }
-    variables.pop("JAX_COMPILATION_CACHE_DIR", None)
+    if device == "cpu":
+        variables.pop("JAX_COMPILATION_CACHE_DIR", None)
     if system.tuned and system.family != "ours":
         settings = {"arena_max": 1, "mmap_max": 0, "trim_threshold": 2**31 - 1}
         variables["GLIBC_TUNABLES"] = ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, Protocol, TextIO
 from benchmarks.systems import System, Task
 
 WARM = 2  # calls after the first
+GEMMS = ((2048, 2048, 2048), (4096, 256, 4096))  # rows, inner, columns
+REPEATS = 3
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -115,6 +117,18 @@ def serve(open_it: Callable[[], Family], lines: TextIO, out: TextIO) -> None:
         else:
             answer(lambda name=name, idle=idle: {"idle_s": idle, **timed(prepared[name].work)})
         before = time.process_time()
+
+
+def products(ones: Callable[[tuple[int, int]], Any], product: Callable[[Any, Any], Any]) -> Prepared:
+    """The most that this machine does for a system: billions of operations of a product of matrices, in a second."""
+    pairs = [(ones((rows, inner)), ones((inner, columns))) for rows, inner, columns in GEMMS]
+
+    def rate(x: Any, y: Any) -> float:
+        begin = time.perf_counter()
+        product(x, y)
+        return 2e-9 * x.shape[0] * x.shape[1] * y.shape[1] / (time.perf_counter() - begin)
+
+    return Prepared(lambda: {"gflops": max(rate(*pair) for _ in range(REPEATS) for pair in pairs)})
 
 
 def timed(work: Callable[[], Mapping[str, float] | None]) -> dict[str, Any]:

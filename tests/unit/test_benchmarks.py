@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import bars, compare, machine, plots, results
+from benchmarks import bars, compare, compiling, gpu, machine, plots, results
 from benchmarks.coordinator import Row, Worker, measure
 from benchmarks.forms import forms_of
 from benchmarks.parts import parts_of, take_turns
 from benchmarks.profile import FRAMES, by_line
 from benchmarks.systems import SYSTEMS, Task, environment, tasks_of, with_avx512
-from edgetam_jax.model import Model, init_params
 from edgetam_jax.step import encode_frames, follow
+from tests.pages import check_command
 from tests.scene import MINIMAL
+from tests.unit.training.network import tiny_model
 
 STAND_IN = """
 import sys, time
@@ -204,14 +206,25 @@ def test_the_picture_holds_every_bar(measured: dict[str, Any]) -> None:
         "150 ms",
         "64x64 pixels",
         "7 turns",
-        machine.processor(),
+        plots.processor(measured),
         measured["versions"]["torch"],
     ):
         assert word in texts
 
 
 def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
-    found = plots.tables(measured) | {"sizes": plots.sizes([measured])}
+    elsewhere = {
+        **measured,
+        "processor": "Intel (family 6, model 207)",
+        "rows": [*ROWS[1:5], ROWS[10], row("onnx", "encode", 1, 8.0)],
+    }
+    compiled = [{"dtype": "float32", "objects": 8, "trace_s": 2.5, "compile_s": 9.0, "kept_s": 0.75}]
+    found = {
+        **plots.tables(measured),
+        "bars": plots.every_bar([{**measured, "processor": "AMD (family 26, model 2)"}, elsewhere]),
+        "sizes": plots.sizes([measured]),
+        "compiling": plots.compiling(compiled),
+    }
     pages = "".join(path.read_text() for path in plots.PAGES)
     assert all(pages.count(plots.MARKER.format(name)) == 1 for name in found)
     once = plots.refreshed(pages, found)
@@ -221,7 +234,13 @@ def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
     assert "| edgetam_jax, tuned | 4.0 | 100 (200) | 300 (600) | 0.5 GB | 3 s |" in lines
     assert "| edgetam_jax, tuned | 4.0 | 100.0 | 120 |" in lines
     assert any(line.startswith("| ONNX Runtime | failed: No module named 'onnx' |") for line in lines)
-    assert any(line.endswith("| 1.50 | 2 | 2.9 | MISSED |") for line in lines)
+    assert "|  | at least | aim | AMD Zen 5 | Intel Emerald Rapids |" in lines
+    assert "| a frame, 1 object: times as fast as original, eager, tuned | 2 | 2.9 | **1.50** |  |" in lines
+    assert "| time for 4 objects over time for 1 | 2.7 | 2.3 | **3.00** | **3.00** |" in lines
+    # What PyTorch does on Intel is what it does on AMD with AVX-512.
+    assert "| a frame, 1 object: times as fast as original, eager, tuned, MKL on AVX-512 | 1.4 | 2 |  | 1.50 |" in lines
+    assert "| an image encoded: times as fast as ONNX Runtime |  |  |  | 2.00 |" in lines
+    assert "| 8 objects, float32 | 2.5 | 9.0 | 0.8 |" in lines
 
 
 def test_the_pages_show_what_was_measured() -> None:
@@ -246,11 +265,52 @@ def test_sizes_are_compared(measured: dict[str, Any], tmp_path: Path) -> None:
     assert lines[2:] == ["| edgetam_jax, tuned | 32 | 4 | 100 | 300 |", "| edgetam_jax, tuned | 64 | 4 | 100 | 300 |"]
 
 
+def test_compiling_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that finds nothing, and of one that finds what the first has kept."""
+    taken: list[Any] = []
+    monkeypatch.setattr(compiling, "track_step", lambda *given: taken.append(given) or given[2] * 2)
+    seconds = compiling.compiled(512, "bfloat16", 2)
+    assert min(seconds.values()) > 0
+    assert taken[0][0].params["no_mem_embed"].dtype == jnp.bfloat16 and taken[0][2].shape == (512, 512, 3)
+    folders: list[str] = []
+
+    def answer(line: list[str], env: dict[str, str], text: bool) -> str:
+        folders.append(env["JAX_COMPILATION_CACHE_DIR"])
+        assert line[-2:] == ["bfloat16", "2"]
+        return json.dumps({"trace_s": 1.0, "compile_s": 8.0 if len(folders) % 2 else 0.5})
+
+    monkeypatch.setattr(compiling.subprocess, "check_output", answer)
+    row = compiling.median(64, "bfloat16", 2, rounds=3)
+    assert row == {"dtype": "bfloat16", "objects": 2, "trace_s": 1.0, "compile_s": 8.0, "kept_s": 0.5}
+    assert folders[::2] == folders[1::2] and len(set(folders)) == 3
+
+
+def test_what_a_gpu_is_asked_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each step is a command that exists, with what is compiled kept for the next; all ends when the time is over."""
+    steps: list[list[str]] = []
+
+    def run(line: list[str], env: dict[str, str], timeout: float) -> None:
+        steps.append(["python", *line[1:]])
+        assert Path(env["JAX_COMPILATION_CACHE_DIR"]).is_dir() and 0 < timeout <= 500
+        if len(steps) == len(gpu.STEPS) + 2:
+            raise subprocess.TimeoutExpired(line, timeout)
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--budget", "500"])
+    gpu.main()
+    assert [step[2] for step in steps] == [f"benchmarks.{name}" for name, *_ in gpu.STEPS]
+    assert steps[1][-1] == "380"
+    for step in steps:
+        check_command(step)
+    with pytest.raises(SystemExit, match="compare was stopped"):
+        gpu.main()
+
+
 def test_parts_make_up_a_frame() -> None:
-    parts = parts_of(Model(init_params(MINIMAL, jax.random.key(0)), MINIMAL), "float32")
+    parts = parts_of(tiny_model(0), "float32")
     (model, frame), (_, looked, remembered), *_ = (part.arguments for part in parts)
-    features = encode_frames(model, frame)
-    entry = follow(model, features, remembered)
+    features = jax.jit(encode_frames)(model, frame)
+    entry = jax.jit(follow)(model, features, remembered)
     np.testing.assert_allclose(parts[-1].program(*parts[-1].arguments), entry.tokens, atol=1e-4)
     np.testing.assert_allclose(looked.tokens, features.looked.tokens, atol=1e-4)
     assert np.abs(entry.tokens).max() > 0.1
