@@ -63,6 +63,7 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
         for values in zip(*((one["absent"]["value"], one["present"]["value"], one["jf"]) for one in nano), strict=True)
     )
     assert twice == thrice and absent[1] == absent[2]  # the sentences say so
+    assert all(f"J&F is about {one['jf']:.1f}." in NOTE for one in nano)
     sentences = {
         "docs/training.md": (
             f"takes its IoU from {once} to {twice} with the second click, where the third leaves it",
