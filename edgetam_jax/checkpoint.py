@@ -19,8 +19,8 @@ PathLike = str | pathlib.Path
 EMBEDDED = "nano"
 EMBEDDED_PATH = pathlib.Path(__file__).parent / "assets" / "nano.safetensors"
 NOTE = (
-    "the embedded NANO network is a demonstration: small, and trained on synthetic clips only. It tracks simple things "
-    "for a short time. For real use load the released checkpoint (from_pretrained, or edgetam-jax convert)."
+    "the embedded NANO network is a demonstration: small, and trained on synthetic clips only, on which its J&F is "
+    "about 0.7. It is not meant for real video: load the released checkpoint (from_pretrained, or edgetam-jax convert)."
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 from edgetam_jax import VideoPredictor, checkpoint, cli, load, track
 from edgetam_jax.checkpoint import EMBEDDED_PATH, NOTE, read
 from edgetam_jax.config import NANO
-from edgetam_jax.evaluation.held_out import BARS, first_prompts, held_out_clip
+from edgetam_jax.evaluation.held_out import ABSENT_BAR, BARS, KINDS, first_prompts, held_out_clip
 from edgetam_jax.evaluation.protocols import offline, online
 from edgetam_jax.evaluation.reports import fingerprint
 from edgetam_jax.training import trainer
@@ -51,6 +51,40 @@ def test_what_is_told_of_nano_is_of_the_file_in_the_package() -> None:
         result = told["results"][kind]
         numbers = result["jf"], result["score"]["j"]["mean"], result["score"]["f"]["mean"]
         assert f"| NANO, {name} | " + " | ".join(f"{x:.3f}" for x in numbers) + f" | {BARS[kind]:.2f} |" in page
+
+
+def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
+    """Of clicks and of absent objects; and the mean, where it is told in short."""
+    told = json.loads((ROOT / "benchmarks" / "results" / "nano_held_out.json").read_text())
+    once, twice, thrice = (f"{iou:.2f}" for iou in told["after_clicks"])
+    nano = [told["results"][kind] for kind in KINDS]
+    absent, present, jf = (
+        [f"{value:.2f}" for value in values]
+        for values in zip(*((one["absent"]["value"], one["present"]["value"], one["jf"]) for one in nano), strict=True)
+    )
+    assert twice == thrice and absent[1] == absent[2]  # the sentences say so
+    assert all(f"J&F is about {one['jf']:.1f}." in NOTE for one in nano)
+    sentences = {
+        "docs/training.md": (
+            f"takes its IoU from {once} to {twice} with the second click, where the third leaves it",
+            f"it says so on {absent[0]} of their frames from a click, and on {absent[1]} from a box or a mask "
+            f"(bar {ABSENT_BAR:.2f}); of those that are there on {min(present)} to {max(present)}",
+        ),
+        "docs/limits.md": (
+            f"its J&F is {min(jf)} to {max(jf)}",
+            f"it says so on {min(absent)} to {max(absent)} of the frames",
+            f"its IoU is {once} after one click and {thrice} after three",
+        ),
+        "notebooks/images.ipynb": (f"its IoU on held-out clips is {once}, {twice} and {thrice} after one, two",),
+        "README.md": (f"over a hundred others its J&F is {jf[0]}",),
+        "edgetam_jax/commands/demo.py": (f"whose mean J&F over a hundred others is {jf[0]}",),
+    }
+    for page, said in sentences.items():
+        text = (ROOT / page).read_text()
+        if page.endswith(".ipynb"):
+            text = "".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        text = " ".join(text.split())  # without line breaks
+        assert not [sentence for sentence in said if sentence not in text], page
 
 
 def test_nanos_recipes_follow_each_other() -> None:

@@ -1,5 +1,6 @@
 """README.md and the pages in docs/ do what they say: their Python runs, their commands exist, their links lead on."""
 
+import dataclasses
 import inspect
 import pathlib
 import re
@@ -124,6 +125,16 @@ def test_recipes_can_be_read(page: str) -> None:
     for block in blocks((ROOT / page).read_text()):
         if block.language == "toml":
             recipe_from_dict(tomllib.loads(block.text))
+
+
+def test_the_page_of_datasets_has_the_defaults_of_augmentation() -> None:
+    from edgetam_jax.training.data import PLAIN, Augment
+    from edgetam_jax.training.recipe import recipe_from_dict
+
+    page = (ROOT / "docs" / "datasets.md").read_text()
+    usual, plain = [tomllib.loads(block.text) for block in blocks(page) if block.language == "toml"][-2:]
+    assert usual["data"][0]["augment"].keys() == {field.name for field in dataclasses.fields(Augment)}
+    assert [recipe_from_dict(values).data[0].augment for values in (usual, plain)] == [Augment(), PLAIN]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -24,7 +24,7 @@ class DataConfig:
     weight: float = 1.0  # among several datasets: how many examples come from this one
     frames: int = 8
     objects: int = 3  # up to so many; a video that shows fewer leaves rows empty
-    stride: int = 1  # up to how many annotated frames lie between two of a clip
+    stride: int = 1  # a clip has every s-th annotated frame, s up to this
     backwards: float = 0.5  # share of clips that go back in time
     augment: Augment = USUAL
 
