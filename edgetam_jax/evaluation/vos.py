@@ -6,7 +6,8 @@ given mask is remembered with the soft border that it has at the network's size.
 
 Each video becomes a folder OUT/NAME of palette PNGs in the dataset's own layout, as official scorers and
 `edgetam-jax scores DATASET OUT` take them. A video's folder appears when it is finished; those
-that exist are skipped. So a run can be killed and started again, and split over processes and machines.
+that exist are skipped. So a run can be killed and started again, and split over processes and machines. What another
+network made is refused: see `reports.claim`.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from edgetam_jax.batch import add_process_arguments, join_processes, work_throug
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import EdgeTAMError, FrameError
 from edgetam_jax.evaluation.datasets import Clip, Dataset, Shown, open_dataset
+from edgetam_jax.evaluation.reports import claim, made_by
 from edgetam_jax.files import replacing
 from edgetam_jax.io import open_video
 from edgetam_jax.palette import mask_to_palette
@@ -33,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         processes = join_processes(arguments)
         dataset = open_dataset(arguments.dataset, arguments.split)
-        predictor = VideoPredictor(load(arguments.model), non_overlap_masks=dataset.kind != "sa-v", soft_memory=True)
+        model = load(arguments.model)
+        predictor = VideoPredictor(model, non_overlap_masks=dataset.kind != "sa-v", soft_memory=True)
+        claim(arguments.out, dataset.names, made_by(model) | {"dataset": dataset.kind}, arguments.model)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
