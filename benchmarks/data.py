@@ -1,11 +1,15 @@
-"""How fast training data is read: `python -m benchmarks.data [--size 256]`.
+"""How fast training data is read, and what share of a training step that takes: `python -m benchmarks.data`.
 
 Synthetic clips are written as a dataset in the layout of DAVIS, 854x480, and examples of 8 frames are made of it: read,
 augmented as for fine-tuning, and put into batches by threads. The files are in memory by the time they are timed, so it
 is the processor's work that is measured; its own time is told too, which other work on the machine does not change.
+Then NANO learns from the dataset, and from clips that are drawn as it goes, as in its seventh recipe.
 """
 
 import argparse
+import dataclasses
+import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -18,10 +22,15 @@ from PIL import Image
 from benchmarks.results import write
 from edgetam_jax.palette import mask_to_palette
 from edgetam_jax.training.data import PLAIN, Augment, DataConfig, batches
+from edgetam_jax.training.journal import METRICS
+from edgetam_jax.training.recipe import read_recipe
 from edgetam_jax.training.synthetic import ClipConfig, make_clip
+from edgetam_jax.training.trainer import train
 
 HEIGHT, WIDTH = 480, 854
 BATCH = 4
+RECIPE = Path(__file__).parents[1] / "recipes" / "nano" / "7-clips-256.toml"
+STEPS, WARM = 25, 5  # of training, and those of them that are not counted
 
 
 def main() -> None:
@@ -37,7 +46,9 @@ def main() -> None:
             for what, augment in (("as it is", PLAIN), ("augmented", Augment()))
             for threads in (1, 2, 4)
         ]
-    report(arguments, rows)
+        data = DataConfig(str(folder), frames=arguments.frames, objects=3)
+        learning = {"drawn": learn((), Path(folder, "drawn")), "read": learn((data,), Path(folder, "read"))}
+    report(arguments, rows, learning)
 
 
 def write_videos(root: Path, count: int, frames: int) -> None:
@@ -74,14 +85,25 @@ def measure(config: DataConfig, what: str, threads: int, arguments: argparse.Nam
     }
 
 
-def report(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def learn(data: tuple[DataConfig, ...], out: Path) -> dict[str, float]:
+    """A step's seconds, and the share of them for which it waits for data, in the median."""
+    train(dataclasses.replace(read_recipe(RECIPE), start="nano", steps=STEPS, save_every=STEPS, data=data), out)
+    steps = [json.loads(line) for line in (out / METRICS).read_text().splitlines()][WARM:]
+    return {name: statistics.median(step[name] for step in steps) for name in ("seconds", "data_share")}
+
+
+def report(arguments: argparse.Namespace, rows: list[dict[str, Any]], learning: dict[str, dict[str, float]]) -> None:
     print(f"| examples | threads | examples a second | ms a frame | of one processor |\n{'|---' * 5}|")
     for row in rows:
         print(
             f"| {row['what']} | {row['threads']} | {row['examples_per_s']:.1f} | {row['ms_a_frame']:.2f} | "
             f"{row['processor_ms_a_frame']:.2f} |"
         )
-    write("data", arguments.size, frames=arguments.frames, video=[HEIGHT, WIDTH], rows=rows)
+    for name, step in learning.items():
+        print(
+            f"{name}: {step['seconds']:.2f} s a step of {BATCH} clips, {step['data_share']:.1%} of it waiting for data"
+        )
+    write("data", arguments.size, frames=arguments.frames, video=[HEIGHT, WIDTH], rows=rows, learning=learning)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Beside each video (a file, or a folder of frames) lies a JSON file of the same n
 
 Each video becomes a folder OUT/NAME of palette PNGs whose values are the object ids, one for each frame from the first
 prompted one on. A video's folder appears when it is finished; those that exist are skipped. So a run can be killed and
-started again at any time, and a process that dies takes only its current video with it.
+started again at any time, and a process that dies takes only its current video with it. What another network made is
+refused: see `reports.claim`.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import jax
 
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
+from edgetam_jax.evaluation.reports import claim, made_by
 from edgetam_jax.files import replacing
 from edgetam_jax.io import open_video
 from edgetam_jax.palette import mask_to_palette
@@ -34,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         processes = join_processes(arguments)
-        predictor = VideoPredictor(load(arguments.model), non_overlap_masks=True)
+        model = load(arguments.model)
+        predictor = VideoPredictor(model, non_overlap_masks=True)
         names = find_names(arguments.videos)
+        claim(arguments.out, names, made_by(model), arguments.model)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,6 @@ Videos that are there are skipped. So a run can be killed and started again, and
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import ConfigError, EdgeTAMError, FrameError
 from edgetam_jax.evaluation.datasets import Clip, Dataset, open_dataset
 from edgetam_jax.evaluation.protocols import CLICKS, FRAMES, GOOD, Outcome, offline, online
-from edgetam_jax.evaluation.reports import fingerprint, write_report
+from edgetam_jax.evaluation.reports import made_by, read_alike, write_report
 from edgetam_jax.files import check_place
 from edgetam_jax.io import open_video
 from edgetam_jax.video import VideoPredictor
@@ -36,6 +35,7 @@ class Settings:
     """Who is asked, and what the user does."""
 
     weights: str  # their fingerprint
+    network: Mapping[str, Any]  # its configuration
     mode: Literal["offline", "online"] = "offline"
     frames: int = FRAMES
     clicks: int = CLICKS
@@ -84,19 +84,8 @@ def run(
 
 def read_parts(folder: Path, names: Sequence[str], settings: Settings) -> dict[str, dict[str, Any]]:
     """What became of the objects of those videos that are finished, if it was done in the same way."""
-    parts = {}
-    for path in (folder / (name + ENDING) for name in names):
-        if not path.exists():
-            continue
-        try:
-            part = json.loads(path.read_text())
-            done, objects = part["settings"], part["objects"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FrameError(f"{path} is not what this program writes ({error!r}); remove it.") from error
-        if done != dataclasses.asdict(settings):
-            raise ConfigError(f"{path} was made with {done}; now it is {settings}. Choose another --out.")
-        parts[path.stem] = objects
-    return parts
+    found = {name: read_alike(folder / (name + ENDING), dataclasses.asdict(settings), "objects") for name in names}
+    return {name: objects for name, objects in found.items() if objects is not None}
 
 
 def summarize(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -123,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_place(out, force=True)
         dataset = open_dataset(arguments.dataset, arguments.split)
         model = load(arguments.model)
-        settings = Settings(fingerprint(model), mode, arguments.frames, arguments.clicks, arguments.good)
+        settings = Settings(
+            **made_by(model), mode=mode, frames=arguments.frames, clicks=arguments.clicks, good=arguments.good
+        )
         read_parts(folder, dataset.names, settings)
         failed = run(VideoPredictor(model), dataset, folder, settings, processes)
         parts = read_parts(folder, dataset.names, settings)

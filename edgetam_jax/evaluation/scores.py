@@ -200,10 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _pairs(clip: Clip, obj_id: int, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images of ids of the frames that count, found and true. A file about one object has it as 1."""
-    paths = [files[obj_id] for files in clip.files.values() if obj_id in files]
-    if len(paths) < 3:
-        raise FrameError(f"{clip.name}: {len(paths)} frames are annotated, and the first and last do not count.")
-    for path in paths[1:-1]:
+    for path in counted(clip, obj_id):
         found = folder / path.name
         if not found.exists():
             raise FrameError(f"{found} is missing; every annotated frame needs a mask.")
@@ -211,6 +208,14 @@ def _pairs(clip: Clip, obj_id: int, folder: Path) -> Iterator[tuple[np.ndarray, 
             yield read_ids(found), _true_ids(path)
         else:
             yield np.minimum(read_ids(found), 1), np.minimum(read_ids(path), 1)
+
+
+def counted(clip: Clip, obj_id: int) -> list[Path]:
+    """The annotations of an object, or of ALL, that are compared with masks."""
+    paths = [files[obj_id] for files in clip.files.values() if obj_id in files]
+    if len(paths) < 3:
+        raise FrameError(f"{clip.name}: {len(paths)} frames are annotated, and the first and last do not count.")
+    return paths[1:-1]
 
 
 def _true_ids(path: Path) -> np.ndarray:

@@ -6,7 +6,8 @@ given mask is remembered with the soft border that it has at the network's size.
 
 Each video becomes a folder OUT/NAME of palette PNGs in the dataset's own layout, as official scorers and
 `edgetam-jax scores DATASET OUT` take them. A video's folder appears when it is finished; those
-that exist are skipped. So a run can be killed and started again, and split over processes and machines.
+that exist are skipped. So a run can be killed and started again, and split over processes and machines. What another
+network made is refused: see `reports.claim`.
 """
 
 import argparse
@@ -20,8 +21,10 @@ from edgetam_jax.batch import add_process_arguments, join_processes, work_throug
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import EdgeTAMError, FrameError
 from edgetam_jax.evaluation.datasets import Clip, Dataset, Shown, open_dataset
+from edgetam_jax.evaluation.reports import claim, made_by
 from edgetam_jax.files import replacing
 from edgetam_jax.io import open_video
+from edgetam_jax.model import Model
 from edgetam_jax.palette import mask_to_palette
 from edgetam_jax.session import Session
 from edgetam_jax.video import VideoPredictor
@@ -33,11 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         processes = join_processes(arguments)
         dataset = open_dataset(arguments.dataset, arguments.split)
-        predictor = VideoPredictor(load(arguments.model), non_overlap_masks=dataset.kind != "sa-v", soft_memory=True)
+        model = load(arguments.model)
+        predictor = make_predictor(model, dataset)
+        claim(arguments.out, dataset.names, made_by(model) | {"dataset": dataset.kind}, arguments.model)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return int(run(predictor, dataset, arguments.out, processes) > 0)
+
+
+def make_predictor(model: Model, dataset: Dataset) -> VideoPredictor:
+    return VideoPredictor(model, non_overlap_masks=dataset.kind != "sa-v", soft_memory=True)
 
 
 def run(predictor: VideoPredictor, dataset: Dataset, out: Path, processes: tuple[int, int] = (0, 1)) -> int:
@@ -51,9 +60,7 @@ def run(predictor: VideoPredictor, dataset: Dataset, out: Path, processes: tuple
 
 def segment_clip(predictor: VideoPredictor, clip: Clip, out: Path) -> int:
     """Writes the masks of one video and returns the number of its frames. Masks are empty before their object comes."""
-    shown, folders = clip.first_masks(), clip.folders()
-    if not shown:
-        raise FrameError(f"{clip.name}: its annotations show no object, so there is nothing to track.")
+    shown, folders = given_masks(clip), clip.folders()
     out.parent.mkdir(parents=True, exist_ok=True)
     with open_video(clip.frames) as video, replacing(out, force=False) as partial:
         state = predictor.init_state(video, keep="nothing")
@@ -62,6 +69,13 @@ def segment_clip(predictor: VideoPredictor, clip: Clip, out: Path) -> int:
         for frame, obj_ids, logits in _tracked(predictor, state, shown):
             _write(partial, clip.frames[frame].stem, folders, obj_ids, logits[:, 0] > 0)
     return len(clip.frames)
+
+
+def given_masks(clip: Clip) -> dict[int, Shown]:
+    """By object."""
+    if shown := clip.first_masks():
+        return shown
+    raise FrameError(f"{clip.name}: its annotations show no object, so there is nothing to track.")
 
 
 def _tracked(

@@ -24,11 +24,14 @@ LARGEST = 1 << 31  # below it are the seeds that all random numbers take, and mo
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """On held-out synthetic clips, see `evaluation.held_out`."""
+    """On held-out synthetic clips, see `evaluation.held_out`, or on videos, see `evaluation.validation`."""
 
     every: int = 0  # steps; 0: never
     clips: int = 10
     frames: int = 16
+    path: str = ""  # a dataset of videos instead of synthetic clips
+    split: str | None = None  # of it, the one for validation
+    videos: int = 10  # the first of the split
 
     def __post_init__(self) -> None:
         if self.every < 0 or self.clips < 1 or self.frames < 3:
@@ -36,6 +39,14 @@ class Evaluation:
                 f"evaluation is every {self.every} steps on {self.clips} clips of {self.frames} frames; expected 0 or "
                 "more, at least 1, and at least 3: the first and the last frame do not count."
             )
+        if self.videos < 1:
+            raise ConfigError(f"evaluation is on {self.videos} videos; expected at least 1.")
+        if not isinstance(self.split, str | None):
+            raise ConfigError(f"split is {self.split!r}; expected the name of one, or none.")
+        if self.path and not self.every:
+            raise ConfigError(f"evaluation is on {self.path}, but never; say after how many steps: every.")
+        if self.split is not None and not self.path:
+            raise ConfigError(f"evaluation is on the split {self.split} of no dataset; give its path, or no split.")
 
 
 @dataclasses.dataclass(frozen=True)

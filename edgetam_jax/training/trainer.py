@@ -25,6 +25,8 @@ from jax.sharding import Mesh
 from edgetam_jax.checkpoint import load, save
 from edgetam_jax.config import PRESETS, Config
 from edgetam_jax.errors import TrainingError
+from edgetam_jax.evaluation.datasets import Dataset
+from edgetam_jax.evaluation.validation import open_validation, validate
 from edgetam_jax.files import replacing
 from edgetam_jax.model import Model
 from edgetam_jax.training.data import batches
@@ -53,6 +55,7 @@ class Run(NamedTuple):
     update: Update
     data: Any  # `data.Batches` or the like
     teacher: Teacher | None
+    validation: Dataset | None
 
 
 def train(
@@ -127,6 +130,8 @@ def _prepare(recipe: Recipe, teacher: Teacher | None) -> tuple[Run, TrainState]:
         raise TrainingError(
             f"the recipe's teacher is {recipe.teacher!r}, and another one is given; choose one of them."
         )
+    options = recipe.evaluation
+    validation = open_validation(options.path, options.split, options.videos) if options.path else None
     data = _data(recipe)
     if recipe.start:
         model = load(recipe.start, image_size=recipe.image_size)
@@ -151,7 +156,7 @@ def _prepare(recipe: Recipe, teacher: Teacher | None) -> tuple[Run, TrainState]:
         donate_argnums=0,
         out_shardings=(places, everywhere(mesh)),
     )
-    return Run(recipe, model.config, mesh, packing, update, data, teacher or _teacher(recipe)), state
+    return Run(recipe, model.config, mesh, packing, update, data, teacher or _teacher(recipe), validation), state
 
 
 def _data(recipe: Recipe) -> Any:
@@ -240,14 +245,18 @@ def _mean_model(run: Run, state: TrainState) -> Model:
 
 
 def _evaluate(run: Run, state: TrainState) -> dict[str, Any]:
-    """On the same clips each time."""
+    """On the same videos or clips each time."""
     from edgetam_jax.evaluation.held_out import evaluate, held_out_clip
     from edgetam_jax.training.synthetic import ClipConfig
 
+    model = _mean_model(run, state)
+    if run.validation is not None:
+        score = validate(model, run.validation)
+        return {"validation_jf": score.jf, "validation_j": score.j.mean, "validation_f": score.f.mean}
     options, size = run.recipe.evaluation, run.recipe.image_size
     config = ClipConfig(frames=options.frames, height=size, width=size)
     clips = (held_out_clip(number, config) for number in range(options.clips))
-    results = evaluate(_mean_model(run, state), clips)
+    results = evaluate(model, clips)
     return {f"held_out_{kind}": float(result.score.jf) for kind, result in results.items()}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetam_jax import save
+from edgetam_jax import load, save
 from edgetam_jax.batch import find_names, find_video, main, read_prompts
 from edgetam_jax.errors import FrameError, PromptError
+from edgetam_jax.evaluation.reports import RECORD
 from tests.oracle import TINY
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.ports import free_port
@@ -106,7 +108,22 @@ def test_a_killed_worker_loses_only_its_current_video(videos: Path, expected: di
     assert again.returncode == 0, output
     assert same(pixels(out), expected)
     assert all(folder.stat().st_mtime_ns == before for folder, before in done.items())
-    assert not list(out.glob(".*"))
+    assert [path.name for path in out.glob(".*")] == [RECORD]
+
+
+def test_masks_of_another_network_are_not_added(
+    videos: Path, expected: dict[str, np.ndarray], capsys: pytest.CaptureFixture
+) -> None:
+    other = videos / "other.safetensors"
+    save(with_score_bias(load(videos / "model.safetensors"), lambda bias: bias + 1.0), other)
+    shutil.rmtree(videos / "alone" / "clip0")
+    line = [str(videos / "videos"), str(videos / "alone"), "--model"]
+    assert main([*line, str(other)]) == 2
+    assert f"alone was made by {videos / 'model.safetensors'} with weights" in capsys.readouterr().err
+    assert not (videos / "alone" / "clip0").exists()
+    assert main([*line, str(videos / "model.safetensors")]) == 0
+    assert capsys.readouterr().out.count("done before") == VIDEOS - 1
+    assert same(pixels(videos / "alone"), expected)
 
 
 def test_prompts_that_cannot_be_used(tmp_path: Path) -> None:
@@ -159,4 +176,4 @@ def test_a_video_that_fails_does_not_stop_the_others(
         (tmp_path / f"{name}.json").write_text(json.dumps([{"obj_id": 1, "box": box}]))
     assert main([str(tmp_path), str(tmp_path / "out"), "--model", str(videos / "model.safetensors")]) == 1
     assert "outside the frame" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [RECORD, "good"]

@@ -1,5 +1,6 @@
 """A dataset segmented by a user who clicks: every object, restartable, over processes."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from edgetam_jax.evaluation import interactive
 from edgetam_jax.evaluation.protocols import Outcome, Truth, offline, online
-from tests.checkpoints import small_model
+from tests.checkpoints import SMALL_1024, small_model
 from tests.unit.evaluation.folders import HEIGHT, WIDTH, ids_of, make_davis, make_mose, square
 
 FRAMES = 6
@@ -163,11 +164,12 @@ def test_other_settings_are_not_mixed(
     assert main(tmp_path, "--process", "0", "--processes", "2") == 0
     for more in (["--online"], ["--clicks", "1"], ["--good", "0.6"]):
         assert main(tmp_path, *more) == 2
-        assert "Choose another --out" in capsys.readouterr().err
-    with monkeypatch.context() as patch:
-        patch.setattr(interactive, "load", lambda path: small_model(image_only=True))
-        assert main(tmp_path) == 2
-    assert "Choose another --out" in capsys.readouterr().err
+        assert "Choose another output" in capsys.readouterr().err
+    for other in (small_model(image_only=True), dataclasses.replace(small_model(), config=SMALL_1024)):
+        with monkeypatch.context() as patch:
+            patch.setattr(interactive, "load", lambda path, other=other: other)
+            assert main(tmp_path) == 2
+        assert "Choose another output" in capsys.readouterr().err
     (tmp_path / "results" / "b.json").write_text("{}")
     assert main(tmp_path) == 2
     assert "b.json is not what this program writes" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Segmenting a dataset: what is asked of the predictor, and what is written."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +13,13 @@ from PIL import Image
 from edgetam_jax import save
 from edgetam_jax.evaluation import vos
 from edgetam_jax.evaluation.datasets import Dataset, open_dataset, read_ids
+from edgetam_jax.evaluation.reports import RECORD
 from edgetam_jax.evaluation.scores import score_dataset
+from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.palette import davis_palette
 from edgetam_jax.postprocess import non_overlapping
+from tests.checkpoints import SMALL_1024, small_model
 from tests.oracle import TINY
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.tolerances import FLIPPED_PIXELS
@@ -160,6 +164,41 @@ def test_nothing_to_start(tmp_path: Path, capsys: pytest.CaptureFixture) -> None
     assert vos.main([str(tmp_path), str(tmp_path / "out"), "--model", str(tmp_path / "none")]) == 2
     assert "error: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_two_networks_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Whatever is different in the network or the kind of dataset; the same goes on, and is scored as ever."""
+    ids = [ids_of({1: square(1, 1)})] * 3
+    davis, out = make_davis(tmp_path / "davis", {"ant": ids, "bear": ids}), tmp_path / "out"
+    mose = make_mose(tmp_path / "mose", "ant", 3, dict(enumerate(ids)))
+    monkeypatch.setattr(vos, "VideoPredictor", lambda model, **_: Standing())
+
+    def main(dataset: Path, model: Model, *more: str) -> int:
+        monkeypatch.setattr(vos, "load", lambda path: model)
+        return vos.main([str(dataset), str(out), "--model", "mine", *more])
+
+    for share in "01":
+        assert main(davis, small_model(), "--processes", "2", "--process", share) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert sorted(path.name for path in out.iterdir()) == [RECORD, "ant", "bear"]
+    assert main(davis, small_model()) == 0
+    assert capsys.readouterr().out.count("done before") == 2
+    others = dataclasses.replace(small_model(), config=SMALL_1024), small_model(image_only=True)
+    for told, arguments in (
+        ("network.image_size 128; now it is network.image_size 1024", (davis, others[0])),
+        ("out was made by mine with weights", (davis, others[1])),
+        ("dataset davis; now it is dataset ids", (mose, small_model())),
+    ):
+        assert main(*arguments) == 2
+        shown = capsys.readouterr().err
+        assert told in shown and "Choose another output, or delete that folder." in shown
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert len(score_dataset(open_dataset(davis), out)) == 2
+    (out / RECORD).unlink()
+    assert main(davis, small_model()) == 2
+    assert "holds ant, bear, but not" in capsys.readouterr().err
 
 
 def test_a_network_as_the_original_is_run(tmp_path: Path, tiny_original: Any) -> None:

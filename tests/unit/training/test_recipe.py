@@ -102,6 +102,10 @@ def test_every_level_is_read(tmp_path: Path) -> None:
         ({"data": [{"path": "x", "augment": {"scale": [0.5, True]}}]}, r"scale: expected 2 numbers, got \[0.5, True\]"),
         ({"data": [{"path": "x", "split": ["train"]}]}, r"split is \['train'\]; expected the name of one"),
         ({"evaluation": {"frames": 2}}, "2 frames; expected"),
+        ({"evaluation": {"every": 5, "path": "x", "videos": 0}}, "on 0 videos; expected at least 1"),
+        ({"evaluation": {"every": 5, "path": "x", "split": 3}}, "split is 3; expected the name of one"),
+        ({"evaluation": {"path": "x"}}, "on x, but never; say after how many steps: every"),
+        ({"evaluation": {"every": 5, "split": "valid"}}, "split valid of no dataset; give its path"),
         ({"data": [{"path": "x", "frames": 0}]}, "frames is 0; expected at least 1"),
     ],
 )
