@@ -28,10 +28,15 @@ def fourier_encoding(coords: Array, matrix: Array) -> Array:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
 
-def grid_centres(size: int) -> np.ndarray:
-    """[size, size, 2]: the centres (x, y) of a grid's cells in [0, 1]."""
+def fourier_grid(size: int, matrix: Array) -> Array:
+    """[size, size, 2F]: the encoding of the centres of a grid's cells.
+
+    An angle is one that depends on the column, and one on the row: few sines, and products of them.
+    """
     centre = (np.arange(size, dtype=np.float32) + 0.5) / size
-    return np.stack(np.meshgrid(centre, centre, indexing="xy"), -1)
+    x, y = (2 * np.pi * (2 * centre[:, None] - 1) * row for row in matrix)
+    sin_x, cos_x, sin_y, cos_y = jnp.sin(x), jnp.cos(x), jnp.sin(y)[:, None], jnp.cos(y)[:, None]
+    return jnp.concatenate([sin_x * cos_y + cos_x * sin_y, cos_x * cos_y - sin_x * sin_y], -1)
 
 
 @functools.cache

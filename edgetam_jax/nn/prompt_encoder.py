@@ -7,7 +7,7 @@ from jax import Array
 from edgetam_jax.config import Config
 from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
 from edgetam_jax.nn.layers import Conv, gelu
-from edgetam_jax.nn.position import fourier_encoding, grid_centres
+from edgetam_jax.nn.position import fourier_encoding, fourier_grid
 from edgetam_jax.types import Label, PromptTokens
 
 MASK_CHANNELS = (1, 4, 16)
@@ -24,6 +24,9 @@ class RandomPosition(nn.Module):
 
     def __call__(self, coords: Array) -> Array:
         return fourier_encoding(coords, self.matrix)
+
+    def grid(self, size: int) -> Array:
+        return fourier_grid(size, self.matrix)
 
 
 class PromptEncoder(nn.Module):
@@ -69,5 +72,4 @@ class PromptEncoder(nn.Module):
 
     def dense_position(self) -> Array:
         """[H, W, C]: the encoding of the image embedding's own positions."""
-        position = self.pe_layer(jnp.asarray(grid_centres(self.config.embedding_size)))
-        return position.astype(self.no_mask_embed.dtype)
+        return self.pe_layer.grid(self.config.embedding_size).astype(self.no_mask_embed.dtype)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgetam_jax.nn.position import (
     fourier_encoding,
-    grid_centres,
+    fourier_grid,
     pair_order,
     rotary_angles,
     rotate,
@@ -46,9 +46,13 @@ def test_fourier_encoding(half: int, seed: int) -> None:
         np.testing.assert_allclose(row, [*np.sin(angle), *np.cos(angle)], atol=1e-5)
 
 
-def test_grid_centres_are_x_then_y() -> None:
-    np.testing.assert_allclose(grid_centres(4)[0, 3], [7 / 8, 1 / 8])
-    np.testing.assert_allclose(grid_centres(4).mean((0, 1)), [0.5, 0.5])
+def test_fourier_grid() -> None:
+    """The same at the centres of cells, of which the last in the first row is at x = 7 / 8 and y = 1 / 8."""
+    matrix = jnp.asarray(normal(3, 2, 8))
+    grid, centres = fourier_grid(4, matrix), (np.arange(4) + 0.5) / 4
+    want = fourier_encoding(jnp.asarray(np.stack(np.meshgrid(centres, centres), -1), jnp.float32), matrix)
+    np.testing.assert_allclose(grid, want, atol=5e-6)
+    np.testing.assert_allclose(grid[0, 3], fourier_encoding(jnp.array([7 / 8, 1 / 8]), matrix), atol=5e-6)
 
 
 @fast
