@@ -8,8 +8,8 @@ UNLIMITED = 2**31 - 1
 
 
 def tune() -> bool:
-    """Keeps freed memory for the next array, rather than giving it back: a frame on CPU takes a tenth to a
-    quarter less time.
+    """Keeps freed memory for the next array, rather than giving it back: a frame on CPU takes up to a quarter less
+    time, depending on the processor.
 
     Call it first, before jax computes anything. It holds for all of the process, whose memory then no longer shrinks.
     Only Linux with glibc knows the settings; elsewhere nothing happens. Says whether they were made.
