@@ -30,10 +30,12 @@ lint: $(STAMP)  ## Check style, formatting and types
 docs: $(STAMP)  ## Build the documentation into site/; a warning is an error
 	$(BIN)/mkdocs build --strict
 
-bench: $(STAMP)  ## Time a frame here, in PyTorch and in the Hugging Face port, in turns, at full size
+bench: $(STAMP)  ## Time a frame here, in PyTorch and in the Hugging Face port, in turns, at every size; takes an hour
 	-$(PIP) install -q -c constraints.txt -e ".[bench]"
-	$(BIN)/python -m benchmarks.compare
-	$(BIN)/python -m benchmarks.plots
+	$(BIN)/python -m benchmarks.compare --objects 1 2 4 8 16 --batches 2 --rounds 6
+	for size in 512 768; do $(BIN)/python -m benchmarks.compare --size $$size --batches --rounds 6 \
+		--systems ours-tuned ours-bf16 original-tuned hugging-face-tuned onnx || exit; done
+	for what in parts forms compiling plots; do $(BIN)/python -m benchmarks.$$what || exit; done
 
 pictures: $(STAMP)  ## Draw again what the documentation shows of the network in the package, of synthetic clips and of the app
 	$(BIN)/python docs/draw_synthetic.py

@@ -20,7 +20,7 @@ import numpy as np
 from edgetam_jax.batch import add_process_arguments, join_processes, work_through
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import ConfigError, EdgeTAMError, FrameError
-from edgetam_jax.evaluation.datasets import Clip, Dataset, open_dataset
+from edgetam_jax.evaluation.datasets import NO_WHITE, Clip, Dataset, open_dataset
 from edgetam_jax.evaluation.protocols import CLICKS, FRAMES, GOOD, Outcome, offline, online
 from edgetam_jax.evaluation.reports import made_by, read_alike, write_report
 from edgetam_jax.files import check_place
@@ -62,7 +62,7 @@ def play(predictor: VideoPredictor, clip: Clip, settings: Settings) -> dict[int,
             else:
                 outcomes[obj_id] = [online(predictor, video, truth, *limits, settings.good)]
     if not outcomes:
-        raise FrameError(f"{clip.name}: its annotations show no object, so there is nothing to click on.")
+        raise FrameError(f"{clip.name}: its annotations show no object, so there is nothing to click on. {NO_WHITE}")
     return outcomes
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from edgetam_jax.batch import add_process_arguments, join_processes, work_through
 from edgetam_jax.checkpoint import load
 from edgetam_jax.errors import EdgeTAMError, FrameError
-from edgetam_jax.evaluation.datasets import Clip, Dataset, Shown, open_dataset
+from edgetam_jax.evaluation.datasets import NO_WHITE, Clip, Dataset, Shown, open_dataset
 from edgetam_jax.evaluation.reports import claim, made_by
 from edgetam_jax.files import replacing
 from edgetam_jax.io import open_video
@@ -75,7 +75,7 @@ def given_masks(clip: Clip) -> dict[int, Shown]:
     """By object."""
     if shown := clip.first_masks():
         return shown
-    raise FrameError(f"{clip.name}: its annotations show no object, so there is nothing to track.")
+    raise FrameError(f"{clip.name}: its annotations show no object, so there is nothing to track. {NO_WHITE}")
 
 
 def _tracked(

@@ -23,7 +23,7 @@ from tests.pages import ROOT
 FRAME = jax.ShapeDtypeStruct((540, 960, 3), jnp.uint8)
 GIGAFLOPS, TEMPORARY, STATE = 125, 300e6, 1.2e6
 LINES = 10_000  # of the program that XLA gets: 8,900 take it some 10 s
-CACHED = 2  # seconds of CPU that a program kept from an earlier run may take
+FIRST, CACHED = 30, 2  # seconds of CPU that compiling may take, 15 on two cores, and a program kept from an earlier run
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -155,7 +155,7 @@ def test_compiled_programs_are_kept(tmp_path: Path) -> None:
     )
     seconds = [time for time, _ in later]
     assert max(seconds) < first / 3
-    assert min(seconds) < CACHED < first
+    assert min(seconds) < CACHED < first < FIRST
     assert 0 < temporary < TEMPORARY
 
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgetam_jax.evaluation.datasets import NO_WHITE
 from edgetam_jax.training.data.footage import Footage, NothingShownError
 
 
@@ -35,5 +36,5 @@ def sample(
             return Sample(chosen, [shown[i] for i in order])
     raise NothingShownError(
         f"{footage.name}: none of the {count} annotated frames on which a clip could begin shows an object that is "
-        "large enough. Remove it from the dataset, or train at a larger image size."
+        f"large enough. Remove it from the dataset, or train at a larger image size. {NO_WHITE}"
     )

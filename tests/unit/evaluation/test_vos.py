@@ -153,6 +153,7 @@ def test_a_video_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pyt
     assert run(dataset, tmp_path / "out") == 2
     errors = capsys.readouterr().err
     assert "empty: failed: empty: its annotations show no object" in errors
+    assert "a mask in black and white needs 1 for white" in errors
     assert "gone: failed: " in errors and "holds no images" in errors
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
 
