@@ -213,6 +213,21 @@ def test_all_frames_of_a_clip_are_changed_alike(tmp_path: Path) -> None:
                 assert not inside.any() or tuple(frames[t][inside].mean(0).argsort()) == colors[o]
 
 
+def test_a_video_that_stands_still_goes_on_standing(tmp_path: Path) -> None:
+    """However it is warped and coloured."""
+    for path in make_videos(tmp_path, {"a": 4}).glob("train/*/a/*.png"):
+        path.write_bytes(path.with_name("00000.png").read_bytes())
+    footage = open_training_data(tmp_path)[0]
+    augment = dataclasses.replace(GEOMETRY, clip_colors=Jitter(0.2, 0.2, 0.2), grayscale=0.5)
+    config = DataConfig(str(tmp_path), frames=4, objects=2, augment=augment)
+    seen = set()
+    for seed in range(10):
+        frames, masks, _ = (np.asarray(x) for x in make_example(footage, config, 64, np.random.default_rng(seed)))
+        assert masks[0].any() and (masks == masks[0]).all() and (frames == frames[0]).all()
+        seen.add(masks[0].any(0).tobytes())
+    assert len(seen) == 10
+
+
 def test_still_images_fill_a_clip(tmp_path: Path) -> None:
     footage = open_training_data(make_coco(tmp_path, 1))[0]
     config = DataConfig(str(tmp_path), frames=3, objects=1)
