@@ -63,15 +63,15 @@ def measures(rows: Rows, device: str, amd: bool) -> list[Measure]:
     return [*_over_others(rows, device, amd), *_own(rows, device)]
 
 
-def everywhere(rows: Rows, amd: bool) -> dict[str, Measure]:
+def everywhere(rows: Rows, amd: bool, avx512: bool) -> dict[str, Measure]:
     """Of a run on CPU what has a bar or goes against us, by a name that is the same on all processors.
 
-    What PyTorch does by itself on others, it does on AMD where MKL is told to use AVX-512.
+    What PyTorch does by itself on others that have AVX-512, it does on AMD where MKL is told to use it.
     """
     found = {}
     for one in measures(rows, "cpu", amd):
         what = re.sub(r"share of \d+ GFLOP/s, the peak", "share of the peak", one.what)
-        if not amd and re.search("as (original|Hugging)", what):
+        if avx512 and not amd and re.search("as (original|Hugging)", what):
             what += AVX512
         if one.least is not None or what in AGAINST:
             found[what] = one

@@ -7,6 +7,7 @@ turns, one frame each, so that all meet the same machine. docs/speed.md says how
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -73,7 +74,8 @@ def compare(
             workers.append(start(system, arguments, folder))
             tasks = tasks_of(system, arguments.objects, arguments.against, arguments.batches)
             rows += [(system, task, Row(workers[-1], str(task))) for task in tasks]
-        measure([row for *_, row in rows], arguments.rounds, budget=arguments.budget)
+        with contextlib.suppress(KeyboardInterrupt):  # what was timed until then is told
+            measure([row for *_, row in rows], arguments.rounds, budget=arguments.budget)
         about = next((worker.about for worker in workers if "error" not in worker.about), {})
         return [summary(*row) for row in rows], about
     finally:
@@ -90,8 +92,8 @@ def start(system: System, arguments: argparse.Namespace, folder: Path) -> Worker
 
 def summary(system: System, task: Task, row: Row) -> dict[str, Any]:
     about = {"system": system.name, "label": system.label, "task": task.kind, "count": task.count}
-    if row.note is not None:
-        return {**about, "note": row.note}
+    if row.note is not None or not row.runs:
+        return {**about, "note": row.note or "not timed: the run was stopped"}
     milliseconds = [1e3 * run["seconds"] for run in row.runs]
     names = row.runs[0]["details"]
     details = {name: statistics.median(run["details"][name] for run in row.runs) for name in names}

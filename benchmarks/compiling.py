@@ -21,14 +21,13 @@ from edgetam_jax import Model, init_state, track_step
 from edgetam_jax.model import init_params
 
 CASES = (("float32", 1), ("float32", 8), ("bfloat16", 1), ("bfloat16", 8))
-ONE = "one"  # what a process is asked to do
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is done (3)")
-    parser.add_argument(ONE, nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("one", nargs="*", help=argparse.SUPPRESS)  # what a process of its own is asked to do
     arguments = parser.parse_args()
     if arguments.one:
         dtype, objects = arguments.one

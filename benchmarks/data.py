@@ -47,7 +47,9 @@ def main() -> None:
             for threads in (1, 2, 4)
         ]
         data = DataConfig(str(folder), frames=arguments.frames, objects=3)
-        learning = {"drawn": learn((), Path(folder, "drawn")), "read": learn((data,), Path(folder, "read"))}
+        learning = {
+            name: learn(some, arguments.frames, Path(folder, name)) for name, some in (("drawn", ()), ("read", (data,)))
+        }
     report(arguments, rows, learning)
 
 
@@ -85,9 +87,11 @@ def measure(config: DataConfig, what: str, threads: int, arguments: argparse.Nam
     }
 
 
-def learn(data: tuple[DataConfig, ...], out: Path) -> dict[str, float]:
+def learn(data: tuple[DataConfig, ...], frames: int, out: Path) -> dict[str, float]:
     """A step's seconds, and the share of them for which it waits for data, in the median."""
-    train(dataclasses.replace(read_recipe(RECIPE), start="nano", steps=STEPS, save_every=STEPS, data=data), out)
+    recipe = dataclasses.replace(read_recipe(RECIPE), start="nano", batch=BATCH, steps=STEPS, save_every=STEPS)
+    synthetic = dataclasses.replace(recipe.synthetic, frames=frames)
+    train(dataclasses.replace(recipe, data=data, synthetic=synthetic), out)
     steps = [json.loads(line) for line in (out / METRICS).read_text().splitlines()][WARM:]
     return {name: statistics.median(step[name] for step in steps) for name in ("seconds", "data_share")}
 

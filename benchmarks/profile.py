@@ -50,11 +50,11 @@ def main() -> None:
         work()
     frame_ms = 1e3 * (time.perf_counter() - begin) / FRAMES
     print(f"{frame_ms:.2f} ms a frame")
-    lines = dict(by_line(work))
+    lines = list(by_line(work))
     name = f"profile_{arguments.dtype}_{arguments.objects}"
-    top = {line: [kernel._asdict() for kernel in kernels[: arguments.top]] for line, kernels in lines.items()}
+    top = [{"line": line, "kernels": [one._asdict() for one in kernels[: arguments.top]]} for line, kernels in lines]
     results.write(name, arguments.size, first_s=first, frame_ms=frame_ms, lines=top)
-    for line, kernels in lines.items():
+    for line, kernels in lines:
         total, calls = sum(kernel.milliseconds for kernel in kernels), sum(kernel.calls for kernel in kernels)
         print(f"\n{line}: {total:.3f} ms and {calls:.0f} calls a frame")  # on CPU some hold others, and count twice
         for kernel in kernels[: arguments.top]:

@@ -19,7 +19,10 @@ from edgetam_jax.errors import FrameError
 from edgetam_jax.image_file import images_in
 
 VOID = 255  # of an image of ids: nobody says whose these pixels are
-NO_WHITE = f"In an image of object ids {VOID} is no object: a mask in black and white needs 1 for white."
+NO_WHITE = (
+    f"Where pixels are object ids (DAVIS, MOSE, YouTube-VOS), {VOID} is no object: "
+    "a mask in black and white needs 1 for white."
+)
 ALL = -1  # stands for the object, where a file is about all of them
 
 # Names of the split that is meant when none is given.

@@ -1,4 +1,4 @@
-"""Reports of what was measured, as JSON files, and what made them, so that results of two networks never mix."""
+"""Reports of what was measured, as JSON files, and what made them, so that results of two networks do not mix."""
 
 import contextlib
 import hashlib

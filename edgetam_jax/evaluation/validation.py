@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from edgetam_jax.errors import FrameError
-from edgetam_jax.evaluation.datasets import ALL, Dataset, open_dataset
+from edgetam_jax.evaluation.datasets import ALL, Dataset, open_dataset, read_ids
 from edgetam_jax.evaluation.scores import Score, average, counted, score_dataset
 from edgetam_jax.evaluation.vos import given_masks, make_predictor, segment_clip
 from edgetam_jax.io import open_video
@@ -15,7 +15,7 @@ from edgetam_jax.model import Model
 
 
 def open_validation(path: str, split: str | None, videos: int) -> Dataset:
-    """The first videos of a dataset. What could not be tracked or scored is refused here, as far as can be seen."""
+    """The first videos of a dataset. All annotations are read: what could not be tracked or scored is refused here."""
     dataset = open_dataset(path, split)
     dataset = dataclasses.replace(dataset, names=dataset.names[:videos])
     for clip in dataset:
@@ -27,7 +27,9 @@ def open_validation(path: str, split: str | None, videos: int) -> Dataset:
                     f"{clip.name}: the mask of object {obj_id} is {one.mask.shape}, the video {size} (height, width)."
                 )
         for obj_id in clip.folders() or [ALL]:
-            counted(clip, obj_id)
+            for path in counted(clip, obj_id):
+                if (shape := read_ids(path).shape) != size:
+                    raise FrameError(f"{path} is {shape}, the video {size} (height, width); both must have one size.")
     return dataset
 
 

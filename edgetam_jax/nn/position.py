@@ -31,7 +31,7 @@ def fourier_encoding(coords: Array, matrix: Array) -> Array:
 def fourier_grid(size: int, matrix: Array) -> Array:
     """[size, size, 2F]: the encoding of the centres of a grid's cells.
 
-    An angle is one that depends on the column, and one on the row: few sines, and products of them.
+    An angle is the sum of one that depends on the column and one on the row: few sines, and products of them.
     """
     centre = (np.arange(size, dtype=np.float32) + 0.5) / size
     x, y = (2 * np.pi * (2 * centre[:, None] - 1) * row for row in matrix)

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -213,15 +212,17 @@ def test_the_picture_holds_every_bar(measured: dict[str, Any]) -> None:
 
 
 def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
+    newest = {**measured, "processor": "AMD (family 26, model 2)"}
     elsewhere = {
         **measured,
         "processor": "Intel (family 6, model 207)",
+        "instructions": ["avx512f"],
         "rows": [*ROWS[1:5], ROWS[10], row("onnx", "encode", 1, 8.0)],
     }
     compiled = [{"dtype": "float32", "objects": 8, "trace_s": 2.5, "compile_s": 9.0, "kept_s": 0.75}]
     found = {
         **plots.tables(measured),
-        "bars": plots.every_bar([{**measured, "processor": "AMD (family 26, model 2)"}, elsewhere]),
+        "bars": plots.every_bar([newest, elsewhere, {**newest, "rows": []}]),
         "sizes": plots.sizes([measured]),
         "compiling": plots.compiling(compiled),
     }
@@ -256,7 +257,7 @@ def test_the_pages_show_what_was_measured() -> None:
 def test_sizes_are_compared(measured: dict[str, Any], tmp_path: Path) -> None:
     """Of one machine, those who were timed at all of them, the smallest first."""
     rows = [row for row in measured["rows"] if row["system"] == "ours-tuned"]
-    small = measured | {"image_size": 32, "rows": rows}
+    small = measured | {"image_size": 32, "rows": rows, "instructions": ["avx512f"]}
     elsewhere = measured | {"image_size": 16, "processor": "another"}
     for name, document in (("elsewhere", elsewhere), ("here", measured), ("small", small)):
         (tmp_path / f"speed_{name}.json").write_text(json.dumps(document))
@@ -285,25 +286,45 @@ def test_compiling_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert folders[::2] == folders[1::2] and len(set(folders)) == 3
 
 
-def test_what_a_gpu_is_asked_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each step is a command that exists, with what is compiled kept for the next; all ends when the time is over."""
+def test_what_a_gpu_is_asked_exists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each step is a command, with what is compiled kept for the next; all ends when the time is over."""
     steps: list[list[str]] = []
+    codes: list[int | None] = [0, 1, 0, 0, 0, None]
 
-    def run(line: list[str], env: dict[str, str], timeout: float) -> None:
+    def run(line: list[str], folder: str, seconds: float) -> int | None:
         steps.append(["python", *line[1:]])
-        assert Path(env["JAX_COMPILATION_CACHE_DIR"]).is_dir() and 0 < timeout <= 500
-        if len(steps) == len(gpu.STEPS) + 2:
-            raise subprocess.TimeoutExpired(line, timeout)
+        assert Path(folder).is_dir() and 0 < seconds <= 500
+        return codes[len(steps) - 1]
 
-    monkeypatch.setattr(gpu.subprocess, "run", run)
+    monkeypatch.setattr(gpu, "run", run)
     monkeypatch.setattr(sys, "argv", ["gpu", "--budget", "500"])
-    gpu.main()
+    with pytest.raises(SystemExit, match="failed: compare"):
+        gpu.main()
     assert [step[2] for step in steps] == [f"benchmarks.{name}" for name, *_ in gpu.STEPS]
     assert steps[1][-1] == "380"
     for step in steps:
         check_command(step)
     with pytest.raises(SystemExit, match="compare was stopped"):
         gpu.main()
+
+
+def test_a_step_is_told_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may write what it has; then it and what it started are gone."""
+    script = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(os.environ["JAX_COMPILATION_CACHE_DIR"], file=open("began", "w"))
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print(child.pid, file=open("told", "w"))
+"""
+    monkeypatch.chdir(tmp_path)
+    assert gpu.run([sys.executable, "-c", "raise SystemExit(3)"], "here", 60) == 3
+    assert gpu.run([sys.executable, "-c", script], "here", 3) is None
+    assert Path("began").read_text() == "here\n"
+    child = Path(f"/proc/{Path('told').read_text().strip()}/stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
 
 
 def test_parts_make_up_a_frame() -> None:

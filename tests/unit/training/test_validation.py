@@ -63,6 +63,7 @@ def test_what_cannot_be_evaluated_on_is_refused_before_training(tmp_path: Path) 
     own = make_videos(tmp_path / "own", {"a": 3}, "valid")
     given = make_mose(tmp_path / "given", "a", 5, {0: ids})
     empty = make_davis(tmp_path / "empty", {"a": [ids * 0] * 4})
+    later = make_davis(tmp_path / "later", {"a": [ids, ids, ids[:6], ids]})
     masks = {"000": {t: square(1, 1) for t in range(4)}, "001": {0: square(1, 5)}}
     short = make_sav(tmp_path / "short", "a", 4, masks)
     other = make_mose(tmp_path / "other", "a", 0, dict.fromkeys(range(3), ids))
@@ -75,6 +76,7 @@ def test_what_cannot_be_evaluated_on_is_refused_before_training(tmp_path: Path) 
         (given, None, "a: 1 frames are annotated, and the first and last do not count"),
         (short, None, "a: 1 frames are annotated, and the first and last do not count"),
         (empty, None, "a: its annotations show no object"),
+        (later, None, r"00002.png is \(6, 16\), the video \(12, 16\)"),
         (other, None, r"the mask of object 1 is \(12, 16\), the video \(20, 30\)"),
     ):
         with pytest.raises(FrameError, match=message):
