@@ -249,6 +249,7 @@ def test_the_pages_show_what_was_measured() -> None:
     file = results.RESULTS / "speed_cpu_1024.json"
     measured = json.loads(file.read_text())
     found = plots.every_table(measured, file.parent)
+    assert [one["image_size"] for one in plots.at_every_size(measured, file.parent)] == [512, 768, 1024]
     assert plots.PICTURE.read_text() == plots.draw(measured)
     for page in plots.PAGES:
         assert plots.refreshed(page.read_text(), found) == page.read_text()
