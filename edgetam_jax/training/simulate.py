@@ -77,6 +77,8 @@ class Plan(NamedTuple):
 def make_plan(key: Array, masks: Bool[Array, "t o h w"], user: User = User()) -> Plan:
     """Draws what each object is prompted by, and on which frames.
 
+    For each object by itself: in SAM 2, mask or points is drawn once a batch, and box or click once a frame.
+
     The first frame that shows it, and possibly others that do. Of a single frame nobody gives a mask: a model that
     gets it has nothing left to do.
     """

@@ -6,6 +6,7 @@ python -m tests.unit.training.runs FOLDER OUT STEP real       # the same of the 
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -94,6 +95,12 @@ def small_steps(broken: int = -1) -> Any:
         return update
 
     return mock.patch.object(trainer, "make_update", make_update)
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """But for what the clock says."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{name: x for name, x in line.items() if name not in ("seconds", "data_share")} for line in lines]
 
 
 if __name__ == "__main__":

@@ -53,6 +53,23 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     )
 
 
+def test_storing_goes_on_where_it_was_stopped(recipe: Recipe, tmp_path: Path) -> None:
+    recipe, broken = dataclasses.replace(recipe, teacher=""), [1]
+
+    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
+        if step in broken:
+            broken.remove(step)
+            raise KeyboardInterrupt
+        return Features(jax.numpy.asarray(examples.frames), plan.prompts.points)
+
+    with pytest.raises(KeyboardInterrupt):
+        store_features(recipe, tmp_path / "stopped", look)
+    for name in ("stopped", "whole"):
+        store_features(recipe, tmp_path / name, look)
+    stopped, whole = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("stopped", "whole"))
+    assert stopped == whole and len(set(whole.values())) == STEPS
+
+
 def test_stored_features_teach_as_their_teacher_does(recipe: Recipe, tmp_path: Path) -> None:
     """What a student is told is the same to the bit, so its losses are; and they are of a student that learns."""
     features, told = tmp_path / "features", []

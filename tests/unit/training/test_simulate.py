@@ -176,6 +176,22 @@ def test_prompts_lie_on_the_objects_and_begin_where_these_are_first_seen(plans: 
             assert (np.abs(points[:2] - box) <= noise).all() and (points[0] < points[1]).all()
 
 
+def test_users_are_those_of_sam_2() -> None:
+    """Its example of fine-tuning, and its `sample_box_points`."""
+    assert User() == User(
+        points=0.5,
+        boxes=0.5,
+        first_frames=2,
+        corrected_frames=2,
+        corrections=7,
+        from_truth=0.1,
+        aim="uniform",
+        least_pixels=1,
+        box_noise=0.1,
+        box_noise_limit=20.0,
+    )
+
+
 def test_prompts_come_as_often_as_in_sam_2(plans: Plan) -> None:
     prompts, near = plans.prompts, 0.04
     seen = slice(0, 2)

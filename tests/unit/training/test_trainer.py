@@ -20,7 +20,7 @@ from edgetam_jax.evaluation import held_out
 from edgetam_jax.training.recipe import Evaluation, Recipe
 from edgetam_jax.training.trainer import MODEL, train
 from tests.unit.training.network import tiny_model
-from tests.unit.training.runs import MOVING, make_recipe, of_training, real_recipe, small_steps
+from tests.unit.training.runs import MOVING, make_recipe, metrics, of_training, real_recipe, small_steps
 
 ROOT = Path(__file__).parents[3]
 pytestmark = of_training
@@ -47,12 +47,6 @@ def whole(recipe: Recipe, folder: Path) -> Path:
     with small_steps():
         train(recipe, folder / "whole")
     return folder / "whole"
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    """But for what the clock says."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{name: x for name, x in line.items() if name not in ("seconds", "data_share")} for line in lines]
 
 
 def states(out: Path) -> tuple[int | None, Any]:
@@ -118,14 +112,17 @@ def test_the_real_thing_goes_on_so_too(folder: Path) -> None:
     assert_same_run(out, folder / "whole-real")
 
 
+@pytest.mark.parametrize("step", [4, 3], ids=["between", "just-saved"])
 def test_what_is_not_finite_ends_a_run_and_its_last_good_state_is_kept(
-    whole: Path, recipe: Recipe, folder: Path
+    whole: Path, recipe: Recipe, folder: Path, step: int
 ) -> None:
-    out = folder / "broken"
-    with small_steps(broken=4), pytest.raises(TrainingError, match=r"not finite at step 4\. .* kept in .*broken"):
+    out = folder / f"broken-{step}"
+    with (
+        small_steps(broken=step),
+        pytest.raises(TrainingError, match=rf"not finite at step {step}\. .* kept in .*broken"),
+    ):
         train(recipe, out)
-    assert states(out)[0] == 4 and [line["step"] for line in metrics(out)] == [0, 1, 2, 3]
-    assert metrics(out) == metrics(whole)[:4]
+    assert states(out)[0] == step and metrics(out) == metrics(whole)[:step]
     load(out / MODEL)
     with small_steps():
         train(recipe, out)
