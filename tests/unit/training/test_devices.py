@@ -1,16 +1,18 @@
 """A network that several devices and processes train is the one that a single device would have trained."""
 
 import contextlib
-import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -19,18 +21,23 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from convert.layouts import flat
 from edgetam_jax import load
 from edgetam_jax.checkpoint import save
+from edgetam_jax.training.distillation import Features
+from edgetam_jax.training.example import Example
 from edgetam_jax.training.optimizer import Optimizer, arrange
 from edgetam_jax.training.placement import shardings
-from edgetam_jax.training.recipe import read_recipe
-from edgetam_jax.training.trainer import MODEL, train
+from edgetam_jax.training.recipe import read_recipe, recipe_from_dict
+from edgetam_jax.training.simulate import Plan
+from edgetam_jax.training.trainer import MODEL, store_features, train
 from edgetam_jax.training.update import init_train_state
 from tests.ports import free_port
-from tests.unit.training.network import SIZE, tiny_model
-from tests.unit.training.runs import of_training
+from tests.unit.training.footage import make_coco, make_videos
+from tests.unit.training.network import SIZE, TINY, tiny_model
+from tests.unit.training.runs import metrics, of_training
 
 ATOL = 1e-5
 STATISTICS = "/bn/(mean|var)$"
 HEADS = "^sam_mask_decoder/(iou_prediction_head|output_hypernetworks_mlps_2)/"
+KERNEL = "^image_encoder/trunk/body/stages_2/downsample/channel_downsample/c/kernel$"
 MEMORY = "^memory_attention/layers_0/linear"
 
 
@@ -48,27 +55,32 @@ clip = 1.0
 
 STILLS = f"""
 start = "start.safetensors"
+teacher = "teacher.safetensors"
 image_size = {SIZE}
 steps = 2
+save_every = 1
 batch = 8
 norm = "batch"
 [user]
 corrections = 0
-[synthetic]
+[[data]]
+path = "images"
 frames = 1
 objects = 2
-{only(HEADS)}"""
-# Taught, and taken in two parts, one clip of each for a device.
+{only(f"{HEADS}|{KERNEL}")}"""
+# In two parts, one clip of each for a device.
 CLIPS = f"""
 start = "start.safetensors"
-teacher = "teacher.safetensors"
+teacher = "features"
 image_size = {SIZE}
 steps = 2
 batch = 16
 accumulate = 2
 [user]
+points = 1.0
 corrections = 0
-[synthetic]
+[[data]]
+path = "videos"
 frames = 2
 objects = 2
 {only(MEMORY)}"""
@@ -82,6 +94,7 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
     flags = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(recipe.parent / "programs"),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
     line = [sys.executable, "-m", "edgetam_jax", "train", str(recipe), "--out", str(out)]
@@ -106,38 +119,63 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
             assert not code, log.read()
 
 
-@pytest.mark.parametrize(
-    ("text", "moves", "processes"),
-    [(STILLS, f"{HEADS}|{STATISTICS}", 2), (CLIPS, MEMORY, 1)],
-    ids=["stills", "clips"],
-)
-def test_eight_devices_are_as_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, moves: str, processes: int
-) -> None:
-    """Also of two processes, and where each device keeps a part of the parameters only, and sees one image of a batch.
-
-    Losses and gradients are compared too: Adam's steps do not tell how long a gradient is.
-    """
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With all that the recipes name."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("start", "teacher")):
         save(tiny_model(seed), Path(f"{name}.safetensors"))
-    recipe, sharded = tmp_path / "recipe.toml", tmp_path / "sharded.toml"
+    make_coco(Path("images"), 5)
+    make_videos(Path("videos"), dict.fromkeys("abcde", 4))
+    return tmp_path
+
+
+def assert_as_one(folder: Path, text: str, moves: str, processes: int) -> Path:
+    """Also where each device keeps a part of the parameters only, and sees one image of a batch.
+
+    Losses and gradients are compared too: Adam's steps do not tell how long a gradient is. Returns the recipe of many.
+    """
+    recipe, sharded = folder / "recipe.toml", folder / "sharded.toml"
     recipe.write_text(text)
     sharded.write_text("shard_parameters = true\n" + text)
-    train(read_recipe(recipe), tmp_path / "one")
-    train_together(sharded, tmp_path / "many", devices=8 // processes, processes=processes)
-    journals = [tmp_path / run / "metrics.jsonl" for run in ("one", "many")]
-    reports = [[json.loads(line) for line in file.read_text().splitlines()] for file in journals]
+    train(read_recipe(recipe), folder / "one")
+    train_together(sharded, folder / "many", devices=8 // processes, processes=processes)
+    reports = [metrics(folder / run) for run in ("one", "many")]
     assert len(reports[0]) == 2
     for one, many in zip(*reports, strict=True):
-        assert bool(one["imitation"]) == (text == CLIPS)
-        for name in set(one) - {"seconds", "data_share"}:
-            assert many[name] == pytest.approx(one[name], rel=ATOL), name
+        assert one["imitation"] > 0
+        assert many == {name: pytest.approx(value, rel=ATOL) for name, value in one.items()}
     files = ("start.safetensors", f"one/{MODEL}", f"many/{MODEL}")
-    before, one, many = (flat(jax.device_get(load(tmp_path / file).params)) for file in files)
+    before, one, many = (flat(jax.device_get(load(folder / file).params)) for file in files)
     for name, value in before.items():
         assert bool(np.abs(one[name] - value).max() > 10 * ATOL) == bool(re.search(moves, name)), name
         np.testing.assert_allclose(many[name], one[name], rtol=0, atol=ATOL, err_msg=name)
+    return sharded
+
+
+def test_two_processes_are_as_one(folder: Path) -> None:
+    """Of four devices each. If they are stopped after a step, they go on to the same to the bit."""
+    sharded = assert_as_one(folder, STILLS, f"{HEADS}|{KERNEL}|{STATISTICS}", processes=2)
+    stopped = shutil.copytree("many", folder / "stopped")
+    (stopped / MODEL).unlink()
+    shutil.rmtree(stopped / "checkpoints" / "2")
+    train_together(sharded, stopped, devices=4, processes=2)
+    assert metrics(stopped) == metrics(folder / "many")
+    jax.tree.map(np.testing.assert_array_equal, load(stopped / MODEL).params, load(Path("many", MODEL)).params)
+
+
+def imagine(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
+    """A teacher who does not look, so that nothing is compiled."""
+    del plan, keys
+    rng, (clips, length) = np.random.default_rng(step), examples.frames.shape[:2]
+    grid = TINY.embedding_size, TINY.embedding_size, TINY.hidden_dim
+    embedding, conditioned = (rng.standard_normal((length, clips, *each, *grid)) for each in ((), (2,)))
+    return Features(jnp.asarray(embedding), jnp.asarray(conditioned))
+
+
+def test_eight_devices_are_as_one(folder: Path) -> None:
+    store_features(recipe_from_dict({**tomllib.loads(CLIPS), "teacher": ""}), "features", imagine)
+    assert_as_one(folder, CLIPS, MEMORY, processes=1)
 
 
 def test_parameters_are_divided() -> None:
