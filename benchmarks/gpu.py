@@ -46,6 +46,8 @@ def main() -> None:
 
 def run(line: list[str], folder: str, seconds: float) -> int | None:
     """Its exit code; None if the time was over before it ended. Processes that it started end with it."""
+    # Who runs in the background ignores it, and so would all that is started from there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(line, env={**os.environ, "JAX_COMPILATION_CACHE_DIR": folder}, start_new_session=True)
     try:
         return process.wait(max(seconds, 0))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -324,8 +325,16 @@ except KeyboardInterrupt:
     assert gpu.run([sys.executable, "-c", "raise SystemExit(3)"], "here", 60) == 3
     assert gpu.run([sys.executable, "-c", script], "here", 3) is None
     assert Path("began").read_text() == "here\n"
-    child = Path(f"/proc/{Path('told').read_text().strip()}/stat")
-    assert not child.exists() or child.read_text().split()[2] == "Z"
+    child, end = int(Path("told").read_text()), time.monotonic() + 20
+    while alive(child) and time.monotonic() < end:  # a signal takes a moment
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def alive(process: int) -> bool:
+    """A process that has ended, and that nobody has asked about yet, is not."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_parts_make_up_a_frame() -> None:
