@@ -27,9 +27,9 @@ def open_validation(path: str, split: str | None, videos: int) -> Dataset:
                     f"{clip.name}: the mask of object {obj_id} is {one.mask.shape}, the video {size} (height, width)."
                 )
         for obj_id in clip.folders() or [ALL]:
-            for path in counted(clip, obj_id):
-                if (shape := read_ids(path).shape) != size:
-                    raise FrameError(f"{path} is {shape}, the video {size} (height, width); both must have one size.")
+            for file in counted(clip, obj_id):
+                if (shape := read_ids(file).shape) != size:
+                    raise FrameError(f"{file} is {shape}, the video {size} (height, width); both must have one size.")
     return dataset
 
 
