@@ -52,6 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_weights(Path(folder), arguments.size)
         rows, about = compare(chosen, arguments, Path(folder))
+    if not any("median_ms" in row for row in rows):
+        raise SystemExit("nothing was timed, so nothing is written")
     report(rows, about, arguments)
 
 
@@ -131,7 +133,6 @@ def report(rows: list[dict[str, Any]], about: dict[str, Any], arguments: argpars
         rounds=arguments.rounds,
         threads=arguments.threads,
         rows=rows,
-        measures=[measure._asdict() for measure in found],
     )
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from benchmarks import plots, results
 from edgetam_jax import Model, init_state, track_step
-from edgetam_jax.model import init_params
+from edgetam_jax.model import param_shapes
 
 CASES = (("float32", 1), ("float32", 8), ("bfloat16", 1), ("bfloat16", 8))
 
@@ -41,7 +41,7 @@ def main() -> None:
 def compiled(size: int, dtype: str, objects: int) -> dict[str, float]:
     """Seconds of both steps, for a network without numbers."""
     config = results.config_of(size)
-    model = jax.eval_shape(lambda: Model(init_params(config, jax.random.key(0)), config).astype(dtype))
+    model = jax.eval_shape(lambda model: model.astype(dtype), Model(param_shapes(config), config))
     state = jax.eval_shape(lambda: init_state(model, objects))
     begin = time.perf_counter()
     lowered = jax.jit(track_step).lower(model, state, jax.ShapeDtypeStruct((size, size, 3), jnp.uint8))

@@ -1,4 +1,4 @@
-"""How fast training data is read, and what share of a training step that takes: `python -m benchmarks.data`.
+"""How fast training data is read, and its share of a training step: `python -m benchmarks.data [--size 256]`.
 
 Synthetic clips are written as a dataset in the layout of DAVIS, 854x480, and examples of 8 frames are made of it: read,
 augmented as for fine-tuning, and put into batches by threads. The files are in memory by the time they are timed, so it
@@ -48,7 +48,7 @@ def main() -> None:
         ]
         data = DataConfig(str(folder), frames=arguments.frames, objects=3)
         learning = {
-            name: learn(some, arguments.frames, Path(folder, name)) for name, some in (("drawn", ()), ("read", (data,)))
+            name: learn(some, arguments, Path(folder, name)) for name, some in (("drawn", ()), ("read", (data,)))
         }
     report(arguments, rows, learning)
 
@@ -87,11 +87,11 @@ def measure(config: DataConfig, what: str, threads: int, arguments: argparse.Nam
     }
 
 
-def learn(data: tuple[DataConfig, ...], frames: int, out: Path) -> dict[str, float]:
+def learn(data: tuple[DataConfig, ...], arguments: argparse.Namespace, out: Path) -> dict[str, float]:
     """A step's seconds, and the share of them for which it waits for data, in the median."""
     recipe = dataclasses.replace(read_recipe(RECIPE), start="nano", batch=BATCH, steps=STEPS, save_every=STEPS)
-    synthetic = dataclasses.replace(recipe.synthetic, frames=frames)
-    train(dataclasses.replace(recipe, data=data, synthetic=synthetic), out)
+    synthetic = dataclasses.replace(recipe.synthetic, frames=arguments.frames)
+    train(dataclasses.replace(recipe, image_size=arguments.size, data=data, synthetic=synthetic), out)
     steps = [json.loads(line) for line in (out / METRICS).read_text().splitlines()][WARM:]
     return {name: statistics.median(step[name] for step in steps) for name in ("seconds", "data_share")}
 

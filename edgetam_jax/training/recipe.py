@@ -16,11 +16,11 @@ from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer
 from edgetam_jax.training.simulate import User
 from edgetam_jax.training.synthetic.batches import SyntheticConfig
+from edgetam_jax.training.synthetic.config import LEAST_SIDE
 from edgetam_jax.training.talk import Course, Dtype
 from edgetam_jax.training.update import Norm, Settings
 
 LARGEST = 1 << 31  # below it are the seeds that all random numbers take, and more than any size in pixels
-LEAST_FRAME = 16  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +85,9 @@ class Recipe:
         for name in ("seed", "frame_size", "mask_size"):
             if not 0 <= getattr(self, name) < LARGEST:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to {LARGEST - 1}.")
-        if self.frame_size % 2 or 0 < self.frame_size < LEAST_FRAME:
+        if self.frame_size % 2 or 0 < self.frame_size < LEAST_SIDE:
             raise ConfigError(
-                f"frame_size is {self.frame_size}; expected an even number from {LEAST_FRAME} on, or 0: the image size."
+                f"frame_size is {self.frame_size}; expected an even number from {LEAST_SIDE} on, or 0: the image size."
             )
         if self.accumulate < 1 or self.batch % self.accumulate:
             raise ConfigError(f"accumulate is {self.accumulate}; expected a divisor of the batch, {self.batch}.")

@@ -55,7 +55,6 @@ class Run(NamedTuple):
     update: Update
     data: Any  # `data.Batches` or the like
     teacher: Teacher | None
-    validation: Dataset | None
 
 
 def train(
@@ -68,6 +67,7 @@ def train(
 
     A `teacher` of any kind may be given where the recipe names none: the same one to go on.
     """
+    validation = _validation(recipe)
     run, state = _prepare(recipe, teacher)
     out = _folder(out)
     with contextlib.closing(run.data), _checkpoints(out) as checkpoints:
@@ -88,7 +88,7 @@ def train(
                     )
                 last = step + 1 == recipe.steps
                 if recipe.evaluation.every and ((step + 1) % recipe.evaluation.every == 0 or last):
-                    metrics |= _evaluate(run, state)
+                    metrics |= _evaluate(run, state, validation)
                 if journal is not None:
                     journal.write(step, metrics)
                 if on_report is not None:
@@ -130,8 +130,6 @@ def _prepare(recipe: Recipe, teacher: Teacher | None) -> tuple[Run, TrainState]:
         raise TrainingError(
             f"the recipe's teacher is {recipe.teacher!r}, and another one is given; choose one of them."
         )
-    options = recipe.evaluation
-    validation = open_validation(options.path, options.split, options.videos) if options.path else None
     data = _data(recipe)
     if recipe.start:
         model = load(recipe.start, image_size=recipe.image_size)
@@ -156,7 +154,12 @@ def _prepare(recipe: Recipe, teacher: Teacher | None) -> tuple[Run, TrainState]:
         donate_argnums=0,
         out_shardings=(places, everywhere(mesh)),
     )
-    return Run(recipe, model.config, mesh, packing, update, data, teacher or _teacher(recipe), validation), state
+    return Run(recipe, model.config, mesh, packing, update, data, teacher or _teacher(recipe)), state
+
+
+def _validation(recipe: Recipe) -> Dataset | None:
+    options = recipe.evaluation
+    return open_validation(options.path, options.split, options.videos) if options.path else None
 
 
 def _data(recipe: Recipe) -> Any:
@@ -244,14 +247,14 @@ def _mean_model(run: Run, state: TrainState) -> Model:
     return Model(run.packing.unpack(jax.tree.map(np.asarray, whole)), run.config)
 
 
-def _evaluate(run: Run, state: TrainState) -> dict[str, Any]:
+def _evaluate(run: Run, state: TrainState, validation: Dataset | None) -> dict[str, Any]:
     """On the same videos or clips each time."""
     from edgetam_jax.evaluation.held_out import evaluate, held_out_clip
     from edgetam_jax.training.synthetic import ClipConfig
 
     model = _mean_model(run, state)
-    if run.validation is not None:
-        score = validate(model, run.validation)
+    if validation is not None:
+        score = validate(model, validation)
         return {"validation_jf": score.jf, "validation_j": score.j.mean, "validation_f": score.f.mean}
     options, size = run.recipe.evaluation, run.recipe.image_size
     config = ClipConfig(frames=options.frames, height=size, width=size)

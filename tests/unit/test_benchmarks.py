@@ -1,5 +1,6 @@
 """The benchmarks' machinery, on stand-ins that take no time: processes in turns, what is made of their answers."""
 
+import argparse
 import json
 import re
 import shutil
@@ -97,6 +98,31 @@ def test_systems_take_turns_and_what_fails_is_a_note(tmp_path: Path, capsys: pyt
     assert "median_ms" not in compare.summary(SYSTEMS["onnx"], Task("encode"), rows[3])
 
 
+def test_what_was_timed_is_kept_when_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But nothing is written where nothing was timed: there may be results of before."""
+    (tmp_path / "journal").touch()
+    arguments = argparse.Namespace(objects=[1], against=[1], batches=[], rounds=2, budget=60)
+
+    def start(system: Any, *_: Any) -> Worker:
+        return Worker(system.name, ["-c", STAND_IN, system.name, str(tmp_path / "journal")])
+
+    def stopped(rows: list[Row], rounds: int, budget: float) -> None:
+        measure(rows[:1], rounds, 0, budget)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "start", start)
+    monkeypatch.setattr(compare, "measure", stopped)
+    timed, *others = compare.compare([SYSTEMS["original"]], arguments, tmp_path)[0]
+    assert timed["task"] == "track" and timed["median_ms"] > 1
+    assert others and all(row["note"] == "not timed: the run was stopped" for row in others)
+    monkeypatch.setattr(compare, "make_weights", lambda *_: None)
+    monkeypatch.setattr(compare, "compare", lambda *_: (others, {}))
+    monkeypatch.setattr(compare, "report", lambda *_: pytest.fail("this was written"))
+    monkeypatch.setattr(sys, "argv", ["compare", "--systems", "ours"])
+    with pytest.raises(SystemExit, match="nothing was timed"):
+        compare.main()
+
+
 def test_tasks_and_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Task.parse(str(Task("track", 4))) == Task("track", 4)
     tracked = [task.count for task in tasks_of(SYSTEMS["original"], [1, 2, 4], [1, 4], []) if task.kind == "track"]
@@ -162,9 +188,8 @@ def test_ratios_and_bars() -> None:
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """As it is written to a file, and read again."""
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
-    found = [one._asdict() for one in bars.measures(ROWS, "cpu", True)]
     for _ in range(2):  # the second takes the place of the first
-        results.write("speed", 64, device=results.Device("cpu", "cpu"), rows=ROWS, measures=found, threads=2, rounds=7)
+        results.write("speed", 64, device=results.Device("cpu", "cpu"), rows=ROWS, threads=2, rounds=7)
     (path,) = (tmp_path / "results").iterdir()
     assert path.name == "speed_cpu_64.json" and path.name in capsys.readouterr().out
     return json.loads(path.read_text())

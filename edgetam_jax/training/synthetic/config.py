@@ -5,6 +5,8 @@ import dataclasses
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.training.synthetic.outlines import PARTS
 
+LEAST_SIDE = 16  # pixels of a frame
+
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig:
@@ -22,7 +24,8 @@ class ClipConfig:
     exposures: int = 3  # pictures averaged into one frame, an odd number: what moves fast is blurred
 
     def __post_init__(self) -> None:
-        for name, least in (("frames", 1), ("height", 16), ("width", 16), ("objects", 1), ("exposures", 1)):
+        least_of = {"frames": 1, "height": LEAST_SIDE, "width": LEAST_SIDE, "objects": 1, "exposures": 1}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}.")
         if self.exposures % 2 == 0:

@@ -1,6 +1,7 @@
 """One step of training: its gradient reaches what it should, and is the loss's slope; steps do what they promise."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,16 +35,9 @@ CORRECTED = Course(dataclasses.replace(STILLS.user, corrections=1, from_truth=0.
 ALL = Optimizer(rate=1e-3, weight_decay=0.0, clip=float("inf"))
 DECODER = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/", 1.0)))
 ESTIMATES = "/iou_prediction_head/"
-MODULES = (
-    "image_encoder/trunk",
-    "image_encoder/neck",
-    "sam_prompt_encoder",
-    "sam_mask_decoder",
-    "memory_attention",
-    "memory_encoder",
-    "spatial_perceiver",
-    "obj_ptr_proj",
-)
+ENCODING = ("image_encoder/trunk", "image_encoder/neck", "sam_prompt_encoder", "sam_mask_decoder")
+MODULES = (*ENCODING, "memory_attention", "memory_encoder", "spatial_perceiver", "obj_ptr_proj")
+NEVER_BEST = "/output_hypernetworks_mlps_1/"  # on the still frames below: only decay moves it
 ONLY_CORRECTIONS = "sam_prompt_encoder/point_embeddings_0"  # a negative click
 RTOL = 1e-5
 
@@ -74,10 +68,14 @@ def named(packed: Packed, options: Optimizer) -> dict[str, np.ndarray]:
     return flat(arrange(tiny_model().params, options).unpack(jax.device_get(packed)))
 
 
+def is_blind(name: str) -> bool:
+    """Softmax is blind to what is added to all keys."""
+    return name.startswith("sam_mask_decoder/") and name.endswith("k_proj/bias")
+
+
 def no_clip_moves(name: str) -> bool:
-    """Softmax is blind to what is added to all keys; estimates of the IoU cost nothing in `SMOOTH`."""
-    blind = name.startswith("sam_mask_decoder/") and name.endswith("k_proj/bias")
-    return is_statistic(tuple(name.split("/"))) or blind or ESTIMATES in name or name == ONLY_CORRECTIONS
+    """Estimates of the IoU cost nothing in `SMOOTH`."""
+    return is_statistic(tuple(name.split("/"))) or is_blind(name) or ESTIMATES in name or name == ONLY_CORRECTIONS
 
 
 class Tried(NamedTuple):
@@ -122,18 +120,22 @@ def test_corrections_reach_the_rest(corrected: Tried) -> None:
     assert corrected.slopes[ONLY_CORRECTIONS].all()
 
 
+def test_the_gradient_is_the_slope() -> None:
+    assert_slope(attempt(dataclasses.replace(STILLS, weights=SMOOTH), clips(4, 1)), ENCODING, rel=5e-3)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_the_gradient_through_memory_is_the_slope(followed: Tried, module: str) -> None:
-    assert_slope(followed, module)
+    assert_slope(followed, [module], rel=1e-2)
 
 
-@pytest.mark.parametrize("module", MODULES[:4])
+@pytest.mark.parametrize("module", ENCODING)
 def test_the_gradient_through_corrections_is_the_slope(corrected: Tried, module: str) -> None:
-    assert_slope(corrected, module)
+    assert_slope(corrected, [module], rel=1e-2)
 
 
-def assert_slope(tried: Tried, module: str) -> None:
-    """Along the gradient of a module, with every number weighted at random, and tensors that it hardly moves as well.
+def assert_slope(tried: Tried, modules: Sequence[str], rel: float) -> None:
+    """Along the gradient of modules, with every number weighted at random, and tensors that it hardly moves as well.
 
     The loss goes up and down by 1e-3, of which rounding is 1e-6 or less. What opens or closes on the way, ReLUs most of
     all, is up to 0.8%.
@@ -141,7 +143,7 @@ def assert_slope(tried: Tried, module: str) -> None:
     rng, slopes = np.random.default_rng(0), tried.slopes
     along = {name: np.zeros_like(x) for name, x in slopes.items()}
     for name, x in slopes.items():
-        if name.startswith(f"{module}/") and x.any():
+        if name.startswith(tuple(f"{module}/" for module in modules)) and x.any():
             along[name] = rng.uniform(0.2, 1.8, x.shape).astype(np.float32) * x / np.linalg.norm(x)
     length = np.sqrt(sum(np.square(a).sum() for a in along.values()))
     want = sum((slopes[name] * a).sum() for name, a in along.items()) / length
@@ -152,7 +154,7 @@ def assert_slope(tried: Tried, module: str) -> None:
         return float(tried.update(tried.state._replace(params=params), tried.examples, KEY)[1].losses.total)
 
     far = min(1e-3 / want, 0.03)
-    assert (value(far) - value(-far)) / (2 * far) == pytest.approx(want, rel=2e-2)
+    assert (value(far) - value(-far)) / (2 * far) == pytest.approx(want, rel=rel)
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +171,8 @@ def decoder_step(decoder_update: Any) -> tuple[TrainState, Report]:
 def test_what_is_frozen_stays(decoder_update: Any, decoder_step: Any) -> None:
     old, new = named(decoder_update[1].params, DECODER), named(decoder_step[0].params, DECODER)
     for name, value in old.items():
-        stays = np.array_equal(new[name], value)
-        assert stays or name.startswith("sam_mask_decoder/"), name
-        assert not stays or ESTIMATES not in name, name
+        unused = is_blind(name) or (NEVER_BEST in name and name.endswith("bias"))
+        assert np.array_equal(new[name], value) == (unused or not name.startswith("sam_mask_decoder/")), name
     assert int(decoder_step[0].step) == 1
 
 
