@@ -99,10 +99,15 @@ depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def fenced(x: Array) -> Array:
-    """The same numbers. On CPU, XLA's library takes sums and products before it into what it does, in pieces which are
-    stored for it, but no choice between numbers: what computes `x` stays a single loop.
+    """The same numbers, behind a fence: no compiler fuses what computes `x` with what reads it.
+
+    On CPU, XLA's library takes sums and products before it into what it does, in pieces which are stored for it, but no
+    choice between numbers. On a GPU, XLA takes a sum of shifted copies and the norm that follows for one softmax, and
+    does not finish compiling it in a quarter of an hour.
     """
-    return jnp.where(jnp.isnan(x), jnp.nan, x) if jax.default_backend() == "cpu" else x
+    return lax.platform_dependent(
+        x, cpu=lambda x: jnp.where(jnp.isnan(x), jnp.nan, x), default=lax.optimization_barrier
+    )
 
 
 def _padded(x: Array, pad: int) -> Array:

@@ -168,4 +168,5 @@ def test_lowers_for_other_devices(platform: str, dtype: str, monkeypatch: pytest
     text = exported.mlir_module()
     assert exported.platforms == (platform,)
     assert "stablehlo.convolution" in text
+    assert text.count("stablehlo.optimization_barrier") == EDGETAM.memory_encoder.fuser_layers
     assert "stablehlo.while" not in text
