@@ -38,9 +38,9 @@ bench: $(STAMP)  ## Time a frame here, in PyTorch and in the Hugging Face port, 
 	for what in parts forms compiling plots; do $(BIN)/python -m benchmarks.$$what || exit; done
 
 pictures: $(STAMP)  ## Draw again what the documentation shows of the network in the package, of synthetic clips and of the app
-	$(BIN)/python docs/draw_synthetic.py
-	$(BIN)/python docs/draw_demo.py
-	$(BIN)/python docs/draw_app.py
+	$(BIN)/python tools/draw_synthetic.py
+	$(BIN)/python tools/draw_demo.py
+	$(BIN)/python tools/draw_app.py
 
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) site .pytest_cache .ruff_cache .hypothesis

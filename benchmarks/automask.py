@@ -72,7 +72,7 @@ def drawn(height: int = 1200, width: int = 1800) -> np.ndarray:
 
 
 def photographed(path: Path) -> np.ndarray:
-    from edgetam_jax.image_file import read_image
+    from edgetam_jax.media.image import read_image
 
     return read_image(path)
 
@@ -81,8 +81,8 @@ def load_ours(folder: str, size: int, settings: dict[str, Any]) -> None:
     global _generator
     import jax
 
-    from edgetam_jax.automask import AutomaticMaskGenerator
-    from edgetam_jax.checkpoint import load
+    from edgetam_jax.checkpoints.api import load
+    from edgetam_jax.images.automask import AutomaticMaskGenerator
 
     jax.config.update("jax_default_matmul_precision", "highest")
     _generator = AutomaticMaskGenerator(load(Path(folder, weights.OURS), image_size=size), **settings)
@@ -90,7 +90,7 @@ def load_ours(folder: str, size: int, settings: dict[str, Any]) -> None:
 
 def load_original(folder: str, size: int, settings: dict[str, Any]) -> None:
     global _generator
-    from tests import oracle
+    from tests.support import oracle
 
     _generator = oracle.build_generator(weights.load_original(Path(folder), size), **settings)
 
@@ -105,7 +105,7 @@ def run(picture: np.ndarray) -> dict[str, Any]:
 
 def compare(ours: list[dict[str, Any]], original: list[dict[str, Any]]) -> dict[str, Any]:
     """What the two lists of records have in common."""
-    from edgetam_jax.rle import rle_decode
+    from edgetam_jax.ops.rle import rle_decode
 
     def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
         close = abs(a["predicted_iou"] - b["predicted_iou"]) < 1e-4

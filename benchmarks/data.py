@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.results import write
-from edgetam_jax.palette import mask_to_palette
-from edgetam_jax.training.data import PLAIN, Augment, DataConfig, batches
-from edgetam_jax.training.journal import METRICS
+from edgetam_jax.data import PLAIN, Augment, DataConfig, batches
+from edgetam_jax.data.synthetic import ClipConfig, make_clip
+from edgetam_jax.media.palette import mask_to_palette
+from edgetam_jax.training.metrics_writer import METRICS
 from edgetam_jax.training.recipe import read_recipe
-from edgetam_jax.training.synthetic import ClipConfig, make_clip
 from edgetam_jax.training.trainer import train
 
 HEIGHT, WIDTH = 480, 854

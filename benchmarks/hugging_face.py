@@ -17,7 +17,7 @@ class HuggingFace(TorchFamily):
         super().__init__(system, threads, device)
         from safetensors.torch import load_file
 
-        from tests import oracle
+        from tests.support import oracle
 
         config = results.config_of(size)
         self.size, self.last = size, config.pointers

@@ -22,13 +22,13 @@ from edgetam_jax import (
     encode_image,
     init_state,
     load,
-    memory,
     open_video,
     segment,
     track,
     track_step,
     tune,
 )
+from edgetam_jax.tracking import memory
 
 PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 VIDEO = 480, 854  # height, width
@@ -127,8 +127,8 @@ class Ours:
 
     def video(self) -> Prepared:
         """A frame from a video file to a video file, its stages timed apart."""
-        from edgetam_jax.video_writer import Mp4Writer, Pace
-        from edgetam_jax.visualize import overlay
+        from edgetam_jax.media.video_writer import Mp4Writer, Pace
+        from edgetam_jax.media.visualize import overlay
 
         folder = tempfile.TemporaryDirectory()
         frames = decoded(draw_video(Path(folder.name, "clip.mp4")))
@@ -167,8 +167,8 @@ def boxes(objects: int, frame: Any) -> Prompts:
 
 
 def draw_video(path: Path) -> Path:
-    from edgetam_jax.training.synthetic import ClipConfig, make_clip
-    from edgetam_jax.video_writer import Mp4Writer, Pace
+    from edgetam_jax.data.synthetic import ClipConfig, make_clip
+    from edgetam_jax.media.video_writer import Mp4Writer, Pace
 
     clip = make_clip(jax.random.key(0), ClipConfig(DRAWN, *VIDEO, exposures=1))
     writer = Mp4Writer(path, VIDEO, Pace(24))

@@ -19,7 +19,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import numpy as np
 
-from tests.tolerances import NO_OBJECT
+from tests.support.tolerances import NO_OBJECT
 
 NOTICE = "The weights are random, not the released ones. Equal outputs mean equal networks, not good masks."
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "parity.md"
@@ -44,12 +44,12 @@ def rows(seed: int) -> Iterator[Row]:
     import torch
 
     from convert.__main__ import main as convert
-    from edgetam_jax.checkpoint import load
+    from edgetam_jax.checkpoints.api import load
     from edgetam_jax.config import EDGETAM
-    from tests import oracle
     from tests.parity import cases
     from tests.parity.networks import Ours
     from tests.parity.references import Original
+    from tests.support import oracle
 
     original = oracle.randomize(oracle.build_original(EDGETAM), seed)
     with tempfile.TemporaryDirectory() as folder:

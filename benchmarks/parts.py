@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks import plots, results
 from benchmarks.profile import full_state
-from edgetam_jax import Model, memory, tune
-from edgetam_jax.step import encode_frames, no_points, respond
+from edgetam_jax import Model, tune
+from edgetam_jax.tracking import memory
+from edgetam_jax.tracking.step import encode_frames, no_points, respond
 
 DTYPES = ("float32", "bfloat16")
 

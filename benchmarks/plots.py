@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import bars
 from benchmarks.results import RESULTS
-from edgetam_jax.files import replacing
+from edgetam_jax.media.atomic import replacing
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES, PICTURE = (DOCS / "speed.md", DOCS / "video.md"), DOCS / "pictures" / "speed.svg"

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import results
 from edgetam_jax import Model, State, init_state, track_step
 from edgetam_jax.model import param_shapes
-from edgetam_jax.trees import blank
+from edgetam_jax.ops.tree import blank
 
 FRAMES = 10
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import results
 from edgetam_jax import ImagePredictor, ImagePrompts, Model, Prompt, encode_image, segment
-from edgetam_jax.commands.bench import Task, Timing, measure
+from edgetam_jax.cli.bench import Task, Timing, measure
 
 POINTS = 64
 HEIGHT, WIDTH = 540, 960

@@ -9,7 +9,7 @@ import jax
 
 from benchmarks import machine
 from edgetam_jax.config import EDGETAM, Config
-from edgetam_jax.files import replacing
+from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model, init_params
 
 RESULTS = Path(__file__).parent / "results"

@@ -24,7 +24,7 @@ def write_weights(folder: Path, size: int) -> None:
     import torch
 
     from convert.__main__ import main as convert
-    from tests import oracle
+    from tests.support import oracle
 
     state = oracle.randomize(oracle.build_original(results.config_of(size)), 0).state_dict()
     torch.save({"model": state}, folder / ORIGINAL)
@@ -36,7 +36,7 @@ def write_weights(folder: Path, size: int) -> None:
 def load_original(folder: Path, size: int) -> Any:
     import torch
 
-    from tests import oracle
+    from tests.support import oracle
 
     model = oracle.build_original(results.config_of(size))
     model.load_state_dict(torch.load(folder / ORIGINAL, weights_only=True)["model"])

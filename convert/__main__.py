@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import jax
 
 from convert.goldens import read_media, table
-from convert.targets import write_hf, write_torch
 from convert.verify import verify
-from edgetam_jax.checkpoint import Loaded, load, read, save
+from edgetam_jax.checkpoints.api import Loaded, load, read, save
+from edgetam_jax.checkpoints.writers import write_hf, write_torch
 from edgetam_jax.errors import CheckpointError, EdgeTAMError
-from edgetam_jax.files import check_place
+from edgetam_jax.media.atomic import check_place
 
 RELEASED_SHA256 = "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df"
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgetam_jax.errors import FrameError
-from edgetam_jax.image_file import IMAGE_SUFFIXES
-from edgetam_jax.io import open_video
-from edgetam_jax.preprocess import pil_rgb
+from edgetam_jax.media.image import IMAGE_SUFFIXES
+from edgetam_jax.media.video import open_video
+from edgetam_jax.ops.pixels import pil_rgb
 
 FRAMES = 3  # of a video, for which numbers are known
 GATE = "gate"  # an image that is drawn here

@@ -10,7 +10,7 @@ from edgetam_jax.config import MASK_STRIDE
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT, EdgeTAM
 from edgetam_jax.nn.mask_decoder import choose
-from edgetam_jax.step import Entry, FrameFeatures
+from edgetam_jax.tracking.step import Entry, FrameFeatures
 from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, PromptInputs, PromptTokens, Sighting
 
 ZERO_TOKEN = -10  # label with which it fills up ragged prompts: a token of zeros, which is attended

@@ -13,7 +13,7 @@ from convert import port, verify_video
 from convert.goldens import GATE, Row, decode_runs, goldens, numbers
 from edgetam_jax.model import Model
 from edgetam_jax.nn.mask_decoder import choose
-from edgetam_jax.preprocess import preprocess
+from edgetam_jax.ops.pixels import preprocess
 from edgetam_jax.types import ImageFeatures, Label
 
 Check = dict[str, Any]  # an entry of goldens.json, as it stands there

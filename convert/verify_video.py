@@ -9,10 +9,10 @@ import numpy as np
 
 from convert import port
 from convert.goldens import Row, goldens, numbers
-from edgetam_jax import programs
 from edgetam_jax.model import Model
-from edgetam_jax.session import Answer, Session, TrackedObject
-from edgetam_jax.video import VideoPredictor
+from edgetam_jax.tracking import session_jit as programs
+from edgetam_jax.tracking.predictor import VideoPredictor
+from edgetam_jax.tracking.session import Answer, Session, TrackedObject
 
 
 def track(model: Model, frames: np.ndarray, check: Mapping[str, Any], before: np.ndarray | None = None) -> np.ndarray:

@@ -1,5 +1,5 @@
 import sys
 
-from edgetam_jax.cli import main
+from edgetam_jax.cli.main import main
 
 sys.exit(main())

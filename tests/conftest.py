@@ -34,7 +34,7 @@ def forget_programs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_original() -> Any:
     """The PyTorch original in the `oracle.TINY` configuration, every tensor random."""
-    from tests import oracle
+    from tests.support import oracle
 
     return oracle.randomize(oracle.build_original(oracle.TINY), seed=0)
 
@@ -42,7 +42,7 @@ def tiny_original() -> Any:
 @pytest.fixture(scope="session")
 def full_original() -> Any:
     """The PyTorch original at its full size, every tensor random."""
-    from tests import oracle
+    from tests.support import oracle
 
     return oracle.randomize(oracle.build_original(EDGETAM), seed=0)
 

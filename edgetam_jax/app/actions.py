@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetam_jax.app import clips, images
+from edgetam_jax.app.app_state import Studio
 from edgetam_jax.app.pointing import Mark
-from edgetam_jax.app.studio import Studio
-from edgetam_jax.app.visitors import Visitor
+from edgetam_jax.app.sessions import Visitor
 from edgetam_jax.errors import EdgeTAMError
-from edgetam_jax.io import open_video
+from edgetam_jax.media.video import open_video
 
 Report = Callable[[int, int], None]  # is told how many frames of how many are done
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from edgetam_jax.app.pointing import MIDDLE, NOTHING, Mark, Said
-from edgetam_jax.commands.outputs import Clip, Seen, color_ids, writing
-from edgetam_jax.commands.track import FPS
+from edgetam_jax.cli.outputs import Clip, Seen, color_ids, writing
+from edgetam_jax.cli.track import FPS
 from edgetam_jax.errors import FrameError, PromptError
-from edgetam_jax.io import Video, open_video
-from edgetam_jax.palette import object_colors
-from edgetam_jax.session import Session
+from edgetam_jax.media.palette import object_colors
+from edgetam_jax.media.video import Video, open_video
+from edgetam_jax.media.video_writer import Pace
+from edgetam_jax.tracking.predictor import VideoPredictor
+from edgetam_jax.tracking.session import Session
 from edgetam_jax.types import Label
-from edgetam_jax.video import VideoPredictor
-from edgetam_jax.video_writer import Pace
 
 MAX_FRAMES = 600
 MAX_PIXELS = 3840 * 2160  # of a frame

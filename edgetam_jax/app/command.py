@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgetam_jax.app.studio import Studio, synthetic_example
-from edgetam_jax.commands import options
+from edgetam_jax.app.app_state import Studio, synthetic_example
+from edgetam_jax.cli import options
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Model
 

@@ -9,11 +9,11 @@ import gradio as gr
 from gradio.themes import Soft
 
 from edgetam_jax.app import actions
+from edgetam_jax.app.app_state import Studio
+from edgetam_jax.app.canvas import make_stage, mark_of, shown
 from edgetam_jax.app.clips import MAX_FRAMES, MAX_OBJECTS
-from edgetam_jax.app.stage import make_stage, mark_of, shown
-from edgetam_jax.app.studio import Studio
 from edgetam_jax.errors import EdgeTAMError
-from edgetam_jax.palette import object_colors
+from edgetam_jax.media.palette import object_colors
 
 MAX_UPLOAD = 100  # megabytes
 VIDEO_TYPES = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"]

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgetam_jax.media.visualize import draw_prompts
 from edgetam_jax.prompts import Prompt
 from edgetam_jax.types import Label
-from edgetam_jax.visualize import draw_prompts
 
 Point = tuple[float, float]  # x, y
 

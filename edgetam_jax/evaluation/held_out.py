@@ -28,21 +28,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from edgetam_jax.boxes import boxes_around
-from edgetam_jax.checkpoint import load
+from edgetam_jax.checkpoints.api import load
+from edgetam_jax.data.simulated_user import click_on
+from edgetam_jax.data.synthetic import Clip, ClipConfig, make_clip
 from edgetam_jax.errors import ConfigError, EdgeTAMError
 from edgetam_jax.evaluation.baselines import SEARCH, follow_box, hold_still
 from edgetam_jax.evaluation.protocols import CLICKS, after_clicks
-from edgetam_jax.evaluation.reports import fingerprint, write_report
+from edgetam_jax.evaluation.provenance import fingerprint, write_report
 from edgetam_jax.evaluation.summary import Followed, Result, collect, counts, judge, table
-from edgetam_jax.files import check_place
+from edgetam_jax.media.atomic import check_place
 from edgetam_jax.model import Model
+from edgetam_jax.ops.boxes import boxes_around
 from edgetam_jax.prompts import Prompts
-from edgetam_jax.tracking import Tracks, track
-from edgetam_jax.training.simulate import click_on
-from edgetam_jax.training.synthetic import Clip, ClipConfig, make_clip
+from edgetam_jax.tracking.predictor import VideoPredictor
+from edgetam_jax.tracking.scan import Tracks, track
 from edgetam_jax.types import Label
-from edgetam_jax.video import VideoPredictor
 
 HELD_OUT = 271_828_182  # the seed of all held-out clips; training folds its own twice, so no recipe draws these
 

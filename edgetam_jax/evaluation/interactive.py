@@ -17,15 +17,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgetam_jax.batch import add_process_arguments, join_processes, work_through
-from edgetam_jax.checkpoint import load
+from edgetam_jax.checkpoints.api import load
+from edgetam_jax.data.datasets import NO_WHITE, Clip, Dataset, open_dataset
 from edgetam_jax.errors import ConfigError, EdgeTAMError, FrameError
-from edgetam_jax.evaluation.datasets import NO_WHITE, Clip, Dataset, open_dataset
+from edgetam_jax.evaluation.batch import add_process_arguments, join_processes, work_through
 from edgetam_jax.evaluation.protocols import CLICKS, FRAMES, GOOD, Outcome, offline, online
-from edgetam_jax.evaluation.reports import made_by, read_alike, write_report
-from edgetam_jax.files import check_place
-from edgetam_jax.io import open_video
-from edgetam_jax.video import VideoPredictor
+from edgetam_jax.evaluation.provenance import made_by, read_alike, write_report
+from edgetam_jax.media.atomic import check_place
+from edgetam_jax.media.video import open_video
+from edgetam_jax.tracking.predictor import VideoPredictor
 
 ENDING = ".json"
 

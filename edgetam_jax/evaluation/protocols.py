@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from edgetam_jax.data.simulated_user import User, correction
 from edgetam_jax.errors import PromptError
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity
-from edgetam_jax.session import Session
-from edgetam_jax.training.simulate import User, correction
+from edgetam_jax.tracking.predictor import VideoPredictor
+from edgetam_jax.tracking.session import Session
 from edgetam_jax.types import Label
-from edgetam_jax.video import VideoPredictor
 
 OBJECT = 1  # its id in the session
 CLICKS = 3  # on each frame that is corrected

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgetam_jax.data.categories import Categories, categories_of, seen_categories
+from edgetam_jax.data.datasets import ALL, VOID, Clip, Dataset, open_dataset, read_ids
 from edgetam_jax.errors import EdgeTAMError, FrameError
-from edgetam_jax.evaluation.categories import Categories, categories_of, seen_categories
-from edgetam_jax.evaluation.datasets import ALL, VOID, Clip, Dataset, open_dataset, read_ids
 from edgetam_jax.evaluation.measures import Statistics, boundary_accuracy, region_similarity, statistics
 
 

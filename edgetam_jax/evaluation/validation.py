@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jax
 
+from edgetam_jax.data.datasets import ALL, Dataset, open_dataset, read_ids
 from edgetam_jax.errors import FrameError
-from edgetam_jax.evaluation.datasets import ALL, Dataset, open_dataset, read_ids
 from edgetam_jax.evaluation.scores import Score, average, counted, score_dataset
 from edgetam_jax.evaluation.vos import given_masks, make_predictor, segment_clip
-from edgetam_jax.io import open_video
+from edgetam_jax.media.video import open_video
 from edgetam_jax.model import Model
 
 

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetam_jax.batch import add_process_arguments, join_processes, work_through
-from edgetam_jax.checkpoint import load
+from edgetam_jax.checkpoints.api import load
+from edgetam_jax.data.datasets import NO_WHITE, Clip, Dataset, Shown, open_dataset
 from edgetam_jax.errors import EdgeTAMError, FrameError
-from edgetam_jax.evaluation.datasets import NO_WHITE, Clip, Dataset, Shown, open_dataset
-from edgetam_jax.evaluation.reports import claim, made_by
-from edgetam_jax.files import replacing
-from edgetam_jax.io import open_video
+from edgetam_jax.evaluation.batch import add_process_arguments, join_processes, work_through
+from edgetam_jax.evaluation.provenance import claim, made_by
+from edgetam_jax.media.atomic import replacing
+from edgetam_jax.media.palette import mask_to_palette
+from edgetam_jax.media.video import open_video
 from edgetam_jax.model import Model
-from edgetam_jax.palette import mask_to_palette
-from edgetam_jax.session import Session
-from edgetam_jax.video import VideoPredictor
+from edgetam_jax.tracking.predictor import VideoPredictor
+from edgetam_jax.tracking.session import Session
 
 
 def main(argv: Sequence[str] | None = None) -> int:

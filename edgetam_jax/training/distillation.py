@@ -11,14 +11,14 @@ from jax import Array
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from edgetam_jax.data.example import Example
+from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.errors import CheckpointError, ConfigError
-from edgetam_jax.files import replacing
+from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model
-from edgetam_jax.training.example import Example
-from edgetam_jax.training.lesson import Lesson, take_lesson
+from edgetam_jax.training.interaction import Course
 from edgetam_jax.training.losses import check_weights
-from edgetam_jax.training.simulate import Plan
-from edgetam_jax.training.talk import Course
+from edgetam_jax.training.rollout import Lesson, take_lesson
 
 
 @dataclasses.dataclass(frozen=True)

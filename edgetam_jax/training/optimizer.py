@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Params, is_statistic
-from edgetam_jax.training.packing import Packed, Packing, make_packing
+from edgetam_jax.training.flat_params import Packed, Packing, make_packing
 
 TRUNK = "image_encoder/trunk/body/"
 

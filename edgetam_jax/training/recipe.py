@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edgetam_jax.config import PRESETS, Config, dataclass_from_dict
+from edgetam_jax.data import DataConfig
+from edgetam_jax.data.simulated_user import User
+from edgetam_jax.data.synthetic.batches import SyntheticConfig
+from edgetam_jax.data.synthetic.config import LEAST_SIDE
 from edgetam_jax.errors import ConfigError
-from edgetam_jax.training.data import DataConfig
 from edgetam_jax.training.distillation import DistillationWeights
+from edgetam_jax.training.interaction import Course, Dtype
 from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer
-from edgetam_jax.training.simulate import User
-from edgetam_jax.training.synthetic.batches import SyntheticConfig
-from edgetam_jax.training.synthetic.config import LEAST_SIDE
-from edgetam_jax.training.talk import Course, Dtype
-from edgetam_jax.training.update import Norm, Settings
+from edgetam_jax.training.train_step import Norm, Settings
 
 LARGEST = 1 << 31  # below it are the seeds that all random numbers take, and more than any size in pixels
 

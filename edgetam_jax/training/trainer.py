@@ -22,23 +22,23 @@ import orbax.checkpoint as ocp
 from jax import Array
 from jax.sharding import Mesh
 
-from edgetam_jax.checkpoint import load, save
+from edgetam_jax.checkpoints.api import load, save
 from edgetam_jax.config import PRESETS, Config
+from edgetam_jax.data import batches
+from edgetam_jax.data.datasets import Dataset
+from edgetam_jax.data.synthetic.batches import SyntheticBatches
 from edgetam_jax.errors import TrainingError
-from edgetam_jax.evaluation.datasets import Dataset
 from edgetam_jax.evaluation.validation import open_validation, validate
-from edgetam_jax.files import replacing
+from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model
-from edgetam_jax.training.data import batches
 from edgetam_jax.training.distillation import Teacher, model_teacher, store, stored_path, stored_teacher
-from edgetam_jax.training.initial import initial_params
-from edgetam_jax.training.journal import Journal
+from edgetam_jax.training.flat_params import Packing
+from edgetam_jax.training.init import initial_params
+from edgetam_jax.training.metrics_writer import Journal
 from edgetam_jax.training.optimizer import arrange, make_optimizer
-from edgetam_jax.training.packing import Packing
-from edgetam_jax.training.placement import everywhere, make_mesh, over_batch, shardings
 from edgetam_jax.training.recipe import Recipe
-from edgetam_jax.training.synthetic.batches import SyntheticBatches
-from edgetam_jax.training.update import Report, TrainState, Update, init_train_state, make_update, plans_for
+from edgetam_jax.training.sharding import everywhere, make_mesh, over_batch, shardings
+from edgetam_jax.training.train_step import Report, TrainState, Update, init_train_state, make_update, plans_for
 
 KEPT = 2  # checkpoints
 MODEL, RECIPE = "model.safetensors", "recipe.json"
@@ -249,8 +249,8 @@ def _mean_model(run: Run, state: TrainState) -> Model:
 
 def _evaluate(run: Run, state: TrainState, validation: Dataset | None) -> dict[str, Any]:
     """On the same videos or clips each time."""
+    from edgetam_jax.data.synthetic import ClipConfig
     from edgetam_jax.evaluation.held_out import evaluate, held_out_clip
-    from edgetam_jax.training.synthetic import ClipConfig
 
     model = _mean_model(run, state)
     if validation is not None:

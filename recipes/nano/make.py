@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from edgetam_jax.checkpoint import EMBEDDED_PATH, save
-from edgetam_jax.files import replacing
+from edgetam_jax.checkpoints.api import EMBEDDED_PATH, save
+from edgetam_jax.data.synthetic.batches import SyntheticBatches
+from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model
-from edgetam_jax.step import encode_frames
-from edgetam_jax.training.initial import begin_memory
+from edgetam_jax.tracking.step import encode_frames
+from edgetam_jax.training.init import begin_memory
 from edgetam_jax.training.recipe import read_recipe
-from edgetam_jax.training.synthetic.batches import SyntheticBatches
 from edgetam_jax.training.trainer import train
 
 HERE, RUNS = Path(__file__).parent, Path("runs/nano")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetam_jax import cli
+from edgetam_jax.app.app_state import write_clip
 from edgetam_jax.app.command import UPLOADS, Serving, serving
-from edgetam_jax.app.studio import write_clip
-from edgetam_jax.io import open_video
-from tests import scene
-from tests.ports import free_port
-from tests.visits import PATIENCE, example, network
+from edgetam_jax.cli import main as cli
+from edgetam_jax.media.video import open_video
+from tests.support import scene
+from tests.support.ports import free_port
+from tests.support.visits import PATIENCE, example, network
 
 pytest.importorskip("gradio")
 sync_api = pytest.importorskip("playwright.sync_api")

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from edgetam_jax import load, save
-from edgetam_jax.batch import find_names, find_video, main, read_prompts
 from edgetam_jax.errors import FrameError, PromptError
-from edgetam_jax.evaluation.reports import RECORD
-from tests.oracle import TINY
+from edgetam_jax.evaluation.batch import find_names, find_video, main, read_prompts
+from edgetam_jax.evaluation.provenance import RECORD
 from tests.parity.pairs import make_pair, with_score_bias
-from tests.ports import free_port
+from tests.support.oracle import TINY
+from tests.support.ports import free_port
 
 VIDEOS, FRAMES = 4, 3
 
@@ -44,7 +44,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory, tiny_original: Any) -> Path
 
 
 def start(videos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "edgetam_jax.batch", str(videos / "videos"), str(out)]
+    command = [sys.executable, "-m", "edgetam_jax.evaluation.batch", str(videos / "videos"), str(out)]
     return subprocess.Popen(
         [*command, "--model", str(videos / "model.safetensors"), *more],
         stdout=subprocess.PIPE,

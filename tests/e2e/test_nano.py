@@ -10,19 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetam_jax import VideoPredictor, checkpoint, cli, load, track
-from edgetam_jax.checkpoint import EMBEDDED_PATH, NOTE, read
+from edgetam_jax import VideoPredictor, load, track
+from edgetam_jax.checkpoints import api as checkpoint
+from edgetam_jax.checkpoints.api import EMBEDDED_PATH, NOTE, read
+from edgetam_jax.cli import main as cli
 from edgetam_jax.config import NANO
+from edgetam_jax.data.simulated_user import User
+from edgetam_jax.data.synthetic import ClipConfig
+from edgetam_jax.data.synthetic.batches import SyntheticBatches, SyntheticConfig
 from edgetam_jax.evaluation.held_out import ABSENT_BAR, BARS, KINDS, first_prompts, held_out_clip
 from edgetam_jax.evaluation.protocols import offline, online
-from edgetam_jax.evaluation.reports import fingerprint
+from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.training import trainer
 from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer
 from edgetam_jax.training.recipe import Recipe, read_recipe
-from edgetam_jax.training.simulate import User
-from edgetam_jax.training.synthetic import ClipConfig
-from edgetam_jax.training.synthetic.batches import SyntheticBatches, SyntheticConfig
 from tests.unit.training.runs import of_training
 
 LARGEST = 8e6  # bytes
@@ -79,7 +81,7 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
         ),
         "notebooks/images.ipynb": (f"its IoU on held-out clips is {once}, {twice} and {thrice} after one, two",),
         "README.md": (f"over a hundred others its J&F is {jf[0]}",),
-        "edgetam_jax/commands/demo.py": (f"whose mean J&F over a hundred others is {jf[0]}",),
+        "edgetam_jax/cli/demo.py": (f"whose mean J&F over a hundred others is {jf[0]}",),
     }
     for page, said in sentences.items():
         text = (ROOT / page).read_text()

@@ -16,7 +16,7 @@ from edgetam_jax.types import ImageFeatures, Label, Memory, Sighting
 from tests.parity.networks import Clicks, Network, Ours
 from tests.parity.pairs import normal
 from tests.parity.references import Original
-from tests.tolerances import (
+from tests.support.tolerances import (
     COMPONENT_RTOL,
     IOU_ATOL,
     MASK_LOGITS_ATOL,

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from edgetam_jax.config import EDGETAM
-from tests.oracle import TINY
 from tests.parity.pairs import Pair, make_pair
+from tests.support.oracle import TINY
 
 
 @pytest.fixture(scope="session")

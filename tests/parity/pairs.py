@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from convert.layouts import from_layout
-from convert.rules import Layout
+from edgetam_jax.checkpoints.key_table import Layout
+from edgetam_jax.checkpoints.mapping import from_layout
 from edgetam_jax.config import Config
 from edgetam_jax.model import Model
-from tests.oracle import numpy_state_dict
+from tests.support.oracle import numpy_state_dict
 
 
 class Pair(NamedTuple):

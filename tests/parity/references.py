@@ -7,14 +7,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch.nn import functional as tf
 
-from convert.layouts import to_layout
-from convert.rules import Layout
+from edgetam_jax.checkpoints.key_table import Layout
+from edgetam_jax.checkpoints.mapping import to_layout
 from edgetam_jax.config import Config
 from edgetam_jax.model import Model
 from edgetam_jax.types import ImageFeatures, Label, Memory, Sighting
-from tests import oracle
 from tests.parity.networks import Clicks, Encoded
 from tests.parity.pairs import channels_first, channels_last
+from tests.support import oracle
 
 
 class _Torch:

@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from edgetam_jax import automask_programs as programs
-from edgetam_jax.automask import AutomaticMaskGenerator
-from edgetam_jax.crops import Crop, crops_of
+from edgetam_jax.images import automask_jit as programs
+from edgetam_jax.images.automask import AutomaticMaskGenerator
+from edgetam_jax.images.crops import Crop, crops_of
+from edgetam_jax.images.segment import encode_image
 from edgetam_jax.model import Model
-from edgetam_jax.rle import rle_decode
-from edgetam_jax.segment import encode_image
-from tests import oracle
+from edgetam_jax.ops.rle import rle_decode
 from tests.parity.pairs import Pair
-from tests.tolerances import FLIPPED_PIXELS, IOU_ATOL, MASK_LOGITS_ATOL, REFINED_IOU_ATOL
+from tests.support import oracle
+from tests.support.tolerances import FLIPPED_PIXELS, IOU_ATOL, MASK_LOGITS_ATOL, REFINED_IOU_ATOL
 
 HEIGHT, WIDTH = 240, 320
 SIDE = 6

@@ -17,10 +17,10 @@ from edgetam_jax.nn.memory_encoder import MemoryEncoder, upsample_packed
 from edgetam_jax.nn.perceiver import SpatialPerceiver
 from edgetam_jax.nn.prompt_encoder import PromptEncoder
 from edgetam_jax.types import ImageFeatures, Memory, PromptTokens
-from tests.oracle import TINY
 from tests.parity.pairs import Pair, channels_first, channels_last, normal
 from tests.parity.references import Original
-from tests.tolerances import assert_close
+from tests.support.oracle import TINY
+from tests.support.tolerances import assert_close
 
 BATCH = 3
 

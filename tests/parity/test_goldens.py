@@ -15,9 +15,9 @@ import pytest
 
 from convert.goldens import Row, goldens, read_media, table
 from convert.verify import Examples, checks, title
-from edgetam_jax.checkpoint import load, save
+from edgetam_jax.checkpoints.api import load, save
 from edgetam_jax.errors import FrameError
-from tests.checkpoints import small_model
+from tests.support.checkpoints import small_model
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from scipy import ndimage
 
-from edgetam_jax.image import ImagePredictor
+from edgetam_jax.images.predictor import ImagePredictor
 from tests.parity.pairs import Pair, normal
-from tests.tolerances import IOU_ATOL, MASK_LOGITS_ATOL, assert_close, assert_telling
+from tests.support.tolerances import IOU_ATOL, MASK_LOGITS_ATOL, assert_close, assert_telling
 
 Predict = dict[str, Any]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from edgetam_jax.config import EDGETAM_512
-from tests import oracle
-from tests.tolerances import assert_close, assert_telling
+from tests.support import oracle
+from tests.support.tolerances import assert_close, assert_telling
 
 PROMPTS = 24
 

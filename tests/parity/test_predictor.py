@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from edgetam_jax.errors import PromptError
-from edgetam_jax.session import Session
-from edgetam_jax.video import VideoPredictor
+from edgetam_jax.tracking.predictor import VideoPredictor
+from edgetam_jax.tracking.session import Session
 from tests.parity.pairs import Pair, with_score_bias
-from tests.tolerances import NO_OBJECT, TRACKED_LOGITS_ATOL, assert_telling
+from tests.support.tolerances import NO_OBJECT, TRACKED_LOGITS_ATOL, assert_telling
 
 FRAMES, HEIGHT, WIDTH = 20, 96, 128
 

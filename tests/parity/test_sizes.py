@@ -6,12 +6,12 @@ import pytest
 
 from edgetam_jax.config import EDGETAM_512, EDGETAM_768, Config
 from edgetam_jax.model import Model
-from tests import oracle
 from tests.parity import cases
 from tests.parity.cases import Scene
 from tests.parity.networks import Ours
 from tests.parity.pairs import Pair
 from tests.parity.references import Original
+from tests.support import oracle
 
 
 @pytest.fixture(scope="module", params=[EDGETAM_512, EDGETAM_768], ids=["512", "768"])

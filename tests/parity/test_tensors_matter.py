@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from convert.layouts import from_layout
-from convert.rules import DROPPED, Layout
+from edgetam_jax.checkpoints.key_table import DROPPED, Layout
+from edgetam_jax.checkpoints.mapping import from_layout
 from edgetam_jax.config import EDGETAM, STRIDE, Config
 from edgetam_jax.model import Model, Params
 from edgetam_jax.types import Label, Memory, PromptInputs
-from tests.oracle import numpy_state_dict
 from tests.parity.cases import picture
 from tests.parity.pairs import Pair, normal
+from tests.support.oracle import numpy_state_dict
 
 LABELS = ((1, 0, -1), (2, 3, -1))  # between them every kind of point
 

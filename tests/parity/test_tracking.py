@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetam_jax.io import open_video
-from edgetam_jax.memory import Slots
+from edgetam_jax.media.video import open_video
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT
-from edgetam_jax.postprocess import resize_logits
+from edgetam_jax.ops.masks import resize_logits
 from edgetam_jax.prompts import Prompt, Prompts
-from edgetam_jax.tracking import Tracks, track
-from tests.media import media
+from edgetam_jax.tracking.memory import Slots
+from edgetam_jax.tracking.scan import Tracks, track
 from tests.parity.networks import Ours
 from tests.parity.pairs import Pair
-from tests.tolerances import MEMORY_ATOL, NO_OBJECT, POINTER_ATOL, SCORE_ATOL, TRACKED_LOGITS_ATOL, assert_close
+from tests.support.media import media
+from tests.support.tolerances import MEMORY_ATOL, NO_OBJECT, POINTER_ATOL, SCORE_ATOL, TRACKED_LOGITS_ATOL, assert_close
 
 SHORT, LONG = 8, 20  # frames; in the long video all rings wrap
 FULL_HEIGHT, FULL_WIDTH = 480, 640

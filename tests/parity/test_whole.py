@@ -14,7 +14,7 @@ from tests.parity.cases import KINDS, OBJECTS, Scene, embeddings
 from tests.parity.networks import Ours
 from tests.parity.pairs import Pair, normal, run
 from tests.parity.references import Original
-from tests.tolerances import assert_close
+from tests.support.tolerances import assert_close
 
 
 @pytest.fixture(scope="module", params=["tiny", "full"])

@@ -4,7 +4,7 @@ from typing import Any
 import jax
 import pytest
 
-from tests.checkpoints import SMALL
+from tests.support.checkpoints import SMALL
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -22,6 +22,6 @@ def compiled_fast() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_original() -> Any:
     """The PyTorch original in the `checkpoints.SMALL` configuration, every tensor random."""
-    from tests import oracle
+    from tests.support import oracle
 
     return oracle.randomize(oracle.build_original(SMALL), seed=3)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from edgetam_jax.config import EDGETAM, EDGETAM_512, EDGETAM_768, Config, PerceiverConfig, TrunkConfig
 from edgetam_jax.errors import ConfigError, EdgeTAMError
 from edgetam_jax.model import param_shapes
-from tests.checkpoints import SMALL
-from tests.oracle import TINY
+from tests.support.checkpoints import SMALL
+from tests.support.oracle import TINY
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 from edgetam_jax.config import EDGETAM, MemoryAttentionConfig, MemoryEncoderConfig
 from edgetam_jax.errors import CheckpointError
 from edgetam_jax.model import Model, init_params, param_shapes
-from tests.checkpoints import SMALL, small_model
+from tests.support.checkpoints import SMALL, small_model
 
 # As few parameters as possible, for compiling their initialisation takes long.
 FEW = dataclasses.replace(

@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from tests.pages import ROOT
+from tests.support.pages import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = {"automatic_masks": 3, "conversion": 0, "finetuning": 2, "images": 6, "video": 6}  # at least so many

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 
-from tests.pages import PROJECT, ROOT
+from tests.support.pages import PROJECT, ROOT
 
 PACKAGES = ("edgetam_jax", "convert")
 SUFFIXES = {".py", ".json", ".safetensors"}
@@ -21,6 +21,7 @@ OF_SOURCES = {
     "tests",
     "benchmarks",
     "docs",
+    "tools",
     "notebooks",
     "recipes",
     ".gitignore",

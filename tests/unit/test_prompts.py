@@ -10,7 +10,7 @@ from edgetam_jax.config import Config
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
 from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompt, Prompts, bucket, check_for_video, closed
-from edgetam_jax.tracking import track
+from edgetam_jax.tracking.scan import track
 from edgetam_jax.types import Label
 
 NAN = float("nan")

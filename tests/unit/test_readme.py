@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 import edgetam_jax
-from edgetam_jax.checkpoint import save
+from edgetam_jax.checkpoints.api import save
 from edgetam_jax.config import EDGETAM
 from edgetam_jax.model import Model, param_shapes
-from tests.pages import ROOT, blocks, check_command, commands, run_python
-from tests.scene import MINIMAL
+from tests.support.pages import ROOT, blocks, check_command, commands, run_python
+from tests.support.scene import MINIMAL
 
 README = (ROOT / "README.md").read_text()
 DOCS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
@@ -128,7 +128,7 @@ def test_recipes_can_be_read(page: str) -> None:
 
 
 def test_the_page_of_datasets_has_the_defaults_of_augmentation() -> None:
-    from edgetam_jax.training.data import PLAIN, Augment
+    from edgetam_jax.data import PLAIN, Augment
     from edgetam_jax.training.recipe import recipe_from_dict
 
     page = (ROOT / "docs" / "datasets.md").read_text()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.tolerances import NO_OBJECT, assert_close
+from tests.support.tolerances import NO_OBJECT, assert_close
 
 WANT = np.linspace(-2.0, 4.0, 12).reshape(3, 4)
 

@@ -2,8 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgetam_jax.app.studio import Studio
-from tests.visits import KEY, example, network
+from edgetam_jax.app.app_state import Studio
+from tests.support.visits import KEY, example, network
 
 
 @pytest.fixture(scope="session")

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetam_jax.app import actions, clips, images, visitors
+from edgetam_jax.app import actions, clips, images
+from edgetam_jax.app import sessions as visitors
+from edgetam_jax.app.app_state import Studio, write_clip
 from edgetam_jax.app.pointing import NOTHING, Mark, Said
-from edgetam_jax.app.studio import Studio, write_clip
-from edgetam_jax.app.visitors import Visitor
+from edgetam_jax.app.sessions import Visitor
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
-from edgetam_jax.io import open_video
-from edgetam_jax.rle import rle_encode
-from tests import scene
-from tests.visits import KEY, PATIENCE
+from edgetam_jax.media.video import open_video
+from edgetam_jax.ops.rle import rle_encode
+from tests.support import scene
+from tests.support.visits import KEY, PATIENCE
 
 
 def click(x: float, y: float, positive: bool = True) -> Mark:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgetam_jax.palette import davis_palette
+from edgetam_jax.media.palette import davis_palette
 
 HEIGHT, WIDTH = 12, 16
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from edgetam_jax import Model, Prompt, Prompts, VideoPredictor, save, track
+from edgetam_jax.data.synthetic import Clip, ClipConfig, batches
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.evaluation import held_out
 from edgetam_jax.evaluation.baselines import follow_box, hold_still
 from edgetam_jax.evaluation.held_out import KINDS, baselines, evaluate, first_prompts, first_shown, least_pixels
 from edgetam_jax.evaluation.protocols import after_clicks
-from edgetam_jax.evaluation.reports import fingerprint
+from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.evaluation.summary import judge, summarize
-from edgetam_jax.training.synthetic import Clip, ClipConfig, batches
-from tests import oracle
 from tests.parity.pairs import make_pair, with_score_bias
-from tests.scene import FRAMES, HEIGHT, MINIMAL, WIDTH, clip, disk
+from tests.support import oracle
+from tests.support.scene import FRAMES, HEIGHT, MINIMAL, WIDTH, clip, disk
 
 CONFIG = ClipConfig(frames=FRAMES, height=HEIGHT, width=WIDTH)
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgetam_jax.evaluation import interactive
 from edgetam_jax.evaluation.protocols import Outcome, Truth, offline, online
-from tests.checkpoints import SMALL_1024, small_model
+from tests.support.checkpoints import SMALL_1024, small_model
 from tests.unit.evaluation.folders import HEIGHT, WIDTH, ids_of, make_davis, make_mose, square
 
 FRAMES = 6

@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 
 from edgetam_jax import save
+from edgetam_jax.data.datasets import Dataset, open_dataset, read_ids
 from edgetam_jax.evaluation import vos
-from edgetam_jax.evaluation.datasets import Dataset, open_dataset, read_ids
-from edgetam_jax.evaluation.reports import RECORD
+from edgetam_jax.evaluation.provenance import RECORD
 from edgetam_jax.evaluation.scores import score_dataset
+from edgetam_jax.media.palette import davis_palette
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
-from edgetam_jax.palette import davis_palette
-from edgetam_jax.postprocess import non_overlapping
-from tests.checkpoints import SMALL_1024, small_model
-from tests.oracle import TINY
+from edgetam_jax.ops.masks import non_overlapping
 from tests.parity.pairs import make_pair, with_score_bias
-from tests.tolerances import FLIPPED_PIXELS
+from tests.support.checkpoints import SMALL_1024, small_model
+from tests.support.oracle import TINY
+from tests.support.tolerances import FLIPPED_PIXELS
 from tests.unit.evaluation.folders import ids_of, make_davis, make_mose, make_sav, square
 
 FRAMES = 6

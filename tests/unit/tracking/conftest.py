@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import pytest
 
 from edgetam_jax import Model, Prompts, Tracks, track
-from tests import oracle
 from tests.parity.pairs import make_pair
-from tests.scene import BOX, CLICK, LATER, MINIMAL, clip, places
+from tests.support import oracle
+from tests.support.scene import BOX, CLICK, LATER, MINIMAL, clip, places
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgetam_jax import Model, Prompt, Prompts, track
-from tests.scene import BOX
+from tests.support.scene import BOX
 
 FRAMES = 3
 # What these prompts do not use: they hold no mask, and of three masks one is chosen (not always the same one).

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from edgetam_jax import Model, Prompt, Prompts, Tracks, track
 from edgetam_jax.model import param_shapes
-from tests.scene import MASK, MINIMAL, assert_same, clip, disk, places
+from tests.support.scene import MASK, MINIMAL, assert_same, clip, disk, places
 
 
 def test_jit_of_everything(frames: jax.Array, prompts: Prompts, model: Model, tracks: Tracks) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from edgetam_jax.config import Config, MemoryEncoderConfig, TrunkConfig
+from edgetam_jax.data.example import Example
 from edgetam_jax.model import Model, Params, param_shapes
-from edgetam_jax.training.example import Example
-from tests.scene import MINIMAL
+from tests.support.scene import MINIMAL
 
 SIZE = MINIMAL.image_size
 TINY = dataclasses.replace(

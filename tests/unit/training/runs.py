@@ -20,17 +20,17 @@ import optax
 import pytest
 from jax.sharding import Mesh
 
-from edgetam_jax.checkpoint import save
+from edgetam_jax.checkpoints.api import save
+from edgetam_jax.data import DataConfig
+from edgetam_jax.data.simulated_user import User
+from edgetam_jax.data.synthetic.batches import SyntheticConfig
 from edgetam_jax.training import trainer
-from edgetam_jax.training.data import DataConfig
+from edgetam_jax.training.flat_params import Packing
 from edgetam_jax.training.losses import Losses
 from edgetam_jax.training.optimizer import Optimizer, average, hold
-from edgetam_jax.training.packing import Packing
 from edgetam_jax.training.recipe import Recipe
-from edgetam_jax.training.simulate import User
-from edgetam_jax.training.synthetic.batches import SyntheticConfig
-from edgetam_jax.training.update import Report, Settings, TrainState, Update
-from tests.unit.training.footage import make_coco
+from edgetam_jax.training.train_step import Report, Settings, TrainState, Update
+from tests.unit.data.footage import make_coco
 from tests.unit.training.network import SIZE, tiny_model
 
 MOVING = "no_mem_embed"

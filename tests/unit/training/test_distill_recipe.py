@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from edgetam_jax import load
-from edgetam_jax.checkpoint import save
+from edgetam_jax.checkpoints.api import save
+from edgetam_jax.data.example import Example
+from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.model import Model
 from edgetam_jax.training.distillation import Features, model_teacher, stored_teacher
-from edgetam_jax.training.example import Example
 from edgetam_jax.training.recipe import Recipe, read_recipe
-from edgetam_jax.training.simulate import Plan
 from edgetam_jax.training.trainer import store_features, train
-from tests.unit.training.footage import make_videos
+from tests.unit.data.footage import make_videos
 from tests.unit.training.network import SIZE, TINY, tiny_model
 from tests.unit.training.runs import MOVING, of_training
 

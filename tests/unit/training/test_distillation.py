@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from edgetam_jax.data.example import Example
 from edgetam_jax.errors import CheckpointError, ConfigError
 from edgetam_jax.training.distillation import (
     DistillationWeights,
@@ -17,8 +18,7 @@ from edgetam_jax.training.distillation import (
     stored_path,
     stored_teacher,
 )
-from edgetam_jax.training.example import Example
-from edgetam_jax.training.lesson import Lesson
+from edgetam_jax.training.rollout import Lesson
 
 T, B, N, H, C = 2, 3, 2, 4, 8
 WEIGHTS = DistillationWeights(embedding=2.0, conditioned=3.0)

@@ -8,7 +8,7 @@ import torch
 
 from edgetam_jax.training.losses import Losses, LossWeights, losses, reduce_losses
 from edgetam_jax.types import MaskPrediction
-from tests.tolerances import assert_close
+from tests.support.tolerances import assert_close
 
 LEAD, SIZE = (3, 2, 4), (12, 16)  # rounds, frames, objects
 LOSS_RTOL = 1e-5

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from edgetam_jax import load, save
-from edgetam_jax.checkpoint import read
+from edgetam_jax.checkpoints.api import read
 from edgetam_jax.config import NANO
 from edgetam_jax.model import Model
-from edgetam_jax.training.initial import LIKENESS
+from edgetam_jax.training.init import LIKENESS
 from edgetam_jax.training.recipe import Recipe
-from tests.pages import ROOT
+from tests.support.pages import ROOT
 
 COUNTED = "no_mem_embed"  # is one more after each recipe
 

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import param_shapes
 from edgetam_jax.training.optimizer import Optimizer, arrange, average, hold, make_optimizer, rate_factors, schedule
-from tests.scene import MINIMAL
+from tests.support.scene import MINIMAL
 
 TRUNK = dataclasses.replace(MINIMAL.trunk, depths=(2, 1, 1, 1))
 PARAMS = {

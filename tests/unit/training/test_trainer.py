@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from edgetam_jax import load
-from edgetam_jax.cli import main
+from edgetam_jax.cli.main import main
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.evaluation import held_out
 from edgetam_jax.training.recipe import Evaluation, Recipe

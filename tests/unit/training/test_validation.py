@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from edgetam_jax import save
+from edgetam_jax.data.datasets import open_dataset
 from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation import vos
-from edgetam_jax.evaluation.datasets import open_dataset
 from edgetam_jax.evaluation.scores import Score, average, score_dataset
 from edgetam_jax.training import trainer
 from edgetam_jax.training.recipe import Evaluation, Recipe
 from edgetam_jax.training.trainer import MODEL, train
+from tests.unit.data.footage import make_videos
 from tests.unit.evaluation.folders import ids_of, make_davis, make_mose, make_sav, save_frames, square
-from tests.unit.training.footage import make_videos
 from tests.unit.training.network import tiny_model
 from tests.unit.training.runs import MOVING, make_recipe, of_training, small_steps
 

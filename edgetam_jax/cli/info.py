@@ -1,0 +1,65 @@
+"""`edgetam-jax info [MODEL]`: what a report of a fault should say: versions, devices, the network."""
+
+import argparse
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from edgetam_jax.checkpoints import api as checkpoint
+from edgetam_jax.checkpoints.api import EMBEDDED, read
+from edgetam_jax.cli import options
+
+PACKAGES = ("edgetam-jax", "jax", "jaxlib", "flax", "numpy", "pillow", "safetensors")
+OPTIONAL = ("av", "huggingface_hub", "orbax-checkpoint", "torch", "optax", "grain")
+
+EXAMPLES = """\
+  edgetam-jax info
+  edgetam-jax info edgetam.safetensors"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return options.run(_info, _parser().parse_args(argv))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = options.make_parser("info", "Versions, devices, and what is in a network's file.", EXAMPLES, network=False)
+    parser.add_argument("model", nargs="?", help=f"a checkpoint of any kind, or {EMBEDDED}")
+    return parser
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    lines = [*_versions(), *_machine()]
+    if arguments.model is not None:
+        lines += _network(arguments.model)
+    width = max(len(name) for name, _ in lines)
+    print("\n".join(f"{name:{width}}  {value}" for name, value in lines))
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "python", f"{platform.python_version()}, {platform.platform()}"
+    for name in PACKAGES + OPTIONAL:
+        try:
+            yield name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield name, "not installed"
+
+
+def _machine() -> Iterator[tuple[str, str]]:
+    kinds = [device.device_kind for device in jax.devices()]
+    devices = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+    yield "devices", f"{devices} ({jax.default_backend()})"
+    yield "compiled programs", options.keep_compiled() or "not kept"
+    yield f"network {EMBEDDED}", str(checkpoint.EMBEDDED_PATH) if checkpoint.EMBEDDED_PATH.exists() else "missing"
+
+
+def _network(name: str) -> Iterator[tuple[str, str]]:
+    loaded = read(options.find(name))
+    config = loaded.model.config
+    yield "file", f"{name} ({loaded.kind}, {', '.join(loaded.dtypes)})"
+    yield "parameters", f"{loaded.parameters:,}, besides {loaded.statistics:,} stored statistics and constants"
+    yield "made for", "images only" if loaded.image_only else "images and videos"
+    for field, value in config.to_dict().items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        yield field, str(shown)

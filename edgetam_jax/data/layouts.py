@@ -1,0 +1,103 @@
+"""Which dataset a folder holds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgetam_jax.data.datasets import TRAINING, chosen_split, open_dataset
+from edgetam_jax.data.footage import Source, refuse
+from edgetam_jax.data.stills import Sa1bImages, open_coco
+from edgetam_jax.data.videos import FolderVideos, SavVideos
+from edgetam_jax.errors import FrameError
+from edgetam_jax.media.image import IMAGE_SUFFIXES
+
+COCO_TRAINING = ("train2017", "train2014", "train")
+_MASKLETS = ("_manual", "_auto")  # objects annotated by people come first
+
+
+def open_training_data(path: str | Path, split: str | None = None) -> Source:
+    """The videos or images in a folder of any of these layouts; `split` is by default the one for training.
+
+    - DAVIS, MOSE, YouTube-VOS: JPEGImages and Annotations, in the folder or in one for each split;
+    - SA-V's validation and test: JPEGImages_24fps and Annotations_6fps;
+    - SA-V's training: NAME_manual.json, NAME_auto.json or both, with NAME.mp4 or a folder NAME of images, there or one
+      folder down; the folders of images may also be in JPEGImages_24fps;
+    - COCO: annotations/instances_SPLIT.json, or such a file itself;
+    - SA-1B: NAME.json beside NAME.jpg, there or one folder down.
+
+    What is missing is found here as far as names tell; files are opened when an example needs them.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix == ".json" and split is None:
+        return open_coco(path)
+    if not path.is_dir():
+        raise FrameError(f"{path} is not a folder; expected a dataset, or the JSON file of one split of COCO.")
+    coco = {file.stem.removeprefix("instances_"): file for file in path.glob("annotations/instances_*.json")}
+    if coco:
+        return open_coco(coco[chosen_split(coco, split, path, COCO_TRAINING)])
+    if _has_annotation_images(path):
+        return _open_folders(path, split)
+    files = sorted(path.glob("*.json")) or sorted(path.glob("*/*.json"))
+    if split is not None and files:
+        raise FrameError(f"{path} is one split by itself; {split} is not in it. Leave the split out.")
+    masklets = [file for file in files if file.stem.endswith(_MASKLETS)]
+    if masklets:
+        return _open_sav(path, masklets)
+    if any(map(_image_beside, files)):
+        return _open_sa1b(files)
+    raise FrameError(
+        f"{path} is no dataset that is known here; expected JPEGImages and Annotations in it (DAVIS, MOSE, "
+        "YouTube-VOS), JPEGImages_24fps and Annotations_6fps (SA-V), NAME_manual.json with NAME.mp4 (SA-V's training), "
+        "annotations/instances_SPLIT.json (COCO), or NAME.json with NAME.jpg (SA-1B)."
+    )
+
+
+def _has_annotation_images(path: Path) -> bool:
+    if (path / "JPEGImages_24fps").is_dir() and (path / "Annotations_6fps").is_dir():
+        return True
+    return (path / "JPEGImages").is_dir() or any(path.glob("*/JPEGImages"))
+
+
+def _open_folders(path: Path, split: str | None) -> FolderVideos:
+    dataset = open_dataset(path, split, TRAINING)
+    images, annotations = dataset.images, dataset.annotations
+    refuse((n for n in dataset.names if not (images / n).is_dir()), f"videos have no frames in {images}")
+    refuse((n for n in dataset.names if not (annotations / n).is_dir()), f"videos have no masks in {annotations}")
+    if dataset.kind == "ids":  # the folder itself is the list
+        frames = {folder.name for folder in images.iterdir() if folder.is_dir() and not folder.name.startswith(".")}
+        refuse(sorted(frames - set(dataset.names)), f"videos have frames, but no masks in {annotations}")
+    return FolderVideos(dataset)
+
+
+def _open_sav(root: Path, files: Sequence[Path]) -> SavVideos:
+    by_name: dict[Path, list[Path]] = {}
+    for ending in _MASKLETS:
+        for file in files:
+            if file.stem.endswith(ending):
+                by_name.setdefault(file.with_name(file.stem.removesuffix(ending)), []).append(file)
+    places = {name: _video_of(root, name) for name in by_name}
+    refuse(
+        (name.name for name, video in places.items() if video is None), f"videos of {root} have masks, but no frames"
+    )
+    videos = tuple(video for video in places.values() if video is not None)
+    beside = {video for folder in {name.parent for name in by_name} for video in folder.glob("*.mp4")}
+    refuse(sorted(v.name for v in beside if v.with_suffix("") not in by_name), f"videos of {root} have no masks")
+    return SavVideos(videos, tuple(map(tuple, by_name.values())))
+
+
+def _video_of(root: Path, name: Path) -> Path | None:
+    places = (name, name.with_name(f"{name.name}.mp4"), root / "JPEGImages_24fps" / name.name)
+    return next((place for place in places if place.exists()), None)
+
+
+def _open_sa1b(files: Sequence[Path]) -> Sa1bImages:
+    images = {file: _image_beside(file) for file in files}
+    refuse((file for file, image in images.items() if image is None), "files have masks, but no image beside them")
+    found = tuple(image for image in images.values() if image is not None)
+    there = (p for folder in dict.fromkeys(image.parent for image in found) for p in sorted(folder.iterdir()))
+    strays = (p for p in there if p.suffix.lower() in IMAGE_SUFFIXES and p.with_suffix(".json") not in images)
+    refuse(strays, "images have no masks")
+    return Sa1bImages(found, tuple(files))
+
+
+def _image_beside(file: Path) -> Path | None:
+    return next((p for p in map(file.with_suffix, IMAGE_SUFFIXES) if p.is_file()), None)

@@ -1,0 +1,94 @@
+"""Endless batches of synthetic examples. Example i of step n follows from the seed, n and i alone."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from edgetam_jax.data.example import Example
+from edgetam_jax.data.synthetic.clips import make_clip
+from edgetam_jax.data.synthetic.config import ClipConfig
+from edgetam_jax.errors import ConfigError
+from edgetam_jax.ops.tree import mapped
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticConfig:
+    """What examples are made of clips."""
+
+    frames: int = 8
+    objects: int = 3
+    stills: int = 1  # with one frame: so many, far apart in time, are taken of each scene
+    distractors: int = 1  # this and what follows: see `ClipConfig`
+    occluders: int = 1
+    radius: tuple[float, float] = (0.07, 0.2)
+    leaving: float = 0.3
+    pace: float = 1.0
+    least: float = 0.001  # share of the first frame that an object covers, or else its row is not valid
+
+    def __post_init__(self) -> None:
+        if self.stills < 1 or (self.stills > 1 and self.frames > 1):
+            raise ConfigError(
+                f"stills is {self.stills}; expected at least 1, and no more where there are several frames."
+            )
+        if not 0 <= self.least < 1:
+            raise ConfigError(f"least is {self.least}; expected a share, 0 to 1.")
+        _ = self.clip(256)  # is possible
+
+    def clip(self, image_size: int) -> ClipConfig:
+        return ClipConfig(
+            frames=self.frames * self.stills,
+            height=image_size,
+            width=image_size,
+            objects=self.objects,
+            distractors=self.distractors,
+            occluders=self.occluders,
+            radius=self.radius,
+            leaving=self.leaving,
+            pace=self.pace,
+        )
+
+
+class SyntheticBatches:
+    """Like `data.batches`; each host makes its own part of every batch."""
+
+    def __init__(
+        self, config: SyntheticConfig, image_size: int, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
+    ) -> None:
+        host, hosts = shard
+        if batch_size % (hosts * config.stills):
+            raise ConfigError(
+                f"batch is {batch_size}; expected a multiple of {hosts * config.stills}, of the hosts and the stills."
+            )
+        self._make = partial(_make, config, image_size)
+        count = batch_size // config.stills
+        self._numbers = jnp.arange(count)[host * count // hosts : (host + 1) * count // hosts]
+        self._key, self._taken = jax.random.key(seed), 0
+
+    def __next__(self) -> Example:
+        self._taken += 1
+        return self._make(self._key, self._taken - 1, self._numbers)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"batches": self._taken}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._taken = state["batches"]
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _make(config: SyntheticConfig, image_size: int, key: Array, step: int, numbers: Array) -> Example:
+    def one(number: Array) -> Example:
+        clip = make_clip(jax.random.fold_in(jax.random.fold_in(key, step), number), config.clip(image_size))
+        frames = clip.frames.reshape(config.stills, config.frames, *clip.frames.shape[1:])
+        masks = clip.masks.reshape(config.stills, config.frames, *clip.masks.shape[1:])
+        return Example(frames, masks, masks[:, 0].mean((-2, -1)) >= max(config.least, 1 / image_size**2))
+
+    examples = mapped(one)(numbers)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), examples)

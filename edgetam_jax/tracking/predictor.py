@@ -1,0 +1,279 @@
+"""`VideoPredictor`: the interactive session, with SAM 2's methods, arguments and returns.
+
+Click an object, see its mask, track it, correct it on any frame, track again. What differs from SAM 2: objects are
+independent and may come and go at any time; an object is prompted, corrected and cleared without touching others; a
+correction stays, on prompted frames too, and is seen by the next one at once; a call that fails changes nothing.
+"""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgetam_jax.errors import FrameError, PromptError
+from edgetam_jax.media.video import open_video
+from edgetam_jax.model import Model
+from edgetam_jax.nn.edgetam import NO_OBJECT
+from edgetam_jax.ops.pixels import Rule
+from edgetam_jax.prompts import bucket, check_count, check_inside, check_mask, check_points, closed
+from edgetam_jax.tracking import session_jit as programs
+from edgetam_jax.tracking.memory import Bank
+from edgetam_jax.tracking.session import (
+    Answer,
+    Keep,
+    Session,
+    TrackedObject,
+    build_banks,
+    given_on,
+    logits_on,
+    no_logits,
+    note_found,
+)
+from edgetam_jax.tracking.step import Entry, FrameFeatures
+
+Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
+CACHED_FRAMES = 2
+POINTS = 8  # places that prompts have at first, so that a few clicks more compile nothing
+
+
+class VideoPredictor:
+    """Tracks objects that a user points at.
+
+    `fill_hole_area` and `island_area` remove holes and islands of up to that many pixels from the network's masks
+    (a quarter of its input size); `non_overlap_masks` gives every pixel to one object at most. With `soft_memory`
+    prompted frames are remembered by their masks as they are; without it, as in SAM 2's predictor, cut at 0.
+
+    A prompt counts for the frames before it too: where tracking starts earlier (because another object was prompted
+    there, say) the object is sought on the frames up to its first prompt, as SAM 2 does. To avoid that, track with
+    `start_frame_idx` at its prompt.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        fill_hole_area: int = 0,
+        island_area: int = 0,
+        non_overlap_masks: bool = False,
+        soft_memory: bool = False,
+        preprocess: Rule = "video",
+    ) -> None:
+        model.check_for_video()
+        for name, area in (("fill_hole_area", fill_hole_area), ("island_area", island_area)):
+            check_count(name, area, 0, "a number of pixels")
+        if preprocess not in get_args(Rule):
+            raise FrameError(f"preprocess is {preprocess!r}; expected one of {get_args(Rule)}.")
+        self.model = model
+        self._clean = int(fill_hole_area), int(island_area)
+        self._non_overlap = non_overlap_masks
+        self._soft = soft_memory
+        self._rule: Rule = preprocess
+
+    def init_state(self, video: Any, keep: Keep = "logits") -> Session:
+        """Opens a folder of frames, a video file, an array [T, H, W, 3], or a list of images.
+
+        `keep` says what is kept of each tracked frame's mask, for `get_masks` and for corrections: its logits (262 KB
+        a frame and object), its "bits" (8 KB) or its run-lengths ("rle"). With each of them the frame's memory stays
+        too, 131 KB a frame and object: far more than bits or run-lengths take.
+
+        With "nothing", no mask stays and only the latest frames' memory: a video of any length takes the same space.
+        What is not kept is answered as -1024: `get_masks`, and what a prompt returns about the other objects, then
+        say "absent" on a tracked frame, even where tracking had found the object.
+        """
+        if keep not in get_args(Keep):
+            raise PromptError(f'keep is {keep!r}; expected "logits", "bits", "rle" or "nothing".')
+        opened = open_video(video)
+        return Session(opened, keep, forward_only=opened.num_frames is None)
+
+    def add_new_points_or_box(
+        self,
+        state: Session,
+        frame_idx: int,
+        obj_id: int,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+        box: ArrayLike | None = None,
+    ) -> Masks:
+        """Points [P, 2] with labels (1 on the object, 0 off it), or a box, on any frame; returns that frame's masks.
+
+        Coordinates are (x, y) in pixels of the video, or in 0..1 with `normalize_coords=False`. All points given for
+        a frame count, unless `clear_old_points`. The object's mask on this frame, if there is one, is the start.
+        """
+        frame_idx, obj_id, name = self._check(state, frame_idx, obj_id)
+        xy, kinds = check_points(points, labels, box, name)
+        if not normalize_coords:
+            xy = xy * np.array(state.size[::-1], np.float32)
+        check_inside(xy, state.size, name)
+        if box is not None and not clear_old_points:
+            raise PromptError(f"{name}: a box starts anew; give it with clear_old_points=True.")
+        tracked = state.objects.get(obj_id) or TrackedObject()
+        if not clear_old_points and frame_idx in tracked.points:
+            xy, kinds = (np.concatenate(pair) for pair in zip(tracked.points[frame_idx], (xy, kinds), strict=True))
+
+        model, size = self.model, self.model.config.image_size
+        scaled = xy * np.array([size / state.video.width, size / state.video.height], np.float32)
+        before = logits_on(tracked, frame_idx, state.keep, model.config)
+        previous = no_logits(model.config) if before is None else before, np.array(before is not None)
+        bank, direction = self._bank_for_correction(state, tracked, frame_idx)
+        entry = programs.points_entry(
+            model,
+            self._features(state, frame_idx),
+            *closed(scaled, kinds, bucket(len(kinds) + 1, POINTS)),
+            previous,
+            bank,
+            frame_idx,
+            direction,
+            self._clean,
+            self._soft,
+        )
+        tracked.points[frame_idx] = xy, kinds
+        return self._accept(state, frame_idx, obj_id, tracked, entry)
+
+    def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> Masks:
+        """A mask [H, W] of the video's size, taken as the truth on that frame; returns that frame's masks."""
+        frame_idx, obj_id, name = self._check(state, frame_idx, obj_id)
+        binary = check_mask(mask, name)
+        if binary.shape != state.size:
+            raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
+        tracked = state.objects.get(obj_id) or TrackedObject()
+        entry = programs.mask_entry(self.model, self._features(state, frame_idx), binary, self._soft)
+        tracked.points.pop(frame_idx, None)
+        return self._accept(state, frame_idx, obj_id, tracked, entry)
+
+    def propagate_in_video(
+        self,
+        state: Session,
+        start_frame_idx: int | None = None,
+        max_frame_num_to_track: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Masks]:
+        """Tracks all objects from frame to frame and yields each frame's number, object ids and masks.
+
+        Starts at the first prompted frame, or the last with `reverse`; visits the start and up to
+        `max_frame_num_to_track` frames more. Prompted frames keep the masks that their prompts gave.
+        """
+        prompted = [frame for tracked in state.objects.values() for frame in tracked.conditioning()]
+        if not prompted:
+            raise PromptError("nothing to track: add points, a box or a mask for an object first.")
+        start = start_frame_idx
+        if start is None:
+            start = max(prompted) if reverse else min(prompted)
+        start = self._check_frame(state, start)
+        count = max_frame_num_to_track
+        if count is not None:
+            check_count("max_frame_num_to_track", count, 0, "None, or a number of frames")
+        if reverse and state.forward_only:
+            raise PromptError("an iterator cannot be tracked backward; give a list, an array, a folder or a file.")
+        return self._propagate(state, start, count, reverse)
+
+    def _propagate(self, state: Session, start: int, count: int | None, reverse: bool) -> Iterator[Masks]:
+        if reverse and start == 0:
+            return  # as SAM 2: there is nothing before it
+        model, direction = self.model, -1 if reverse else 1
+        stop = None if count is None else max(start + direction * (count + 1), -1)
+        # What is tracked now; objects and prompts that are added meanwhile wait for the next call.
+        current = dict(state.objects)
+        objects = {obj_id: tracked.snapshot() for obj_id, tracked in current.items()}
+        pairs = list(zip(current.values(), objects.values(), strict=True))
+        room, reach = state.room, model.config.pointers
+        banks = build_banks(objects, start, reverse, model.config, room, state.slots)
+        frames = state.video.frames(start, None if stop == -1 else stop, direction)
+        for offset, pixels in enumerate(frames):
+            frame = start + direction * offset
+            features = self._features(state, frame, pixels)
+            given = given_on(frame, objects, room, model)
+            banks, entry, cleaned = programs.advance(model, banks, features, frame, given, direction, self._clean)
+            note_found(state, pairs, frame, entry, cleaned, reverse, reach)
+            rows = [i for i, (obj_id, tracked) in enumerate(current.items()) if state.objects.get(obj_id) is tracked]
+            yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(cleaned)[rows])
+
+    def clear_all_prompts_in_frame(
+        self, state: Session, frame_idx: int, obj_id: int, need_output: bool = True
+    ) -> Masks | None:
+        """Takes back what was said about an object on a frame, and what came of it there."""
+        frame_idx = self._check_frame(state, frame_idx)
+        tracked = self._object(state, obj_id)
+        tracked.points.pop(frame_idx, None)
+        tracked.answers.pop(frame_idx, None)
+        tracked.forget([frame_idx])
+        if not tracked.conditioning():
+            state.objects[obj_id] = TrackedObject()
+        return self.get_masks(state, frame_idx) if need_output else None
+
+    def remove_object(
+        self, state: Session, obj_id: int, strict: bool = False, need_output: bool = True
+    ) -> tuple[list[int], list[tuple[int, np.ndarray]]]:
+        """Forgets an object; returns the ids that are left, and the masks of the frames where it had been prompted."""
+        if obj_id not in state.objects and not strict:
+            return state.obj_ids, []
+        frames = sorted(self._object(state, obj_id).answers)
+        del state.objects[obj_id]
+        if not need_output or not state.objects:
+            return state.obj_ids, []
+        return state.obj_ids, [(frame, self.get_masks(state, frame)[2]) for frame in frames]
+
+    def reset_state(self, state: Session) -> None:
+        """Forgets all objects; the video stays open."""
+        state.objects.clear()
+
+    def get_masks(self, state: Session, frame_idx: int) -> Masks:
+        """What is known of all objects on a frame; -1024 where nothing is."""
+        frame_idx = self._check_frame(state, frame_idx)
+        known = [logits_on(tracked, frame_idx, state.keep, self.model.config) for tracked in state.objects.values()]
+        logits = np.stack([no_logits(self.model.config) if x is None else x for x in known]) if known else np.zeros(0)
+        return frame_idx, state.obj_ids, self._at_video_size(state, logits)
+
+    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, entry: Entry) -> Masks:
+        before = tracked.answers.get(frame_idx)
+        conditioning = frame_idx not in tracked.visited if before is None else before.conditioning
+        tracked.answers[frame_idx] = Answer(entry, conditioning)
+        tracked.found.pop(frame_idx, None)
+        state.objects[obj_id] = tracked
+        state.grow()
+        return self.get_masks(state, frame_idx)
+
+    def _bank_for_correction(self, state: Session, tracked: TrackedObject, frame: int) -> tuple[Bank | None, int]:
+        """What an object is remembered by on a tracked frame; None where it was not tracked: there a prompt starts."""
+        if frame not in tracked.visited:
+            return None, 1
+        reverse = tracked.visited[frame]
+        banks = build_banks({0: tracked}, frame, reverse, self.model.config, 1, state.slots)
+        return jax.tree.map(lambda x: x[0], banks), -1 if reverse else 1
+
+    def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> FrameFeatures:
+        if frame not in state.features:
+            pixels = state.video[frame] if pixels is None else pixels
+            state.features[frame] = programs.encode(self.model, pixels, self._rule)
+            while len(state.features) > CACHED_FRAMES:
+                state.features.popitem(last=False)
+        return state.features[frame]
+
+    def _at_video_size(self, state: Session, logits: np.ndarray) -> np.ndarray:
+        count = len(logits)
+        if not count:
+            return np.zeros((0, 1, *state.size), np.float32)
+        room = np.full((state.room, *logits.shape[1:]), NO_OBJECT, np.float32)
+        room[:count] = logits
+        return np.asarray(programs.resize(room, state.size, self._non_overlap))[:count, None]
+
+    def _check(self, state: Session, frame_idx: int, obj_id: int) -> tuple[int, int, str]:
+        frame_idx = self._check_frame(state, frame_idx)
+        if isinstance(obj_id, bool) or not isinstance(obj_id, int | np.integer):
+            raise PromptError(f"obj_id is {obj_id!r}; expected an integer.")
+        return frame_idx, int(obj_id), f"object {obj_id}, frame {frame_idx}"
+
+    def _check_frame(self, state: Session, frame_idx: int) -> int:
+        length = state.video.num_frames
+        check_count("frame_idx", frame_idx, 0, "a frame number")
+        if length is not None and frame_idx >= length:
+            raise PromptError(f"there is no frame {frame_idx}; the video has {length}, counted from 0.")
+        return int(frame_idx)
+
+    def _object(self, state: Session, obj_id: int) -> TrackedObject:
+        if obj_id not in state.objects:
+            raise PromptError(f"there is no object {obj_id}; there are {state.obj_ids}.")
+        return state.objects[obj_id]

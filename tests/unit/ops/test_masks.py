@@ -1,0 +1,126 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from edgetam_jax.ops import masks as post
+
+areas_jit = jax.jit(post.component_areas)
+EIGHT = np.ones((3, 3))
+
+
+def scipy_areas(mask: np.ndarray) -> np.ndarray:
+    labels, _ = ndimage.label(mask, EIGHT)
+    return np.bincount(labels.ravel())[labels] * mask
+
+
+def spiral(size: int) -> np.ndarray:
+    """One path of ones, a pixel wide, winding inwards between walls of zeros."""
+    mask = np.zeros((size, size), bool)
+    y, x, dy, dx = 0, 0, 0, 1
+    mask[0, 0] = True
+    for leg in range(2 * size):
+        steps = size - 1 - 2 * max(0, (leg - 1) // 2)
+        for _ in range(steps):
+            y, x = y + dy, x + dx
+            mask[y, x] = True
+        dy, dx = dx, -dy
+    return mask
+
+
+CASES = {
+    "empty": np.zeros((64, 64), bool),
+    "full": np.ones((64, 64), bool),
+    "spiral": spiral(64),
+    "spiral, ends swapped": np.rot90(spiral(64), 2),
+    "walls": ~spiral(64),
+    "checkerboard": np.indices((64, 64)).sum(0) % 2 == 0,
+    "points": np.indices((64, 64)).max(0) % 2 == 1,
+    "stripes": np.indices((64, 64))[0] % 2 == 0,
+    "blobs": ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((64, 64)), 2) > 0,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_areas_equal_scipys(name):
+    mask = CASES[name]
+    np.testing.assert_array_equal(areas_jit(mask), scipy_areas(mask))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.02, 0.98), st.integers(0, 2**31 - 1))
+def test_areas_equal_scipys_on_random_masks(density, seed):
+    mask = np.random.default_rng(seed).random((3, 33, 47)) < density
+    got = areas_jit(mask)
+    for i in range(3):
+        np.testing.assert_array_equal(got[i], scipy_areas(mask[i]))
+
+
+def test_masks_of_a_batch_do_not_touch():
+    masks = np.stack([CASES["full"], CASES["points"], CASES["full"]])
+    want = np.stack([scipy_areas(m) for m in masks])
+    np.testing.assert_array_equal(areas_jit(masks), want)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(post.component_areas))(masks), want)
+    np.testing.assert_array_equal(areas_jit(masks[:, None]), want[:, None])
+
+
+@pytest.mark.parametrize("density", [0.3, 0.5, 0.75])
+def test_fill_holes_and_remove_islands(density):
+    logits = (np.random.default_rng(1).random((64, 64)).astype(np.float32) - 1 + density) * 30
+    logits[5, 5] = 0.0  # the threshold itself is background
+    holes = (logits <= 0) & (scipy_areas(logits <= 0) <= 8)
+    islands = (logits > 0) & (scipy_areas(logits > 0) <= 8)
+    assert holes.any() or islands.any()
+    np.testing.assert_array_equal(jax.jit(post.fill_holes)(logits), np.where(holes, np.float32(0.1), logits))
+    np.testing.assert_array_equal(jax.jit(post.remove_islands)(logits), np.where(islands, np.float32(-0.1), logits))
+
+
+def test_area_limits_are_inclusive_and_zero_does_nothing():
+    logits = np.full((12, 12), 5.0, np.float32)
+    logits[2:5, 2:5] = -5  # nine pixels
+    np.testing.assert_array_equal(post.fill_holes(logits, 8), logits)
+    assert (np.asarray(post.fill_holes(logits, 9))[2:5, 2:5] == np.float32(0.1)).all()
+    np.testing.assert_array_equal(post.fill_holes(logits, 0), logits)
+    np.testing.assert_array_equal(post.remove_islands(-logits, 8), -logits)
+    assert (np.asarray(post.remove_islands(-logits, 9, value=-3.0))[2:5, 2:5] == -3).all()
+
+
+def test_clean_mask_finds_islands_before_holes_are_filled():
+    logits = np.full((9, 9), -4.0, np.float32)
+    logits[1:4, 1:4] = 4
+    logits[2, 2] = -4  # a ring of eight around a hole of one: filled first, it would have nine
+    got = np.asarray(post.clean_mask(logits, 1, 8, threshold=1.0))
+    want = logits.copy()
+    want[1:4, 1:4] = 1 - 10
+    want[2, 2] = 1 + 10
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(post.clean_mask(logits, 0, 0), logits)
+
+
+@pytest.mark.parametrize("size", [(54, 96), (1024, 1024), (270, 480), (13, 7), (64, 64), (1, 1)])
+def test_resize_logits_is_torchs(size):
+    logits = np.clip(np.random.default_rng(0).standard_normal((2, 1, 64, 64)) * 12, -35, 35).astype(np.float32)
+    want = torch.nn.functional.interpolate(torch.from_numpy(logits), size, mode="bilinear").numpy()
+    got = jax.jit(post.resize_logits, static_argnums=1)(logits, size)
+    np.testing.assert_allclose(got, want, atol=8e-6, rtol=0)
+
+
+def test_resize_logits_of_one_pixel_and_its_gradient():
+    np.testing.assert_array_equal(post.resize_logits(jnp.full((1, 1), 3.0), (4, 5)), np.full((4, 5), 3.0))
+    gradient = jax.grad(lambda z: post.resize_logits(z, (16, 16)).sum())(jnp.zeros((8, 8)))
+    np.testing.assert_allclose(gradient, np.full((8, 8), 4.0), rtol=1e-6)
+
+
+def test_non_overlapping():
+    logits = np.random.default_rng(0).standard_normal((3, 1, 8, 9)).astype(np.float32) * 8
+    logits[:, 0, 0, 0] = [2, 2, -30]  # a tie goes to the first, what is lower stays
+    got = np.asarray(post.non_overlapping(logits))
+    best = torch.from_numpy(logits).argmax(0, keepdim=True) == torch.arange(3).reshape(3, 1, 1, 1)
+    want = torch.where(best, torch.from_numpy(logits), torch.from_numpy(logits).clamp(max=-10)).numpy()
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(got[:, 0, 0, 0], [2, -10, -30])
+    np.testing.assert_array_equal(post.non_overlapping(logits[:1]), logits[:1])

@@ -1,0 +1,261 @@
+"""The bank of fixed size beside dictionaries that keep everything, as the original does."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from edgetam_jax.config import Config, DecoderConfig, PerceiverConfig
+from edgetam_jax.tracking import memory
+from edgetam_jax.tracking.memory import Bank
+from edgetam_jax.types import Memory
+
+CONFIG = Config(
+    image_size=64,
+    hidden_dim=16,
+    memory_dim=8,
+    decoder=DecoderConfig(heads=2),
+    perceiver=PerceiverConfig(latents=2, window_grid=2),
+)
+SLOTS = 4
+TOKENS = CONFIG.perceiver.tokens, CONFIG.memory_dim
+
+keep, note = jax.jit(memory.keep), jax.jit(memory.note)
+read = jax.jit(partial(memory.read, config=CONFIG), static_argnames="limit")
+
+
+class Attended(NamedTuple):
+    """Which entries a frame attends, each by the number that its values were filled with."""
+
+    frames: list[tuple[int, int]]  # row of the temporal embedding, entry
+    pointers: list[int]
+
+
+class Naive:
+    """What the original does, with dictionaries by frame that forget nothing."""
+
+    def __init__(self) -> None:
+        self.prompted: dict[int, int] = {}
+        self.other: dict[int, int] = {}
+
+    def keep(self, frame: int, entry: int) -> None:
+        self.prompted[frame] = entry
+        self.other.pop(frame, None)
+
+    def note(self, frame: int, entry: int) -> None:
+        if frame not in self.prompted:
+            self.other[frame] = entry
+
+    def read(self, frame: int, direction: int, limit: int | None) -> Attended:
+        chosen = self.choose(frame, limit)
+        others = {**self.other, **{t: e for t, e in self.prompted.items() if t not in chosen}}
+        frames = [(CONFIG.memory_frames - 1, entry) for entry in chosen.values()]
+        for distance in range(1, CONFIG.memory_frames):
+            if (t := frame - direction * distance) in others:
+                frames.append((distance - 1, others[t]))
+        pointers = [entry for t, entry in chosen.items() if (frame - t) * direction >= 0]
+        for distance in range(1, CONFIG.pointers):
+            if (t := frame - direction * distance) in others:
+                pointers.append(others[t])
+        return Attended(sorted(frames), sorted(pointers))
+
+    def choose(self, frame: int, limit: int | None) -> dict[int, int]:
+        if limit is None or len(self.prompted) <= limit:
+            return self.prompted
+        before = [t for t in self.prompted if t < frame]
+        after = [t for t in self.prompted if t >= frame]
+        first = [pick(side) for pick, side in ((max, before), (min, after)) if side]
+        rest = sorted((t for t in self.prompted if t not in first), key=lambda t: abs(t - frame))
+        return {t: self.prompted[t] for t in (first + rest)[:limit]}
+
+
+class Pair:
+    """Both, with the same history."""
+
+    def __init__(self) -> None:
+        self.bank, self.naive, self.entries = memory.init(CONFIG, SLOTS), Naive(), 0
+
+    def keep(self, frame: int) -> None:
+        self.naive.keep(frame, self._write(keep, frame))
+
+    def note(self, frame: int) -> None:
+        self.naive.note(frame, self._write(note, frame))
+
+    def _write(self, function: Any, frame: int) -> int:
+        self.entries += 1
+        value = float(self.entries)
+        self.bank = function(self.bank, frame, jnp.full(TOKENS, value), jnp.full(CONFIG.hidden_dim, value))
+        return self.entries
+
+    def attended(self, frame: int, direction: int = 1, limit: int | None = None) -> Attended:
+        return attended(read(self.bank, frame, direction, limit=limit))
+
+
+def attended(got: Memory) -> Attended:
+    got = Memory(*map(np.asarray, got))
+    for values in (*got.frames[got.frames_valid], *got.pointers[got.pointers_valid]):
+        assert (values == values.flat[0]).all()
+    frames = [(int(row), int(x.flat[0])) for x, row, ok in zip(*got[:3], strict=True) if ok]
+    return Attended(sorted(frames), sorted(int(x[0]) for x in got.pointers[got.pointers_valid]))
+
+
+frame_numbers = st.integers(0, 60)
+prompted_frames = st.lists(frame_numbers, max_size=SLOTS, unique=True)
+limits = st.sampled_from([None, 2, 3])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    prompted=prompted_frames,
+    walk=st.lists(frame_numbers, min_size=1, max_size=30, unique=True),
+    backward=st.booleans(),
+    limit=limits,
+)
+@example(prompted=[0], walk=list(range(30)), backward=False, limit=None)
+@example(prompted=[29, 3], walk=list(range(30)), backward=True, limit=None)
+@example(prompted=[0, 2, 5, 20], walk=list(range(24)), backward=False, limit=2)
+def test_reads_what_dictionaries_hold(prompted: list[int], walk: list[int], backward: bool, limit: int | None) -> None:
+    """Prompts first, past and future; then tracking one way, with frames left out here and there."""
+    both, direction = Pair(), -1 if backward else 1
+    for frame in prompted:
+        both.keep(frame)
+    for frame in sorted(walk, reverse=backward):
+        assert both.attended(frame, direction, limit) == both.naive.read(frame, direction, limit)
+        both.note(frame)
+        if frame in prompted:
+            both.keep(frame)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    history=st.lists(st.tuples(st.booleans(), frame_numbers), max_size=30),
+    frame=frame_numbers,
+    direction=st.sampled_from([1, -1]),
+)
+def test_never_reads_what_dictionaries_do_not_hold(history: list[tuple[bool, int]], frame: int, direction: int) -> None:
+    """Whatever comes in whatever order: entries may be forgotten, but none is taken for another."""
+    both = Pair()
+    for prompted, t in history:
+        if prompted and (t in both.naive.prompted or len(both.naive.prompted) < SLOTS):
+            both.note(t)
+            both.keep(t)
+        elif t not in both.naive.prompted:
+            both.note(t)
+    got, want = both.attended(frame, direction), both.naive.read(frame, direction, None)
+    for mine, theirs in zip(got, want, strict=True):
+        assert set(mine) <= set(theirs)
+        assert len(set(mine)) == len(mine)
+
+
+@settings(deadline=None, max_examples=30)
+@given(start=frame_numbers, order=st.permutations(range(6)), prompts=st.permutations([3, 100, 0, 50]))
+def test_order_of_writing_does_not_matter(start: int, order: list[int], prompts: list[int]) -> None:
+    banks = []
+    for frames, kept in ((range(6), sorted(prompts)), (order, prompts)):
+        bank = memory.init(CONFIG, SLOTS)
+        for t in kept:
+            bank = keep(bank, t, jnp.full(TOKENS, 1.0 + t), jnp.full(CONFIG.hidden_dim, 1.0 + t))
+        for t in frames:
+            bank = note(bank, start + t, jnp.full(TOKENS, 1000.0 + t), jnp.full(CONFIG.hidden_dim, 1000.0 + t))
+        banks.append(bank)
+    for limit in (None, 2):
+        first, second = (attended(read(bank, start + 6, 1, limit=limit)) for bank in banks)
+        assert first == second
+
+
+@settings(deadline=None, max_examples=30)
+@given(prompted=prompted_frames, count=st.integers(0, 5), seed=st.integers(0, 9))
+def test_garbage_in_invalid_slots_changes_nothing(prompted: list[int], count: int, seed: int) -> None:
+    both = Pair()
+    for frame in prompted:
+        both.keep(frame)
+    for frame in range(10, 10 + count):
+        both.note(frame)
+    clean, dirty = both.bank, _with_garbage(both.bank, seed)
+    for frame in (0, 10 + count, 40):
+        for limit in (None, 2):
+            assert attended(read(clean, frame, 1, limit=limit)) == attended(read(dirty, frame, 1, limit=limit))
+    assert bool(memory.known(clean)) == bool(memory.known(dirty)) == bool(prompted or count)
+    after = [attended(read(keep(note(b, 9, *_entry(7)), 9, *_entry(8)), 10, 1)) for b in (clean, dirty)]
+    assert after[0] == after[1]
+
+
+def _with_garbage(bank: Bank, seed: int) -> Bank:
+    rng = np.random.default_rng(seed)
+
+    def slots(s: memory.Slots) -> memory.Slots:
+        valid = np.asarray(s.valid)
+        values = np.where(valid[:, *[None] * (s.values.ndim - 1)], s.values, np.nan)
+        return memory.Slots(jnp.asarray(values), jnp.where(valid, s.frames, rng.integers(0, 60, valid.size)), s.valid)
+
+    pointers = jnp.where(bank.prompted.valid[:, None], bank.prompted_pointers, jnp.nan)
+    return Bank(slots(bank.prompted), pointers, slots(bank.recent), slots(bank.pointers))
+
+
+def _entry(value: float) -> tuple[jax.Array, jax.Array]:
+    return jnp.full(TOKENS, value), jnp.full(CONFIG.hidden_dim, value)
+
+
+def test_an_empty_bank_knows_nothing() -> None:
+    bank = memory.init(CONFIG, SLOTS)
+    assert not memory.known(bank)
+    assert attended(read(bank, 5, 1)) == Attended([], [])
+    assert memory.known(note(bank, 0, *_entry(1)))
+    assert memory.known(keep(bank, 0, *_entry(1)))
+
+
+def test_a_full_bank_holds_what_the_network_can_attend() -> None:
+    both = Pair()
+    for frame in range(40):
+        both.note(frame)
+        if frame == 0:
+            both.keep(frame)
+    got = both.attended(40)
+    assert [row for row, _ in got.frames] == [0, 1, 2, 3, 4, 5, CONFIG.memory_frames - 1]
+    assert len(got.pointers) == CONFIG.pointers
+
+
+@pytest.mark.parametrize(
+    ("prompted", "new", "left"),
+    [
+        ([10, 20, 30, 40], 45, {20, 30, 40, 45}),
+        ([10, 20, 30, 40], 2, {10, 20, 30, 2}),
+        ([10, 20, 30, 40], 30, {10, 20, 30, 40}),
+        ([10], 12, {10, 12}),
+    ],
+)
+def test_a_full_bank_gives_up_the_farthest_prompt(prompted: Iterable[int], new: int, left: set[int]) -> None:
+    both = Pair()
+    for frame in (*prompted, new):
+        both.keep(frame)
+    slots = jax.tree.map(np.asarray, both.bank.prompted)
+    assert set(slots.frames[slots.valid].tolist()) == left
+    assert slots.valid.sum() == len(left)
+    [last] = slots.values[slots.valid & (slots.frames == new)]
+    assert (last == both.entries).all()
+
+
+@pytest.mark.parametrize(
+    ("prompted", "frame", "limit", "chosen"),
+    [
+        ([3, 9, 12, 30], 10, 1, {9}),
+        ([12, 3, 9, 30], 11, 1, {12}),
+        ([3, 9, 12, 30], 10, 2, {9, 12}),
+        ([3, 9, 12, 30], 12, 2, {9, 12}),
+        ([3, 9, 12, 30], 40, 2, {30, 12}),
+        ([3, 9, 12, 30], 0, 3, {3, 9, 12}),
+        ([3, 9, 12, 30], 25, 2, {12, 30}),
+    ],
+)
+def test_nearest(prompted: list[int], frame: int, limit: int, chosen: set[int]) -> None:
+    both = Pair()
+    for t in prompted:
+        both.keep(t)
+    mask = np.asarray(memory.nearest(both.bank.prompted, jnp.asarray(frame), limit))
+    assert set(np.asarray(both.bank.prompted.frames)[mask].tolist()) == chosen
