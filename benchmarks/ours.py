@@ -117,7 +117,7 @@ class Ours:
         @jax.jit
         def filled(state: Any) -> Any:
             tokens, pointers = state.banks.recent.values[:, 0], state.banks.pointers.values[:, 0]
-            note = jax.vmap(memory.note, (0, None, 0, 0))
+            note = jax.vmap(memory.write_recent, (0, None, 0, 0))
             banks = jax.lax.fori_loop(
                 1, last + 1, lambda frame, banks: note(banks, frame, tokens, pointers), state.banks
             )
@@ -127,13 +127,13 @@ class Ours:
 
     def video(self) -> Prepared:
         """A frame from a video file to a video file, its stages timed apart."""
-        from edgetam_jax.media.video_writer import Mp4Writer, Pace
+        from edgetam_jax.media.video_writer import FrameTiming, Mp4Writer
         from edgetam_jax.media.visualize import overlay
 
         folder = tempfile.TemporaryDirectory()
         frames = decoded(draw_video(Path(folder.name, "clip.mp4")))
         state = self.full_state(1, next(frames))
-        writer = Mp4Writer(Path(folder.name, "out.mp4"), VIDEO, Pace(24))
+        writer = Mp4Writer(Path(folder.name, "out.mp4"), VIDEO, FrameTiming(24))
 
         def work() -> Mapping[str, float]:
             nonlocal state
@@ -168,10 +168,10 @@ def boxes(objects: int, frame: Any) -> Prompts:
 
 def draw_video(path: Path) -> Path:
     from edgetam_jax.data.synthetic import ClipConfig, make_clip
-    from edgetam_jax.media.video_writer import Mp4Writer, Pace
+    from edgetam_jax.media.video_writer import FrameTiming, Mp4Writer
 
     clip = make_clip(jax.random.key(0), ClipConfig(DRAWN, *VIDEO, exposures=1))
-    writer = Mp4Writer(path, VIDEO, Pace(24))
+    writer = Mp4Writer(path, VIDEO, FrameTiming(24))
     for frame in np.asarray(clip.frames):
         writer.add(frame)
     writer.finish()

@@ -17,7 +17,7 @@ from benchmarks import plots, results
 from benchmarks.profile import full_state
 from edgetam_jax import Model, tune
 from edgetam_jax.tracking import memory
-from edgetam_jax.tracking.step import encode_frames, no_points, respond
+from edgetam_jax.tracking.step import decode, encode_frames, no_points
 
 DTYPES = ("float32", "bfloat16")
 
@@ -76,9 +76,12 @@ def parts_of(model: Model, dtype: str) -> list[Part]:
     remembered = jax.jit(lambda bank: memory.read(bank, jnp.int32(1), 1, config))(bank)
     features = run("image encoder, and what objects share", encode_frames, frame)
     embedding = run(
-        "memory attention", lambda model, *given: model.apply("with_memory", *given), features.looked, remembered
+        "memory attention",
+        lambda model, *given: model.apply("condition_on_memory", *given),
+        features.queries,
+        remembered,
     )
-    sighting = run("mask decoder", lambda model, *given: respond(model, *given, *no_points(2))[0], features, embedding)
+    sighting = run("mask decoder", lambda model, *given: decode(model, *given, *no_points(2))[0], features, embedding)
     run(
         "memory encoder and perceiver",
         lambda model, *given: model.apply("encode_memory", *given, False),

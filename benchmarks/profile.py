@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import results
 from edgetam_jax import Model, State, init_state, track_step
 from edgetam_jax.model import param_shapes
-from edgetam_jax.ops.tree import blank
+from edgetam_jax.ops.tree import zeros_like_output
 
 FRAMES = 10
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 def full_state(model: Any, objects: int) -> State:
     """Of numbers that mean nothing. How much of it counts does not change the time that it takes."""
-    state = blank(lambda: init_state(model, objects, 1))
+    state = zeros_like_output(lambda: init_state(model, objects, 1))
     return jax.tree.map(lambda x: x | True if x.dtype == bool else x, state)
 
 

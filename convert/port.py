@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from edgetam_jax.config import MASK_STRIDE
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT, EdgeTAM
-from edgetam_jax.nn.mask_decoder import choose
-from edgetam_jax.tracking.step import Entry, FrameFeatures
-from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, PromptInputs, PromptTokens, Sighting
+from edgetam_jax.nn.mask_decoder import select_mask
+from edgetam_jax.tracking.step import FrameFeatures, StepOutput
+from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, ObjectPrediction, PromptInputs, PromptTokens
 
 ZERO_TOKEN = -10  # label with which it fills up ragged prompts: a token of zeros, which is attended
 
@@ -32,29 +32,29 @@ def segment(model: Model, features: ImageFeatures, points: Array, labels: Array,
 
 
 @jax.jit
-def filled_up_entry(model: Model, features: FrameFeatures, points: Array, labels: Array) -> Entry:
+def filled_up_entry(model: Model, features: FrameFeatures, points: Array, labels: Array) -> StepOutput:
     """An object's entry for points, zero tokens among them. Those count as points, so that one mask is decoded."""
 
-    def run(network: EdgeTAM) -> Entry:
-        image = features.image._replace(embedding=network.without_memory(features.image.embedding))
-        mask = choose(_segment(network, image, points, labels, None), False, model.config.decoder)
+    def run(network: EdgeTAM) -> StepOutput:
+        image = features.image._replace(embedding=network.add_no_memory_embedding(features.image.embedding))
+        mask = select_mask(_segment(network, image, points, labels, None), False, model.config.decoder)
         present = mask.score > 0
         logits = jnp.where(present, mask.logits, NO_OBJECT)
-        sighting = Sighting(logits, mask.iou, mask.score, network.pointer(mask.token, present))
-        return Entry(sighting, network.encode_memory(features.image.embedding, logits, from_prompt=True))
+        sighting = ObjectPrediction(logits, mask.iou, mask.score, network.pointer(mask.token, present))
+        return StepOutput(sighting, network.encode_memory(features.image.embedding, logits, from_prompt=True))
 
     return model.apply(run)
 
 
 @jax.jit
-def given_mask_entry(model: Model, features: FrameFeatures, mask: Array) -> Entry:
+def given_mask_entry(model: Model, features: FrameFeatures, mask: Array) -> StepOutput:
     """An object's entry for a mask [S, S] of 0 and 1.
 
     The pointer belongs to the best alternative rather than to the first mask, and the memory is made of the mask itself
     rather than of its logits at a quarter of the size.
     """
 
-    def run(network: EdgeTAM) -> Entry:
+    def run(network: EdgeTAM) -> StepOutput:
         config, embedding = model.config, features.image.embedding
         prompt = PromptInputs(
             points=jnp.zeros((2, 2)),
@@ -62,14 +62,14 @@ def given_mask_entry(model: Model, features: FrameFeatures, mask: Array) -> Entr
             mask=network.mask_downsample(mask[..., None])[..., 0],
             has_mask=jnp.array(True),
         )
-        accepted = network.accept(features.image, mask)
-        pointer = network.find(features.image, prompt, multimask=True).pointer
+        accepted = network.use_mask_as_output(features.image, mask)
+        pointer = network.segment_object(features.image, prompt, multimask=True).pointer
         pointer = jnp.where((mask > 0).any(), pointer, accepted.pointer)
         encoder, side = network.memory_encoder, config.mask_size
         tiles = mask.reshape(side, MASK_STRIDE, side, MASK_STRIDE).swapaxes(1, 2).reshape(side, side, -1)
         scaled = tiles * config.memory_encoder.sigmoid_scale + config.memory_encoder.sigmoid_bias
         fused = encoder.fuser(encoder.pix_feat_proj(embedding) + encoder.mask_downsampler(scaled))
-        return Entry(accepted._replace(pointer=pointer), network.spatial_perceiver(encoder.out_proj(fused)))
+        return StepOutput(accepted._replace(pointer=pointer), network.spatial_perceiver(encoder.out_proj(fused)))
 
     return model.apply(run)
 

@@ -12,7 +12,7 @@ from jax import Array
 from convert import port, verify_video
 from convert.goldens import GATE, Row, decode_runs, goldens, numbers
 from edgetam_jax.model import Model
-from edgetam_jax.nn.mask_decoder import choose
+from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.pixels import preprocess
 from edgetam_jax.types import ImageFeatures, Label
 
@@ -106,14 +106,14 @@ def predict(
     answer = port.segment(model, features, *tokens, None if mask is None else jnp.asarray(mask))
     if check["multimask"]:
         return Prediction(np.asarray(answer.logits[1:]), np.asarray(answer.ious[1:]))
-    chosen = choose(answer, False, model.config.decoder)
+    chosen = select_mask(answer, False, model.config.decoder)
     return Prediction(np.asarray(chosen.logits)[None], np.asarray(chosen.iou)[None])
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _encode(model: Model, image: Array, rule: Any) -> ImageFeatures:
     features = model.apply("encode_image", preprocess(image, model.config.image_size, rule))
-    return features._replace(embedding=model.apply("without_memory", features.embedding))
+    return features._replace(embedding=model.apply("add_no_memory_embedding", features.embedding))
 
 
 def judge(check: Check, prediction: Prediction, size: tuple[int, int]) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from convert.goldens import Row, goldens, numbers
 from edgetam_jax.model import Model
 from edgetam_jax.tracking import session_jit as programs
 from edgetam_jax.tracking.predictor import VideoPredictor
-from edgetam_jax.tracking.session import Answer, Session, TrackedObject
+from edgetam_jax.tracking.session import PromptAnswer, Session, TrackedObject
 
 
 def track(model: Model, frames: np.ndarray, check: Mapping[str, Any], before: np.ndarray | None = None) -> np.ndarray:
@@ -40,7 +40,7 @@ def track(model: Model, frames: np.ndarray, check: Mapping[str, Any], before: np
 
 
 def _accept(session: Session, obj_id: int, entry: Any) -> None:
-    session.objects[obj_id] = TrackedObject(answers={0: Answer(entry, conditioning=True)})
+    session.objects[obj_id] = TrackedObject(answers={0: PromptAnswer(entry, conditioning=True)})
     session.grow()
 
 

@@ -63,7 +63,7 @@ def init_params(config: Config, key: Array) -> Params:
         pointers_valid=jnp.ones((1,), bool),
     )
     pixels, mask = jnp.zeros((size, size, 3)), jnp.ones((size, size))
-    init = partial(EdgeTAM(config).init, method="touch")
+    init = partial(EdgeTAM(config).init, method="init_all")
     return jax.jit(init)(key, pixels, mask, memory)["params"]  # compiled, so that nothing else is computed
 
 

@@ -55,7 +55,7 @@ class ChosenMask(NamedTuple):
     score: Array  # [...]
 
 
-class Sighting(NamedTuple):
+class ObjectPrediction(NamedTuple):
     """What the network makes of one object on one frame."""
 
     logits: Array  # [..., h, w]; -1024 where the object is absent

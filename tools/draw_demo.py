@@ -12,7 +12,7 @@ from edgetam_jax.cli.track import follow
 from edgetam_jax.evaluation.held_out import held_out_clip
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.media.video import open_video
-from edgetam_jax.media.video_writer import GifWriter, Pace
+from edgetam_jax.media.video_writer import FrameTiming, GifWriter
 from edgetam_jax.tracking.predictor import VideoPredictor
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures" / "demo.gif"
@@ -29,7 +29,7 @@ def main() -> None:
     pictures = [prompted_picture(seen[0], said), *(one.picture for one in seen[1:])]
     seconds = [0.0, *(PAUSE + frame / FPS for frame in range(len(seen) - 1))]
     with replacing(OUT, force=True) as partial:
-        writer = GifWriter(partial, pictures[0].shape[:2], Pace(FPS, seconds))
+        writer = GifWriter(partial, pictures[0].shape[:2], FrameTiming(FPS, seconds))
         for picture in pictures:
             writer.add(picture)
         writer.finish()

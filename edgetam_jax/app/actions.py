@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetam_jax.app import clips, images
-from edgetam_jax.app.app_state import Studio
+from edgetam_jax.app.app_state import AppState
 from edgetam_jax.app.pointing import Mark
-from edgetam_jax.app.sessions import Visitor
+from edgetam_jax.app.sessions import AppSession
 from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.media.video import open_video
 
@@ -43,14 +43,14 @@ class ImageView(NamedTuple):
 
 
 @contextlib.contextmanager
-def _turn(studio: Studio, key: str) -> Iterator[Visitor]:
+def _turn(studio: AppState, key: str) -> Iterator[AppSession]:
     visitor = studio.visitors.find(key)
     studio.wait()
     with visitor.turn():
         yield visitor
 
 
-def open_clip(studio: Studio, key: str, upload: Path | None) -> Opened:
+def open_clip(studio: AppState, key: str, upload: Path | None) -> Opened:
     """The visitor's file, which moves to a folder of theirs, or the example. The clip of before stays if it fails."""
     with _taken(studio, upload), _turn(studio, key) as visitor:
         folder = visitor.new_folder()
@@ -68,7 +68,7 @@ def open_clip(studio: Studio, key: str, upload: Path | None) -> Opened:
 
 
 @contextlib.contextmanager
-def _taken(studio: Studio, upload: Path | None) -> Iterator[None]:
+def _taken(studio: AppState, upload: Path | None) -> Iterator[None]:
     """An upload is gone at the end. gradio lets browsers name any file that it may serve, the studio's too."""
     if upload is not None and upload.resolve().is_relative_to(studio.root.resolve()):
         raise EdgeTAMError("this is no upload; upload a file.")
@@ -81,13 +81,13 @@ def _taken(studio: Studio, upload: Path | None) -> Iterator[None]:
             upload.unlink(missing_ok=True)
 
 
-def show_frame(studio: Studio, key: str, frame: int) -> np.ndarray:
+def show_frame(studio: AppState, key: str, frame: int) -> np.ndarray:
     visitor = studio.visitors.find(key)
     with visitor.turn(looking=True):
         return clips.picture(visitor.the_clip(), frame)
 
 
-def mark_clip(studio: Studio, key: str, frame: int, obj_id: int, mark: Mark) -> View:
+def mark_clip(studio: AppState, key: str, frame: int, obj_id: int, mark: Mark) -> View:
     with _turn(studio, key) as visitor:
         work = visitor.the_clip()
         clips.mark(work, frame, obj_id, mark)
@@ -95,21 +95,21 @@ def mark_clip(studio: Studio, key: str, frame: int, obj_id: int, mark: Mark) -> 
         return View(clips.picture(work, frame), note)
 
 
-def undo_clip(studio: Studio, key: str, frame: int, obj_id: int) -> View:
+def undo_clip(studio: AppState, key: str, frame: int, obj_id: int) -> View:
     with _turn(studio, key) as visitor:
         work = visitor.the_clip()
         clips.undo(work, frame, obj_id)
         return View(clips.picture(work, frame), f"Taken back: object {obj_id} on frame {frame}.")
 
 
-def forget_object(studio: Studio, key: str, frame: int, obj_id: int) -> View:
+def forget_object(studio: AppState, key: str, frame: int, obj_id: int) -> View:
     with _turn(studio, key) as visitor:
         work = visitor.the_clip()
         clips.forget(work, obj_id)
         return View(clips.picture(work, frame), f"Object {obj_id} is forgotten.")
 
 
-def track(studio: Studio, key: str, frame: int, report: Report) -> Tracked:
+def track(studio: AppState, key: str, frame: int, report: Report) -> Tracked:
     """Until the end, or until the visitor stops it or leaves; what is tracked by then is kept."""
     visitor, done, total = studio.visitors.find(key), 0, 0
     studio.wait()
@@ -126,13 +126,13 @@ def track(studio: Studio, key: str, frame: int, report: Report) -> Tracked:
         return Tracked(clips.picture(work, frame), note, film, masks)
 
 
-def stop(studio: Studio, key: str) -> str:
+def stop(studio: AppState, key: str) -> str:
     visitor = studio.visitors.find(key)
     visitor.stop.set()
     return "Stopping after this frame." if visitor.tracking else "Nothing is being tracked."
 
 
-def open_image(studio: Studio, key: str, upload: Path | None) -> ImageView:
+def open_image(studio: AppState, key: str, upload: Path | None) -> ImageView:
     """The visitor's file, or the example's first frame."""
     with _taken(studio, upload), _turn(studio, key) as visitor:
         if upload is not None:
@@ -147,24 +147,24 @@ def open_image(studio: Studio, key: str, upload: Path | None) -> ImageView:
         return _view(visitor, note, images.no_masks(work))
 
 
-def mark_image(studio: Studio, key: str, mark: Mark) -> ImageView:
+def mark_image(studio: AppState, key: str, mark: Mark) -> ImageView:
     with _turn(studio, key) as visitor:
         masks = images.mark(visitor.the_image(), mark)
         return _view(visitor, "Correct it with more clicks, or take the mask.", masks)
 
 
-def undo_image(studio: Studio, key: str) -> ImageView:
+def undo_image(studio: AppState, key: str) -> ImageView:
     with _turn(studio, key) as visitor:
         return _view(visitor, "Taken back.", images.undo(visitor.the_image()))
 
 
-def find_everything(studio: Studio, key: str, points_per_side: int) -> ImageView:
+def find_everything(studio: AppState, key: str, points_per_side: int) -> ImageView:
     with _turn(studio, key) as visitor:
         masks = images.find_everything(visitor.the_image(), points_per_side)
         return _view(visitor, f"{len(masks)} masks, from {points_per_side**2} clicks.", masks)
 
 
-def _view(visitor: Visitor, note: str, masks: np.ndarray) -> ImageView:
+def _view(visitor: AppSession, note: str, masks: np.ndarray) -> ImageView:
     work, folder = visitor.the_image(), visitor.new_masks()
     file = images.write_masks(work, masks, folder) if len(masks) else None
     return ImageView(images.picture(work, masks), note, file)

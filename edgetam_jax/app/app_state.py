@@ -11,12 +11,12 @@ import numpy as np
 
 from edgetam_jax.app import clips, images
 from edgetam_jax.app.pointing import MIDDLE
-from edgetam_jax.app.sessions import Visitors
+from edgetam_jax.app.sessions import Sessions
 from edgetam_jax.data.synthetic import ClipConfig
 from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.evaluation.held_out import held_out_clip
 from edgetam_jax.media.atomic import replacing
-from edgetam_jax.media.video_writer import Mp4Writer, Pace
+from edgetam_jax.media.video_writer import FrameTiming, Mp4Writer
 from edgetam_jax.model import Model
 from edgetam_jax.tracking.predictor import VideoPredictor
 
@@ -30,12 +30,12 @@ def synthetic_example() -> np.ndarray:
     return np.asarray(held_out_clip(EXAMPLE_NUMBER, EXAMPLE).frames)
 
 
-class Studio:
+class AppState:
     """Files of all kinds go below `root`, where no uploads are. Whoever makes the studio removes it at the end."""
 
     def __init__(self, model: Model, root: Path, example: Callable[[], np.ndarray] = synthetic_example) -> None:
         self.model, self.predictor = model, VideoPredictor(model, non_overlap_masks=True)
-        self.visitors = Visitors(root)
+        self.visitors = Sessions(root)
         self.root, self._example, self._frames = root, root / "example.mp4", example
         root.mkdir(exist_ok=True)
         self._ready, self._failure = threading.Event(), ""
@@ -85,7 +85,7 @@ class Studio:
 
 def write_clip(path: Path, frames: np.ndarray) -> None:
     with replacing(path, force=True) as partial:
-        writer = Mp4Writer(partial, frames.shape[1:3], Pace(EXAMPLE_FPS))
+        writer = Mp4Writer(partial, frames.shape[1:3], FrameTiming(EXAMPLE_FPS))
         for frame in frames:
             writer.add(frame)
         writer.finish()

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from edgetam_jax.app.pointing import MIDDLE, NOTHING, Mark, Said
-from edgetam_jax.cli.outputs import Clip, Seen, color_ids, writing
+from edgetam_jax.cli.outputs import Clip, FrameResult, color_ids, writing
 from edgetam_jax.cli.track import FPS
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.media.palette import object_colors
 from edgetam_jax.media.video import Video, open_video
-from edgetam_jax.media.video_writer import Pace
+from edgetam_jax.media.video_writer import FrameTiming
 from edgetam_jax.tracking.predictor import VideoPredictor
 from edgetam_jax.tracking.session import Session
 from edgetam_jax.types import Label
@@ -45,7 +45,7 @@ def open_clip(predictor: VideoPredictor, path: Path, folder: Path) -> ClipWork:
     try:
         check_clip(video)
         session = predictor.init_state(video, keep="logits")
-        session.room, session.slots = ROOM, SLOTS
+        session.capacity, session.slots = ROOM, SLOTS
         work = ClipWork(folder, path.stem, video, predictor, session)
         mark(work, 0, 1, MIDDLE)
         forget(work, 1)
@@ -132,16 +132,16 @@ def picture(work: ClipWork, frame: int) -> np.ndarray:
     return shown
 
 
-def _seen(work: ClipWork, frame: int, pixels: np.ndarray) -> Seen:
+def _seen(work: ClipWork, frame: int, pixels: np.ndarray) -> FrameResult:
     _, obj_ids, logits = work.predictor.get_masks(work.session, frame)
-    return Seen(frame, pixels, obj_ids, logits[:, 0] > 0)
+    return FrameResult(frame, pixels, obj_ids, logits[:, 0] > 0)
 
 
 def write_results(work: ClipWork) -> tuple[Path, Path]:
     """An MP4 with the masks drawn on it, and a zip of palette PNGs whose values are the objects' numbers."""
     work.runs += 1  # a name of its own, for browsers keep files by their names
     film, layers = work.folder / f"{work.name}-tracked-{work.runs}.mp4", work.folder / f"{work.name}-masks-{work.runs}"
-    clip = Clip(work.session.size, Pace(work.video.fps or FPS, work.video.seconds), work.session.obj_ids)
+    clip = Clip(work.session.size, FrameTiming(work.video.fps or FPS, work.video.seconds), work.session.obj_ids)
     with writing([film, layers], clip, force=True) as add:
         for frame, pixels in enumerate(work.video.frames()):
             add(_seen(work, frame, pixels))

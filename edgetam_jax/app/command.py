@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgetam_jax.app.app_state import Studio, synthetic_example
+from edgetam_jax.app.app_state import AppState, synthetic_example
 from edgetam_jax.cli import options
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Model
@@ -61,7 +61,7 @@ def serving(model: Model, port: int, example: Callable[[], np.ndarray] = synthet
     with _uploads() as folder:
         from edgetam_jax.app.page import MAX_UPLOAD, THEME, build_page, style
 
-        studio = Studio(model, folder / "studio", example)
+        studio = AppState(model, folder / "studio", example)
         page = build_page(studio).queue(default_concurrency_limit=AT_ONCE)
         try:
             _, address, _ = page.launch(

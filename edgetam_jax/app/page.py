@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.themes import Soft
 
 from edgetam_jax.app import actions
-from edgetam_jax.app.app_state import Studio
+from edgetam_jax.app.app_state import AppState
 from edgetam_jax.app.canvas import make_stage, mark_of, shown
 from edgetam_jax.app.clips import MAX_FRAMES, MAX_OBJECTS
 from edgetam_jax.errors import EdgeTAMError
@@ -42,7 +42,7 @@ def style() -> str:
     return CSS + "\n".join(dot.format(number, *color) for number, color in enumerate(colors, 1))
 
 
-def build_page(studio: Studio) -> gr.Blocks:
+def build_page(studio: AppState) -> gr.Blocks:
     with gr.Blocks(title="EdgeTAM in JAX", analytics_enabled=False) as page:
         gr.HTML(HEAD, elem_id="head")
         with gr.Tab("Video"):
@@ -106,7 +106,7 @@ def _with_objects(count: int) -> tuple[int, gr.Radio, gr.Button]:
     return count, objects, gr.Button(interactive=count < MAX_OBJECTS)
 
 
-def _video_tab(studio: Studio) -> gr.Markdown:
+def _video_tab(studio: AppState) -> gr.Markdown:
     count = gr.State(1)  # objects
     with gr.Row():
         with gr.Column(scale=3):
@@ -178,7 +178,7 @@ def _video_tab(studio: Studio) -> gr.Markdown:
     return note
 
 
-def _image_tab(studio: Studio) -> None:
+def _image_tab(studio: AppState) -> None:
     with gr.Row():
         with gr.Column(scale=3):
             stage = make_stage("image", "no image yet")

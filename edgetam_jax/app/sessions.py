@@ -19,7 +19,7 @@ ENDED = "this visit has ended; load the page again."
 
 
 @dataclasses.dataclass
-class Visitor:
+class AppSession:
     folder: Path
     clip: ClipWork | None = None
     image: ImageWork | None = None
@@ -91,11 +91,11 @@ class Visitor:
         self.clip = clip
 
 
-class Visitors:
+class Sessions:
     """All visitors by their keys."""
 
     def __init__(self, root: Path) -> None:
-        self._root, self._known, self._lock = root, dict[str, Visitor](), threading.Lock()
+        self._root, self._known, self._lock = root, dict[str, AppSession](), threading.Lock()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -108,7 +108,7 @@ class Visitors:
                 return
             if len(self._known) >= MOST:
                 raise EdgeTAMError(f"{MOST} visitors are here already; come back when one has left.")
-            self._known[key] = Visitor(Path(tempfile.mkdtemp(prefix="visitor-", dir=self._root)))
+            self._known[key] = AppSession(Path(tempfile.mkdtemp(prefix="visitor-", dir=self._root)))
 
     def _drop_idle(self) -> None:
         """Who closes the page before it has told of itself is not heard when they leave."""
@@ -116,7 +116,7 @@ class Visitors:
             if not visitor.at_work and time.monotonic() - visitor.seen > IDLE:
                 self.leave(key)
 
-    def find(self, key: str) -> Visitor:
+    def find(self, key: str) -> AppSession:
         visitor = self._known.get(key)
         if visitor is None:
             raise EdgeTAMError(ENDED)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from edgetam_jax.cli import options
-from edgetam_jax.cli.outputs import Seen, check_free, color_ids
+from edgetam_jax.cli.outputs import FrameResult, check_free, color_ids
 from edgetam_jax.cli.progress import Progress
 from edgetam_jax.cli.track import clip_of, follow, write
 from edgetam_jax.data.simulated_user import click_on
@@ -18,7 +18,7 @@ from edgetam_jax.data.synthetic import Clip, ClipConfig
 from edgetam_jax.errors import OutputError
 from edgetam_jax.evaluation.baselines import hold_still
 from edgetam_jax.evaluation.held_out import held_out_clip
-from edgetam_jax.evaluation.summary import judge, summarize
+from edgetam_jax.evaluation.summary import evaluate_track, summarize
 from edgetam_jax.media.atomic import check_place, replacing
 from edgetam_jax.media.palette import object_colors
 from edgetam_jax.media.video import open_video
@@ -70,7 +70,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     clip = held_out_clip(CLIP, CONFIG)
     said = prompts_for(clip)
     print("following two objects; the first run compiles the network, which takes a while", flush=True)
-    seen: list[Seen] = []
+    seen: list[FrameResult] = []
     with open_video(np.asarray(clip.frames)) as video:
         frames = _noted(follow(predictor, video, said), seen)
         progress = write(frames, outs[:2], clip_of(video, said, FPS), len(video), force)
@@ -100,13 +100,13 @@ def prompts_for(clip: Clip) -> list[Prompt]:
     ]
 
 
-def _noted(frames: Iterable[Seen], seen: list[Seen]) -> Iterator[Seen]:
+def _noted(frames: Iterable[FrameResult], seen: list[FrameResult]) -> Iterator[FrameResult]:
     for one in frames:
         seen.append(one)
         yield one
 
 
-def sheet(seen: Sequence[Seen], said: Sequence[Prompt], visible: np.ndarray) -> np.ndarray:
+def sheet(seen: Sequence[FrameResult], said: Sequence[Prompt], visible: np.ndarray) -> np.ndarray:
     """Frames all along the clip, the first one with what was said."""
     shown = np.unique(np.linspace(0, len(seen) - 1, ON_SHEET).round().astype(int)).tolist()
     pictures = {frame: seen[frame].picture for frame in shown} | {0: prompted_picture(seen[0], said)}
@@ -114,7 +114,7 @@ def sheet(seen: Sequence[Seen], said: Sequence[Prompt], visible: np.ndarray) -> 
     return contact_sheet(list(pictures.values()), titles, columns=4, width=1600)
 
 
-def prompted_picture(seen: Seen, said: Sequence[Prompt]) -> np.ndarray:
+def prompted_picture(seen: FrameResult, said: Sequence[Prompt]) -> np.ndarray:
     """A frame with its masks, and what was said about it."""
     picture = seen.picture
     for prompt in said:
@@ -128,16 +128,18 @@ def _hidden(visible: np.ndarray) -> str:
     return f": {' and '.join(hidden)} out of sight" if hidden else ""
 
 
-def report(seen: Sequence[Seen], truth: np.ndarray) -> str:
+def report(seen: Sequence[FrameResult], truth: np.ndarray) -> str:
     """J, F and their mean for each object, as DAVIS counts: without the first frame and the last."""
     frames = np.stack([one.pixels for one in seen])
     found = np.stack([one.masks for one in seen])
     lines = ["how well, against the true masks (1 is perfect):", f"  {'object':20} {'J':>6} {'F':>6} {'J&F':>6}"]
-    scores: Mapping[int, Any] = {o: summarize([judge(found[:, o - 1], truth[:, o - 1], 0)]).score for o in WAYS}
+    scores: Mapping[int, Any] = {
+        o: summarize([evaluate_track(found[:, o - 1], truth[:, o - 1], 0)]).score for o in WAYS
+    }
     for obj_id, way in WAYS.items():
         score = scores[obj_id]
         lines.append(f"  {f'{obj_id}, {way}':20} {score.j.mean:6.3f} {score.f.mean:6.3f} {score.jf:6.3f}")
-    still = summarize([judge(hold_still(frames, truth[0, o - 1]), truth[:, o - 1], 0) for o in WAYS]).score.jf
+    still = summarize([evaluate_track(hold_still(frames, truth[0, o - 1]), truth[:, o - 1], 0) for o in WAYS]).score.jf
     lines.append(f"  {'both':20} {'':6} {'':6} {np.mean([score.jf for score in scores.values()]):6.3f}")
     return "\n".join([*lines, f"  true masks of the first frame, left where they were: {still:.3f}"])
 

@@ -18,7 +18,7 @@ import numpy as np
 from edgetam_jax.errors import OutputError
 from edgetam_jax.media.atomic import check_place, replacing
 from edgetam_jax.media.palette import mask_to_palette
-from edgetam_jax.media.video_writer import GifWriter, Mp4Writer, Pace
+from edgetam_jax.media.video_writer import FrameTiming, GifWriter, Mp4Writer
 from edgetam_jax.media.visualize import overlay
 from edgetam_jax.ops.rle import rle_area, rle_compress, rle_decode, rle_encode
 
@@ -33,7 +33,7 @@ _FRAME_FILE = re.compile(r"\d{5,}\.png")
 
 
 @dataclass(frozen=True)
-class Seen:
+class FrameResult:
     """One frame, and what was found on it."""
 
     frame: int
@@ -50,12 +50,12 @@ class Clip(NamedTuple):
     """What all frames have in common."""
 
     size: tuple[int, int]
-    pace: Pace
+    pace: FrameTiming
     obj_ids: Sequence[int]
 
 
 class Sink(Protocol):
-    def add(self, seen: Seen) -> None: ...
+    def add(self, seen: FrameResult) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -72,12 +72,12 @@ def check_free(outs: Sequence[Path], force: bool) -> None:
 
 
 @contextlib.contextmanager
-def writing(outs: Sequence[Path], clip: Clip, force: bool) -> Iterator[Callable[[Seen], None]]:
+def writing(outs: Sequence[Path], clip: Clip, force: bool) -> Iterator[Callable[[FrameResult], None]]:
     """Gives a function that takes frame after frame."""
     with contextlib.ExitStack() as stack:
         sinks = [stack.enter_context(_writing(out, clip, force)) for out in outs]
 
-        def add(seen: Seen) -> None:
+        def add(seen: FrameResult) -> None:
             for sink in sinks:
                 sink(seen)
 
@@ -85,11 +85,11 @@ def writing(outs: Sequence[Path], clip: Clip, force: bool) -> Iterator[Callable[
 
 
 @contextlib.contextmanager
-def _writing(out: Path, clip: Clip, force: bool) -> Iterator[Callable[[Seen], None]]:
+def _writing(out: Path, clip: Clip, force: bool) -> Iterator[Callable[[FrameResult], None]]:
     with replacing(out, force, _ours(out)) as partial:
         sink = _SINKS[out.suffix.lower()](partial, clip)
 
-        def add(seen: Seen) -> None:
+        def add(seen: FrameResult) -> None:
             try:
                 sink.add(seen)
             except OSError as error:  # here, for there are other outputs that could be blamed
@@ -116,7 +116,7 @@ class _Picture:
         self._writer = writer
         self.finish = writer.finish
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         self._writer.add(seen.picture)
 
 
@@ -125,7 +125,7 @@ class _Folder:
         path.mkdir()
         self._path = path
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         mask_to_palette(seen.masks, seen.obj_ids).save(self._path / f"{seen.frame:05d}.png")
 
     def finish(self) -> None:
@@ -138,7 +138,7 @@ class _Json:
         self._file.write("[")
         self._separator = "\n"
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         for obj_id, mask in zip(seen.obj_ids, seen.masks, strict=True):
             record = {"frame": seen.frame, "obj_id": obj_id, **describe(mask)}
             self._file.write(self._separator + json.dumps(record))
@@ -156,7 +156,7 @@ class _Arrays:
         self._path, self._clip = path, clip
         self._frames: list[list[dict[str, Any]]] = []
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         self._frames.append([rle_encode(mask) for mask in seen.masks])
 
     def finish(self) -> None:

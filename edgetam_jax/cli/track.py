@@ -8,11 +8,11 @@ import numpy as np
 
 from edgetam_jax.cli import options, prompts
 from edgetam_jax.cli.interrupt import finish_first
-from edgetam_jax.cli.outputs import SUFFIXES, Clip, Seen, check_free, writing
+from edgetam_jax.cli.outputs import SUFFIXES, Clip, FrameResult, check_free, writing
 from edgetam_jax.cli.progress import Progress
 from edgetam_jax.errors import ConfigError, FrameError
 from edgetam_jax.media.video import Video, open_video
-from edgetam_jax.media.video_writer import Pace
+from edgetam_jax.media.video_writer import FrameTiming
 from edgetam_jax.ops.rle import rle_decode, rle_encode
 from edgetam_jax.prompts import Prompt
 from edgetam_jax.tracking.predictor import VideoPredictor
@@ -63,7 +63,7 @@ def _track(arguments: argparse.Namespace) -> None:
 
 
 def clip_of(video: Video, said: Sequence[Prompt], fps: float | None) -> Clip:
-    pace = Pace(fps) if fps else Pace(video.fps or FPS, video.seconds)
+    pace = FrameTiming(fps) if fps else FrameTiming(video.fps or FPS, video.seconds)
     return Clip((video.height, video.width), pace, objects_of(said))
 
 
@@ -71,7 +71,7 @@ def objects_of(said: Sequence[Prompt]) -> list[int]:
     return list(dict.fromkeys(prompt.obj_id for prompt in said if prompt.obj_id is not None))
 
 
-def write(frames: Iterator[Seen], outs: Sequence[Path], clip: Clip, total: int, force: bool) -> Progress:
+def write(frames: Iterator[FrameResult], outs: Sequence[Path], clip: Clip, total: int, force: bool) -> Progress:
     """Frame by frame. What is done is kept where the user stops it, and where a frame cannot be read."""
     progress, broken = Progress(total), None
     with finish_first() as interrupt, writing(outs, clip, force) as add:
@@ -94,7 +94,7 @@ def write(frames: Iterator[Seen], outs: Sequence[Path], clip: Clip, total: int, 
     return progress
 
 
-def follow(predictor: VideoPredictor, video: Video, said: Sequence[Prompt]) -> Iterator[Seen]:
+def follow(predictor: VideoPredictor, video: Video, said: Sequence[Prompt]) -> Iterator[FrameResult]:
     """Every frame of the video: those before the first prompt are tracked backward from it, first of all."""
     state = predictor.init_state(video, keep="nothing")
     for prompt in said:
@@ -111,7 +111,7 @@ def follow(predictor: VideoPredictor, video: Video, said: Sequence[Prompt]) -> I
         if frame < first
     ]
     for frame, (pixels, masks) in enumerate(zip(video.frames(0, first), reversed(back), strict=True)):
-        yield Seen(frame, pixels, obj_ids, np.stack([rle_decode(mask) for mask in masks]))
+        yield FrameResult(frame, pixels, obj_ids, np.stack([rle_decode(mask) for mask in masks]))
     forward = predictor.propagate_in_video(state, first)
     for pixels, (frame, _, logits) in zip(video.frames(first), forward, strict=True):
-        yield Seen(frame, pixels, obj_ids, logits[:, 0] > 0)
+        yield FrameResult(frame, pixels, obj_ids, logits[:, 0] > 0)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from edgetam_jax.data.uniform_stream import Draws, whole
+from edgetam_jax.data.uniform_stream import UniformStream, to_int
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.ops.boxes import boxes_around
 from edgetam_jax.prompts import Prompts, bucket
@@ -87,13 +87,15 @@ def make_plan(key: Array, masks: Bool[Array, "t o h w"], user: User = User()) ->
         user = dataclasses.replace(user, points=1.0)
 
     def one(numbers: Array, masks: Array) -> tuple[Prompts, Array]:
-        draws = Draws(numbers)
+        draws = UniformStream(numbers)
         is_mask = ~draws.chance(user.points)
         area = masks.sum((-2, -1))
         shown = (area > 0) & (area >= jnp.minimum(user.least_pixels, area.max()))
         frames, valid, corrected = _choose_frames(draws, shown, user)
         chosen = masks[frames]
-        points, labels = jax.vmap(lambda u, mask: _first_points(Draws(u), mask, user))(draws(len(frames), 6), chosen)
+        points, labels = jax.vmap(lambda u, mask: _first_points(UniformStream(u), mask, user))(
+            draws(len(frames), 6), chosen
+        )
         said = valid & ~is_mask
         prompts = Prompts(
             obj_ids=jnp.zeros((), jnp.int32),
@@ -111,7 +113,7 @@ def make_plan(key: Array, masks: Bool[Array, "t o h w"], user: User = User()) ->
     return Plan(prompts._replace(obj_ids=jnp.arange(count, dtype=jnp.int32)), corrected.T)
 
 
-def _choose_frames(draws: Draws, shown: Array, user: User) -> tuple[Array, Array, Array]:
+def _choose_frames(draws: UniformStream, shown: Array, user: User) -> tuple[Array, Array, Array]:
     """Prompted frames [K] and which of them are valid [K]; which frames of all are corrected [T]."""
     length, places = len(shown), user.first_frames
     index = jnp.arange(length)
@@ -128,7 +130,7 @@ def _choose_frames(draws: Draws, shown: Array, user: User) -> tuple[Array, Array
     return frames, valid, corrected & shown.any()
 
 
-def _first_points(draws: Draws, mask: Array, user: User) -> tuple[Array, Array]:
+def _first_points(draws: UniformStream, mask: Array, user: User) -> tuple[Array, Array]:
     """Points [P, 2] and labels [P] of a first prompt, a click or a box. Takes 6 numbers."""
     is_box = draws.chance(user.boxes)
     click, corners = _click_on(draws(), mask, user.aim), _box_near(draws(2, 2, low=-1), mask, user)
@@ -187,7 +189,7 @@ def _click_on(number: Array, region: Array, aim: Aim) -> Click:
         return _farthest(border_distance(region))
     region = jnp.asarray(region)
     rows = jnp.cumsum(region.sum(-1))
-    rank = whole(number, 0, jnp.maximum(rows[-1] - 1, 0))  # of the chosen pixel among the region's
+    rank = to_int(number, 0, jnp.maximum(rows[-1] - 1, 0))  # of the chosen pixel among the region's
     y = jnp.argmax(rows > rank)
     x = jnp.argmax(jnp.cumsum(region[y]) > rank - rows[y] + region[y].sum())
     return _click(x, y, rows[-1] > 0)

@@ -9,7 +9,7 @@ from jax.scipy.special import erfinv
 from numpy.typing import ArrayLike
 
 
-class Draws:
+class UniformStream:
     """Hands out uniform numbers [N] that were drawn at once: XLA takes long to compile each call of `jax.random`."""
 
     def __init__(self, numbers: Array) -> None:
@@ -31,7 +31,7 @@ class Draws:
 
     def integer(self, low: ArrayLike, high: ArrayLike) -> Array:
         """[] int32 from `low` up to `high`, that included."""
-        return whole(self(), low, high)
+        return to_int(self(), low, high)
 
     def choice(self, options: Sequence[int], weights: Sequence[float] | None = None) -> Array:
         """[] int32: one of the options."""
@@ -44,7 +44,7 @@ class Draws:
         return self() < share
 
 
-def whole(number: Array, low: ArrayLike, high: ArrayLike) -> Array:
+def to_int(number: Array, low: ArrayLike, high: ArrayLike) -> Array:
     """A number in 0..1 as an integer from `low` up to `high`, that included."""
     low, high = jnp.asarray(low), jnp.asarray(high)
     return jnp.minimum(low + (number * (high - low + 1)).astype(jnp.int32), high)  # the product may round up

@@ -22,7 +22,7 @@ import jax
 
 from edgetam_jax.checkpoints.api import load
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
-from edgetam_jax.evaluation.provenance import claim, made_by
+from edgetam_jax.evaluation.provenance import claim_output_dir, model_provenance
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.media.palette import mask_to_palette
 from edgetam_jax.media.video import open_video
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = load(arguments.model)
         predictor = VideoPredictor(model, non_overlap_masks=True)
         names = find_names(arguments.videos)
-        claim(arguments.out, names, made_by(model), arguments.model)
+        claim_output_dir(arguments.out, names, model_provenance(model), arguments.model)
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

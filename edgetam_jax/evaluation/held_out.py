@@ -35,7 +35,7 @@ from edgetam_jax.errors import ConfigError, EdgeTAMError
 from edgetam_jax.evaluation.baselines import SEARCH, follow_box, hold_still
 from edgetam_jax.evaluation.protocols import CLICKS, after_clicks
 from edgetam_jax.evaluation.provenance import fingerprint, write_report
-from edgetam_jax.evaluation.summary import Followed, Result, collect, counts, judge, table
+from edgetam_jax.evaluation.summary import Result, TrackMetrics, collect, counts, evaluate_track, table
 from edgetam_jax.media.atomic import check_place
 from edgetam_jax.model import Model
 from edgetam_jax.ops.boxes import boxes_around
@@ -54,8 +54,8 @@ LABELS: dict[Kind, tuple[Label, ...]] = {
     "mask": (Label.NOT_A_POINT, Label.ABSENT, Label.ABSENT, Label.ABSENT),
 }
 BASELINES = {"held still": hold_still, "box's best match": follow_box}
-BARS = {"click": 0.80, "box": 0.88, "mask": 0.88}  # J&F that the small network is to reach,
-ABSENT_BAR = 0.90  # and the share of frames without an object on which its score says so
+TARGETS = {"click": 0.80, "box": 0.88, "mask": 0.88}  # J&F that the small network is to reach,
+ABSENT_TARGET = 0.90  # and the share of frames without an object on which its score says so
 
 
 def held_out_clip(number: int, config: ClipConfig) -> Clip:
@@ -71,7 +71,7 @@ def baselines(clips: Iterable[Clip]) -> dict[str, Result]:
     return collect(map(track_without_network, clips))
 
 
-def track_objects(model: Model, clip: Clip, kinds: Sequence[Kind] = KINDS) -> dict[str, list[Followed]]:
+def track_objects(model: Model, clip: Clip, kinds: Sequence[Kind] = KINDS) -> dict[str, list[TrackMetrics]]:
     """The objects of a clip that are prompted, by the kind of prompt."""
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:
@@ -80,16 +80,16 @@ def track_objects(model: Model, clip: Clip, kinds: Sequence[Kind] = KINDS) -> di
     masks, present, truth = map(np.asarray, (_cut(tracks, clip.masks.shape[2:]), tracks.scores > 0, clip.masks))
     asked = _asked(clip)
     return {
-        kind: [judge(masks[:, row + o], truth[:, o], start, present[:, row + o]) for o, start in asked]
+        kind: [evaluate_track(masks[:, row + o], truth[:, o], start, present[:, row + o]) for o, start in asked]
         for kind, row in zip(kinds, range(0, masks.shape[1], truth.shape[1]), strict=True)
     }
 
 
-def track_without_network(clip: Clip) -> dict[str, list[Followed]]:
+def track_without_network(clip: Clip) -> dict[str, list[TrackMetrics]]:
     """The same objects, by the baseline."""
     frames, truth = np.asarray(clip.frames), np.asarray(clip.masks)
     return {
-        way: [judge(follow(frames[start:], truth[start, o]), truth[start:, o], 0) for o, start in _asked(clip)]
+        way: [evaluate_track(follow(frames[start:], truth[start, o]), truth[start:, o], 0) for o, start in _asked(clip)]
         for way, follow in BASELINES.items()
     }
 
@@ -166,14 +166,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(table(results))
-    print("\n".join(verdict(results)))
+    print("\n".join(compare_to_targets(results)))
     print(f"IoU on prompted frames after 1 to {CLICKS} clicks: {', '.join(f'{iou:.3f}' for iou in ious)}")
     return 0
 
 
 def _every_clip(
     model: Model, config: ClipConfig, count: int
-) -> Iterator[tuple[Mapping[str, list[Followed]], list[list[float]]]]:
+) -> Iterator[tuple[Mapping[str, list[TrackMetrics]], list[list[float]]]]:
     """How objects were followed, and how good the mask of each is after each click on its first frame."""
     begin, predictor = time.perf_counter(), VideoPredictor(model)
     for number in range(count):
@@ -186,10 +186,10 @@ def _every_clip(
         print(f"\rclip {number + 1}/{count}, {taken:.0f} s", end=end, file=sys.stderr, flush=True)
 
 
-def verdict(results: Mapping[str, Result]) -> list[str]:
+def compare_to_targets(results: Mapping[str, Result]) -> list[str]:
     """Each bar, and by how much it is reached or missed."""
-    reached = [(f"{kind}: J&F", results[kind].score.jf, bar) for kind, bar in BARS.items()]
-    reached += [(f"{kind}: score on absent frames", _absent(results[kind]), ABSENT_BAR) for kind in BARS]
+    reached = [(f"{kind}: J&F", results[kind].score.jf, bar) for kind, bar in TARGETS.items()]
+    reached += [(f"{kind}: score on absent frames", _absent(results[kind]), ABSENT_TARGET) for kind in TARGETS]
     return [f"{what} {value:.3f}, bar {bar:.2f}: {value - bar:+.3f}" for what, value, bar in reached]
 
 
@@ -207,7 +207,7 @@ def describe(name: str, model: Model, config: ClipConfig, count: int) -> dict[st
         "clips": {"seed": HELD_OUT, "count": count, **dataclasses.asdict(config)},
         "least_pixels": least_pixels(config.height, config.width),
         "search": SEARCH,
-        "bars": {**BARS, "absent": ABSENT_BAR},
+        "bars": {**TARGETS, "absent": ABSENT_TARGET},
         "versions": {name: version(name) for name in ("edgetam-jax", "jax", "numpy")},
         "device": f"{jax.devices()[0].device_kind}, {platform.machine()}",
     }

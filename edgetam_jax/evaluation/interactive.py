@@ -22,7 +22,7 @@ from edgetam_jax.data.datasets import NO_WHITE, Clip, Dataset, open_dataset
 from edgetam_jax.errors import ConfigError, EdgeTAMError, FrameError
 from edgetam_jax.evaluation.batch import add_process_arguments, join_processes, work_through
 from edgetam_jax.evaluation.protocols import CLICKS, FRAMES, GOOD, Outcome, offline, online
-from edgetam_jax.evaluation.provenance import made_by, read_alike, write_report
+from edgetam_jax.evaluation.provenance import model_provenance, read_alike, write_report
 from edgetam_jax.media.atomic import check_place
 from edgetam_jax.media.video import open_video
 from edgetam_jax.tracking.predictor import VideoPredictor
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataset = open_dataset(arguments.dataset, arguments.split)
         model = load(arguments.model)
         settings = Settings(
-            **made_by(model), mode=mode, frames=arguments.frames, clicks=arguments.clicks, good=arguments.good
+            **model_provenance(model), mode=mode, frames=arguments.frames, clicks=arguments.clicks, good=arguments.good
         )
         read_parts(folder, dataset.names, settings)
         failed = run(VideoPredictor(model), dataset, folder, settings, processes)

@@ -31,7 +31,7 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()
 
 
-def made_by(model: Model) -> dict[str, Any]:
+def model_provenance(model: Model) -> dict[str, Any]:
     """What tells networks apart, as settings."""
     return {"weights": fingerprint(model), "network": model.config.to_dict()}
 
@@ -54,7 +54,7 @@ def write_report(path: Path, document: Any, force: bool = False) -> None:
         unfinished.write_text(json.dumps(as_json(document), indent=1) + "\n")
 
 
-def claim(folder: Path, names: Iterable[str], settings: Mapping[str, Any], model: str) -> None:
+def claim_output_dir(folder: Path, names: Iterable[str], settings: Mapping[str, Any], model: str) -> None:
     """Notes in a folder with what the results `names` in it are made, or refuses it if they are made otherwise.
 
     Before the first of them. Several processes may do so at once, each for its share.

@@ -17,7 +17,7 @@ from edgetam_jax.evaluation.scores import ObjectScore, Score, average
 DISTANCES = ((1, 7), (8, 15), (16, 23))  # frames from the prompted one, both ends included
 
 
-class Followed(NamedTuple):
+class TrackMetrics(NamedTuple):
     """One object, on the frames that count."""
 
     j: np.ndarray  # [T]
@@ -53,12 +53,12 @@ def counts(start: int, length: int) -> bool:
     return 0 <= start < length - 2
 
 
-def judge(found: np.ndarray, truth: np.ndarray, start: int, present: np.ndarray | None = None) -> Followed:
+def evaluate_track(found: np.ndarray, truth: np.ndarray, start: int, present: np.ndarray | None = None) -> TrackMetrics:
     """One object's masks [T, H, W] on all frames, and what its score says [T]; it was prompted on frame `start`."""
     counted = slice(start + 1, len(truth) - 1)
     visible = np.any(truth, (1, 2))
     gone = np.logical_or.accumulate(~visible[start:])[1:-1]
-    return Followed(
+    return TrackMetrics(
         j=region_similarity(found[counted], truth[counted]),
         f=boundary_accuracy(found[counted], truth[counted]),
         distance=np.arange(1, len(truth) - 1 - start),
@@ -69,19 +69,19 @@ def judge(found: np.ndarray, truth: np.ndarray, start: int, present: np.ndarray 
     )
 
 
-def collect(clips: Iterable[Mapping[str, Sequence[Followed]]]) -> dict[str, Result]:
+def collect(clips: Iterable[Mapping[str, Sequence[TrackMetrics]]]) -> dict[str, Result]:
     """From the objects of each clip, by the way in which they were tracked, to the results of all."""
-    ways: dict[str, list[Followed]] = {}
+    ways: dict[str, list[TrackMetrics]] = {}
     for clip in clips:
         for way, objects in clip.items():
             ways.setdefault(way, []).extend(objects)
     return {way: summarize(objects) for way, objects in ways.items()}
 
 
-def summarize(objects: Sequence[Followed]) -> Result:
+def summarize(objects: Sequence[TrackMetrics]) -> Result:
     score = average(ObjectScore("", i, statistics(one.j), statistics(one.f)) for i, one in enumerate(objects))
     j, f, distance, visible, returned = (
-        np.concatenate([getattr(one, name) for one in objects]) for name in Followed._fields[:5]
+        np.concatenate([getattr(one, name) for one in objects]) for name in TrackMetrics._fields[:5]
     )
     said = [one.present for one in objects if one.present is not None]
     present = np.concatenate(said) if said else None

@@ -21,7 +21,7 @@ from edgetam_jax.checkpoints.api import load
 from edgetam_jax.data.datasets import NO_WHITE, Clip, Dataset, Shown, open_dataset
 from edgetam_jax.errors import EdgeTAMError, FrameError
 from edgetam_jax.evaluation.batch import add_process_arguments, join_processes, work_through
-from edgetam_jax.evaluation.provenance import claim, made_by
+from edgetam_jax.evaluation.provenance import claim_output_dir, model_provenance
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.media.palette import mask_to_palette
 from edgetam_jax.media.video import open_video
@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataset = open_dataset(arguments.dataset, arguments.split)
         model = load(arguments.model)
         predictor = make_predictor(model, dataset)
-        claim(arguments.out, dataset.names, made_by(model) | {"dataset": dataset.kind}, arguments.model)
+        claim_output_dir(
+            arguments.out, dataset.names, model_provenance(model) | {"dataset": dataset.kind}, arguments.model
+        )
     except EdgeTAMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

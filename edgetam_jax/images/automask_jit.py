@@ -12,10 +12,10 @@ from jax import Array, lax
 from edgetam_jax.images.crops import Crop
 from edgetam_jax.images.segment import completed, decoder_embedding
 from edgetam_jax.model import Model
-from edgetam_jax.nn.mask_decoder import choose
+from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.boxes import box_of_spans
 from edgetam_jax.ops.masks import clean_mask, two_taps
-from edgetam_jax.ops.tree import blank, mapped
+from edgetam_jax.ops.tree import map_or_vmap, zeros_like_output
 from edgetam_jax.tracking.step import CLAMP
 from edgetam_jax.types import ImageFeatures, Label, PromptInputs
 
@@ -66,7 +66,7 @@ def click(
         found = model.apply("segment", features, PromptInputs(*_closed(model, point), *no_mask))
         if multimask:
             return found.logits[1:], found.ious[1:]
-        chosen = choose(found, False, model.config.decoder)
+        chosen = select_mask(found, False, model.config.decoder)
         return chosen.logits[None], chosen.iou[None]
 
     return _over_first(count, one, points)
@@ -82,7 +82,7 @@ def refine(
     def one(point: Array, logits: Array) -> tuple[Array, Array]:
         mask = jnp.clip(logits, -CLAMP, CLAMP), jnp.ones((), bool)
         found = model.apply("segment", features, PromptInputs(*_closed(model, point), *mask))
-        chosen = choose(found, False, model.config.decoder)
+        chosen = select_mask(found, False, model.config.decoder)
         return chosen.logits, chosen.iou
 
     # As many at once as there are points.
@@ -98,7 +98,7 @@ def _over_first(count: Array | int, function: Callable[..., Any], *values: Array
     """
     if jax.default_backend() != "cpu":
         return jax.vmap(function)(*values)
-    empty = blank(jax.vmap(function), *values)
+    empty = zeros_like_output(jax.vmap(function), *values)
 
     def fill(i: Array, results: Any) -> Any:
         result = function(*(rows[i] for rows in values))
@@ -146,7 +146,7 @@ def enlarge(
         edges = mask ^ jnp.pad(mask, ((0, 0), (1, 0)))[:, :-1]
         return stability, box_of_spans(mask.any(1), mask.any(0)), edges
 
-    return mapped(one)(places, used)
+    return map_or_vmap(one)(places, used)
 
 
 def _stretch(x: Array, axis: Axis) -> Array:

@@ -16,11 +16,11 @@ from edgetam_jax.errors import PromptError
 from edgetam_jax.images.prompts import SMALLEST_ROOM, ImagePrompts, Size
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
-from edgetam_jax.nn.mask_decoder import choose
+from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.masks import resize_logits
 from edgetam_jax.ops.pixels import Rule, as_frames, as_image
 from edgetam_jax.ops.pixels import preprocess as normalised
-from edgetam_jax.ops.tree import at_once, if_needed, mapped
+from edgetam_jax.ops.tree import cond_or_select, map_or_vmap, resolve_vectorize
 from edgetam_jax.prompts import bucket
 from edgetam_jax.types import ImageFeatures, Label, PromptInputs
 
@@ -76,7 +76,7 @@ def _encode(model: Model, pixels: Array) -> ImageFeatures:
 @jax.jit
 def decoder_embedding(model: Model, embedding: Array) -> Array:
     """An image's embedding as the decoder expects it."""
-    return completed(model).apply("without_memory", embedding)
+    return completed(model).apply("add_no_memory_embedding", embedding)
 
 
 def segment(
@@ -104,7 +104,7 @@ def segment(
             f"the prompts' masks are {prompts.masks.shape[-2:]}, this model's {(side, side)} (height, width); "
             "give logits at a quarter of its input size, such as it returns."
         )
-    return _segment(model, features, prompts, bool(multimask), at_once(vectorize))
+    return _segment(model, features, prompts, bool(multimask), resolve_vectorize(vectorize))
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -118,13 +118,13 @@ def _segment(
         def one_object(prompt: ImagePrompts) -> Segments:
             return _one(model, features, prompt, multimask, vectorize)
 
-        return mapped(one_object, vectorize)(prompts)
+        return map_or_vmap(one_object, vectorize)(prompts)
 
     lead = prompts.valid.shape[:-1]
     if not lead:
         return one_image(features, prompts)
     flat = jax.tree.map(lambda x: x.reshape(math.prod(lead), *x.shape[len(lead) :]), (features, prompts))
-    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), mapped(one_image, vectorize)(*flat))
+    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), map_or_vmap(one_image, vectorize)(*flat))
 
 
 def _rooms(places: int) -> list[int]:
@@ -152,7 +152,7 @@ def _one(model: Model, features: ImageFeatures, prompt: ImagePrompts, multimask:
 
     places = len(prompt.labels)
     if vectorize:
-        return if_needed(prompt.valid, answer(places), nothing, together=True)
+        return cond_or_select(prompt.valid, answer(places), nothing, vectorize=True)
     rooms = _rooms(places)
     given = prompt.labels != Label.ABSENT
     last = jnp.max(jnp.where(given, jnp.arange(1, places + 1), 0))
@@ -169,7 +169,7 @@ def _answer(model: Model, features: ImageFeatures, prompt: ImagePrompts, multima
     found = model.apply("segment", features, PromptInputs(points, prompt.labels, mask, has_mask))
     if multimask:
         return Segments(found.logits[-ALTERNATIVES:], found.ious[-ALTERNATIVES:], found.score, prompt.valid)
-    chosen = choose(found, False, model.config.decoder)
+    chosen = select_mask(found, False, model.config.decoder)
     return Segments(chosen.logits[None], chosen.iou[None], chosen.score, prompt.valid)
 
 

@@ -19,7 +19,7 @@ GIF_TICK = 0.01  # seconds
 _BT709 = 1
 
 
-class Pace:
+class FrameTiming:
     """When frames are shown: at an even rate, or at the times of the video that they were made of."""
 
     def __init__(self, fps: float, seconds: Sequence[float] | None = None) -> None:
@@ -31,7 +31,7 @@ class Pace:
     def time_base(self) -> Fraction:
         return 1 / self.rate if self._seconds is None else Fraction(1, TICKS)
 
-    def stamp(self, index: int) -> int:
+    def pts(self, index: int) -> int:
         """When a frame is shown, in units of the time base."""
         return index if self._seconds is None else round(self._seconds[index] * TICKS)
 
@@ -46,7 +46,7 @@ class Pace:
 class Mp4Writer:
     """H.264 with 4:2:0 colours, the index in front. Odd sides grow by one pixel, for these colours come in pairs."""
 
-    def __init__(self, path: Path, size: tuple[int, int], pace: Pace) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], pace: FrameTiming) -> None:
         av = import_av("writing MP4")
         if "libx264" not in av.codecs_available:
             raise OutputError("this build of PyAV cannot write H.264; pip install av, or choose .gif or a folder.")
@@ -69,7 +69,7 @@ class Mp4Writer:
         check_size(f"frame {self._index}", picture.shape[:2], self._size)
         frame = self._av.VideoFrame.from_ndarray(np.pad(picture, self._spare, mode="edge"), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709)
-        frame.pts, frame.time_base = self._pace.stamp(self._index), self._pace.time_base
+        frame.pts, frame.time_base = self._pace.pts(self._index), self._pace.time_base
         self._index += 1
         self._put(frame)
 
@@ -91,7 +91,7 @@ class Mp4Writer:
 class GifWriter:
     """At most `GIF_SIDE` pixels long. Frames wait in memory, a byte a pixel, until the end."""
 
-    def __init__(self, path: Path, size: tuple[int, int], pace: Pace) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], pace: FrameTiming) -> None:
         self._path, self._pace, self._frames = path, pace, list[Image.Image]()
         scale = min(1.0, GIF_SIDE / max(size))
         self._shape = max(1, round(size[1] * scale)), max(1, round(size[0] * scale))

@@ -44,9 +44,9 @@ class Attention(nn.Module):
 
     def __call__(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
         """`mask` [..., K] marks the keys that exist."""
-        return self._by_many(q, k, v, mask) if q.shape[-2] > k.shape[-2] else self._by_few(q, k, v, mask)
+        return self._many_queries(q, k, v, mask) if q.shape[-2] > k.shape[-2] else self._few_queries(q, k, v, mask)
 
-    def _by_few(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+    def _few_queries(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
         """Keys and values as they are."""
         *lead, count, _ = q.shape
         q = self._heads(self.q_proj(q) * self._scale)
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         found = einsum("...hqc,chd->...qhd", found, self._heads(self.v_proj.kernel)).astype(v.dtype)
         return self.out_proj(found.reshape(*lead, count, self.inner) + self.v_proj.bias)
 
-    def _by_many(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+    def _many_queries(self, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
         """Queries as they are, and values that are what they add to the output."""
         *lead, count, _ = k.shape
         k, v = self._heads(matmul(k, self.k_proj.kernel) * self._scale), self._heads(self.v_proj(v))

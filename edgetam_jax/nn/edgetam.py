@@ -13,12 +13,12 @@ from jax import Array
 from edgetam_jax.config import Config
 from edgetam_jax.nn.image_encoder import ImageEncoder
 from edgetam_jax.nn.layers import MLP, Conv, compose, matmul
-from edgetam_jax.nn.mask_decoder import MaskDecoder, choose
-from edgetam_jax.nn.memory_attention import Looked, MemoryAttention
+from edgetam_jax.nn.mask_decoder import MaskDecoder, select_mask
+from edgetam_jax.nn.memory_attention import FrameQueries, MemoryAttention
 from edgetam_jax.nn.memory_encoder import MemoryEncoder
 from edgetam_jax.nn.perceiver import SpatialPerceiver
 from edgetam_jax.nn.prompt_encoder import PromptEncoder
-from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, PromptInputs, Sighting
+from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, ObjectPrediction, PromptInputs
 
 MASK_LOGIT = 10.0  # a given mask has logits of +-10
 NO_OBJECT = -1024.0  # the logits of an absent object's mask
@@ -53,15 +53,15 @@ class EdgeTAM(nn.Module):
             neck(stride16, stride32), matmul(stride4, kernel4) + bias4, matmul(stride8, kernel8) + bias8
         )
 
-    def without_memory(self, embedding: Array) -> Array:
+    def add_no_memory_embedding(self, embedding: Array) -> Array:
         """The embedding as the decoder expects it on still images and on prompted frames."""
         return embedding + self.no_mem_embed
 
-    def look(self, embedding: Array) -> Looked:
+    def self_attend(self, embedding: Array) -> FrameQueries:
         """The part of memory attention that needs no memory, from [..., H, W, C]."""
-        return self.memory_attention.look(embedding)
+        return self.memory_attention.self_attend(embedding)
 
-    def with_memory(self, looked: Looked, memory: Memory) -> Array:
+    def condition_on_memory(self, looked: FrameQueries, memory: Memory) -> Array:
         """The embedding [..., H, W, C] with what is remembered mixed in, from what `look` returned."""
         temporal = self.maskmem_tpos_enc.reshape(self.config.memory_frames, self.config.memory_dim)
         dtype = looked.tokens.dtype
@@ -82,22 +82,24 @@ class EdgeTAM(nn.Module):
         """What points to an object later on: from the chosen mask's token [..., C], or one for all that are absent."""
         return jnp.where(present[..., None], self.obj_ptr_proj(token), self.no_obj_ptr[0])
 
-    def find(self, features: ImageFeatures, prompt: PromptInputs, multimask: Array | bool) -> Sighting:
+    def segment_object(
+        self, features: ImageFeatures, prompt: PromptInputs, multimask: Array | bool
+    ) -> ObjectPrediction:
         """The decoder's answer for one object."""
-        return self.sight(self.segment(features, prompt), multimask)
+        return self.select_mask(self.segment(features, prompt), multimask)
 
-    def sight(self, prediction: MaskPrediction, multimask: Array | bool) -> Sighting:
+    def select_mask(self, prediction: MaskPrediction, multimask: Array | bool) -> ObjectPrediction:
         """One mask of the four (see `choose`), its estimate, and the object's pointer."""
-        mask = choose(prediction, multimask, self.config.decoder)
+        mask = select_mask(prediction, multimask, self.config.decoder)
         present = mask.score > 0
-        return Sighting(
+        return ObjectPrediction(
             logits=jnp.where(present[..., None, None], mask.logits, NO_OBJECT),
             iou=mask.iou,
             score=mask.score,
             pointer=self.pointer(mask.token, present),
         )
 
-    def accept(self, features: ImageFeatures, mask: Array) -> Sighting:
+    def use_mask_as_output(self, features: ImageFeatures, mask: Array) -> ObjectPrediction:
         """A mask, 0 or 1 at the model's input size [..., S, S], taken as the truth.
 
         Only the pointer comes from the decoder, which answers the mask as a prompt; here `features.embedding` is
@@ -111,9 +113,9 @@ class EdgeTAM(nn.Module):
             has_mask=jnp.ones(lead, bool),
         )
         present = (mask > 0).any((-2, -1))
-        pointer = self.find(features, prompt, multimask=False).pointer
+        pointer = self.segment_object(features, prompt, multimask=False).pointer
         logits = MASK_LOGIT * (2 * mask - 1)
-        return Sighting(
+        return ObjectPrediction(
             logits=jax.image.resize(logits, (*lead, size, size), "linear", antialias=True),
             iou=jnp.ones(lead),
             score=MASK_LOGIT * (2 * present.astype(mask.dtype) - 1),
@@ -124,10 +126,10 @@ class EdgeTAM(nn.Module):
         """A frame's embedding [..., H, W, C] and mask logits [..., h, w] as memory tokens [..., L, D]."""
         return self.spatial_perceiver(self.memory_encoder(embedding, logits, from_prompt))
 
-    def touch(self, pixels: Array, mask: Array, memory: Memory) -> tuple[Array, ...]:
+    def init_all(self, pixels: Array, mask: Array, memory: Memory) -> tuple[Array, ...]:
         """Calls every part once, so that `init` makes every parameter."""
         features = self.encode_image(pixels)
-        features = features._replace(embedding=self.without_memory(features.embedding))
-        seen = self.accept(features, mask)
+        features = features._replace(embedding=self.add_no_memory_embedding(features.embedding))
+        seen = self.use_mask_as_output(features, mask)
         tokens = self.encode_memory(features.embedding, seen.logits, from_prompt=True)
-        return self.with_memory(self.look(features.embedding), memory), seen.pointer, tokens
+        return self.condition_on_memory(self.self_attend(features.embedding), memory), seen.pointer, tokens

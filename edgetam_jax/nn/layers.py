@@ -98,7 +98,7 @@ def _depthwise_backward(stride: int, saved: tuple[Array, Array], gradient: Array
 depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def fenced(x: Array) -> Array:
+def fusion_barrier(x: Array) -> Array:
     """The same numbers, behind a fence: no compiler fuses what computes `x` with what reads it.
 
     On CPU, XLA's library takes sums and products before it into what it does, in pieces which are stored for it, but no

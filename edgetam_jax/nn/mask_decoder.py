@@ -74,7 +74,7 @@ def stability(logits: Array, delta: float) -> Array:
     return jnp.where(outer > 0, inner / jnp.maximum(outer, 1), 1.0)
 
 
-def choose(prediction: MaskPrediction, multimask: Array | bool, config: DecoderConfig) -> ChosenMask:
+def select_mask(prediction: MaskPrediction, multimask: Array | bool, config: DecoderConfig) -> ChosenMask:
     """One mask of the four.
 
     Where `multimask` [...] holds, the best of the three alternatives; elsewhere the first mask, unless it is

@@ -16,7 +16,7 @@ from edgetam_jax.types import Memory
 POSITION_WEIGHT = 0.1  # of the sine encoding that is added to the embedding at the entrance
 
 
-class Looked(NamedTuple):
+class FrameQueries(NamedTuple):
     """Tokens before they attend to memory."""
 
     tokens: Array  # [..., H * W, C]
@@ -139,11 +139,11 @@ class MemoryAttentionLayer(nn.Module):
         self.linear1 = Linear(dim, self.config.memory_attention.mlp_dim)
         self.linear2 = Linear(self.config.memory_attention.mlp_dim, dim)
 
-    def look(self, x: Array) -> Looked:
+    def self_attend(self, x: Array) -> FrameQueries:
         x = x + self.self_attn(self.norm1(x))
-        return Looked(x, self.cross_attn_image.queries(self.norm2(x)))
+        return FrameQueries(x, self.cross_attn_image.queries(self.norm2(x)))
 
-    def remember(self, looked: Looked, keys: MemoryKeys) -> Array:
+    def cross_attend(self, looked: FrameQueries, keys: MemoryKeys) -> Array:
         x = looked.tokens + self.cross_attn_image(looked.queries, keys)
         return x + self.linear2(relu(self.linear1(self.norm3(x))))
 
@@ -157,18 +157,18 @@ class MemoryAttention(nn.Module):
         self.layers = [MemoryAttentionLayer(self.config) for _ in range(self.config.memory_attention.layers)]
         self.norm = LayerNorm(self.config.hidden_dim)
 
-    def look(self, embedding: Array) -> Looked:
+    def self_attend(self, embedding: Array) -> FrameQueries:
         """[..., H, W, C] to what the first layer's attention to memory begins with."""
         *lead, height, width, dim = embedding.shape
         position = jnp.asarray(sine_encoding(height, dim), embedding.dtype)
         x = (embedding + POSITION_WEIGHT * position).reshape(*lead, height * width, dim)
-        return self.layers[0].look(x)
+        return self.layers[0].self_attend(x)
 
-    def __call__(self, looked: Looked, memory: Memory, temporal: Array) -> Array:
+    def __call__(self, looked: FrameQueries, memory: Memory, temporal: Array) -> Array:
         """The embedding [..., H, W, C] that the decoder sees, given what `look` returned and the memory."""
         keys = MemoryKeys(memory, temporal, self.config)
-        x = self.layers[0].remember(looked, keys)
+        x = self.layers[0].cross_attend(looked, keys)
         for layer in self.layers[1:]:
-            x = layer.remember(layer.look(x), keys)
+            x = layer.cross_attend(layer.self_attend(x), keys)
         size = self.config.embedding_size
         return self.norm(x).reshape(*x.shape[:-2], size, size, x.shape[-1])

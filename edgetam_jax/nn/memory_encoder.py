@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from edgetam_jax.config import MASK_STRIDE, Config
 from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
-from edgetam_jax.nn.layers import Conv, Linear, fenced, gelu, packed_conv
+from edgetam_jax.nn.layers import Conv, Linear, fusion_barrier, gelu, packed_conv
 
 MASK_CHANNELS = (1, 4, 16, 64, 256)
 MLP_RATIO = 4
@@ -79,7 +79,9 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = self.param("gamma", nn.initializers.constant(1e-6), (dim,))
 
     def __call__(self, x: Array) -> Array:
-        mixed = fenced(self.dwconv(x))  # or the norm would take a part of its 49 taps, and a dozen copies of x for that
+        mixed = fusion_barrier(
+            self.dwconv(x)
+        )  # or the norm would take a part of its 49 taps, and a dozen copies of x for that
         return x + self.gamma * self.pwconv2(gelu(self.pwconv1(self.norm(mixed))))
 
 

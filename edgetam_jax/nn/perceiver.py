@@ -50,7 +50,7 @@ class SelfAttention(LatentAttention):
         x = self.norm(latents)
         return self.attend(x, x)
 
-    def alone(self, latents: Array) -> Array:
+    def single_token(self, latents: Array) -> Array:
         """The same for a latent that has only itself to attend to: its own value."""
         _, v = jnp.split(self.to_kv(self.norm(latents)), 2, -1)
         return self.to_out(v)
@@ -82,7 +82,7 @@ class PerceiverLayer(nn.Module):
         """Latents [..., G * G, 1, D] that each see the cells of one window, [..., G * G, cells, D]."""
         latents = latents + self.attn(latents, windows)
         latents = latents + self._feed_forward("ff", latents)
-        latents = latents + self.self_attn.alone(latents)
+        latents = latents + self.self_attn.single_token(latents)
         return latents + self._feed_forward("self_ff", latents)
 
     def _feed_forward(self, name: str, x: Array) -> Array:

@@ -18,25 +18,25 @@ def where(condition: Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(pick, yes, no)
 
 
-def if_needed(condition: Array, yes: Callable[[], Any], no: Callable[[], Any], together: bool) -> Any:
+def cond_or_select(condition: Array, yes: Callable[[], Any], no: Callable[[], Any], vectorize: bool) -> Any:
     """What one of two functions returns; only that one is called, unless objects are computed `together`.
 
     Then a condition is different for each of them, and `lax.cond` under `vmap` would compute both sides anyway, and
     give each object its own copy of all that they use, of the parameters too.
     """
-    return where(condition, yes(), no()) if together else lax.cond(condition, yes, no)
+    return where(condition, yes(), no()) if vectorize else lax.cond(condition, yes, no)
 
 
-def at_once(vectorize: bool | None) -> bool:
+def resolve_vectorize(vectorize: bool | None) -> bool:
     """Are objects computed at once? By default, except on CPU: there it is no faster, and takes memory for each."""
     return jax.default_backend() != "cpu" if vectorize is None else vectorize
 
 
-def mapped(function: Callable[..., Any], vectorize: bool | None = None) -> Callable[..., Any]:
+def map_or_vmap(function: Callable[..., Any], vectorize: bool | None = None) -> Callable[..., Any]:
     """Maps a function over the leading axis: one after the other, or at once. The numbers are the same."""
-    return jax.vmap(function) if at_once(vectorize) else lambda *args: lax.map(lambda a: function(*a), args)
+    return jax.vmap(function) if resolve_vectorize(vectorize) else lambda *args: lax.map(lambda a: function(*a), args)
 
 
-def blank(function: Callable[..., Any], *args: Any) -> Any:
+def zeros_like_output(function: Callable[..., Any], *args: Any) -> Any:
     """Zeros in the shapes of what a function returns; nothing is computed."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))

@@ -46,12 +46,12 @@ def init(config: Config, prompt_slots: int) -> Bank:
     )
 
 
-def known(bank: Bank) -> Array:
+def has_memory(bank: Bank) -> Array:
     """Whether anything is remembered: [] bool."""
     return bank.prompted.valid.any() | bank.recent.valid.any()
 
 
-def keep(bank: Bank, frame: Array, tokens: Array, pointer: Array) -> Bank:
+def write_conditioning(bank: Bank, frame: Array, tokens: Array, pointer: Array) -> Bank:
     """Remembers a prompted frame for good.
 
     It takes its own slot again if it has one, else a free one, else that of the prompted frame farthest away in time.
@@ -63,7 +63,7 @@ def keep(bank: Bank, frame: Array, tokens: Array, pointer: Array) -> Bank:
     return bank._replace(prompted=_put(kept, slot, frame, tokens), prompted_pointers=pointers)
 
 
-def note(bank: Bank, frame: Array, tokens: Array, pointer: Array) -> Bank:
+def write_recent(bank: Bank, frame: Array, tokens: Array, pointer: Array) -> Bank:
     """Remembers any frame for a while."""
     return bank._replace(
         recent=_put(bank.recent, frame % bank.recent.valid.size, frame, tokens),
@@ -75,7 +75,9 @@ def _put(slots: Slots, index: Array, frame: Array, value: Array) -> Slots:
     return Slots(slots.values.at[index].set(value), slots.frames.at[index].set(frame), slots.valid.at[index].set(True))
 
 
-def read(bank: Bank, frame: Array, direction: Array | int, config: Config, limit: int | None = None) -> Memory:
+def read(
+    bank: Bank, frame: Array, direction: Array | int, config: Config, max_cond_frames: int | None = None
+) -> Memory:
     """What `frame` may attend to when tracking runs forward (`direction` 1) or backward (-1).
 
     All prompted frames, past and future, or the `limit` of them that `nearest` chooses, and the pointers of those
@@ -84,8 +86,8 @@ def read(bank: Bank, frame: Array, direction: Array | int, config: Config, limit
     """
     kept = bank.prompted
     chosen = kept.valid
-    if limit is not None and limit < chosen.size:
-        chosen = nearest(kept, frame, limit)
+    if max_cond_frames is not None and max_cond_frames < chosen.size:
+        chosen = select_closest_cond_frames(kept, frame, max_cond_frames)
     memories, pointers = config.memory_frames - 1, config.pointers - 1
 
     def recent(slots: Slots, reach: int) -> tuple[Array, Array]:
@@ -113,7 +115,7 @@ def read(bank: Bank, frame: Array, direction: Array | int, config: Config, limit
     )
 
 
-def nearest(slots: Slots, frame: Array, limit: int) -> Array:
+def select_closest_cond_frames(slots: Slots, frame: Array, max_cond_frames: int) -> Array:
     """[S] bool: the closest valid entry before `frame`, the closest at or after it, then others by their distance."""
     offset = slots.frames - frame
     distance = jnp.where(slots.valid, jnp.abs(offset), FAR)
@@ -123,4 +125,4 @@ def nearest(slots: Slots, frame: Array, limit: int) -> Array:
     first = ((index == jnp.argmin(before)) & (before < FAR)) | ((index == jnp.argmin(after)) & (after < FAR))
     order = jnp.argsort(jnp.where(first, distance - FAR, distance), stable=True)
     rank = jnp.zeros_like(index).at[order].set(index)
-    return slots.valid & (rank < limit)
+    return slots.valid & (rank < max_cond_frames)

@@ -21,17 +21,17 @@ from edgetam_jax.prompts import bucket, check_count, check_inside, check_mask, c
 from edgetam_jax.tracking import session_jit as programs
 from edgetam_jax.tracking.memory import Bank
 from edgetam_jax.tracking.session import (
-    Answer,
-    Keep,
+    MaskStorage,
+    PromptAnswer,
     Session,
     TrackedObject,
     build_banks,
-    given_on,
+    entries_at,
     logits_on,
     no_logits,
-    note_found,
+    store_outputs,
 )
-from edgetam_jax.tracking.step import Entry, FrameFeatures
+from edgetam_jax.tracking.step import FrameFeatures, StepOutput
 
 Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
 CACHED_FRAMES = 2
@@ -71,7 +71,7 @@ class VideoPredictor:
         self._soft = soft_memory
         self._rule: Rule = preprocess
 
-    def init_state(self, video: Any, keep: Keep = "logits") -> Session:
+    def init_state(self, video: Any, keep: MaskStorage = "logits") -> Session:
         """Opens a folder of frames, a video file, an array [T, H, W, 3], or a list of images.
 
         `keep` says what is kept of each tracked frame's mask, for `get_masks` and for corrections: its logits (262 KB
@@ -82,7 +82,7 @@ class VideoPredictor:
         What is not kept is answered as -1024: `get_masks`, and what a prompt returns about the other objects, then
         say "absent" on a tracked frame, even where tracking had found the object.
         """
-        if keep not in get_args(Keep):
+        if keep not in get_args(MaskStorage):
             raise PromptError(f'keep is {keep!r}; expected "logits", "bits", "rle" or "nothing".')
         opened = open_video(video)
         return Session(opened, keep, forward_only=opened.num_frames is None)
@@ -179,15 +179,15 @@ class VideoPredictor:
         current = dict(state.objects)
         objects = {obj_id: tracked.snapshot() for obj_id, tracked in current.items()}
         pairs = list(zip(current.values(), objects.values(), strict=True))
-        room, reach = state.room, model.config.pointers
+        room, reach = state.capacity, model.config.pointers
         banks = build_banks(objects, start, reverse, model.config, room, state.slots)
         frames = state.video.frames(start, None if stop == -1 else stop, direction)
         for offset, pixels in enumerate(frames):
             frame = start + direction * offset
             features = self._features(state, frame, pixels)
-            given = given_on(frame, objects, room, model)
-            banks, entry, cleaned = programs.advance(model, banks, features, frame, given, direction, self._clean)
-            note_found(state, pairs, frame, entry, cleaned, reverse, reach)
+            given = entries_at(frame, objects, room, model)
+            banks, entry, cleaned = programs.track_frame(model, banks, features, frame, given, direction, self._clean)
+            store_outputs(state, pairs, frame, entry, cleaned, reverse, reach)
             rows = [i for i, (obj_id, tracked) in enumerate(current.items()) if state.objects.get(obj_id) is tracked]
             yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(cleaned)[rows])
 
@@ -227,10 +227,10 @@ class VideoPredictor:
         logits = np.stack([no_logits(self.model.config) if x is None else x for x in known]) if known else np.zeros(0)
         return frame_idx, state.obj_ids, self._at_video_size(state, logits)
 
-    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, entry: Entry) -> Masks:
+    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, entry: StepOutput) -> Masks:
         before = tracked.answers.get(frame_idx)
         conditioning = frame_idx not in tracked.visited if before is None else before.conditioning
-        tracked.answers[frame_idx] = Answer(entry, conditioning)
+        tracked.answers[frame_idx] = PromptAnswer(entry, conditioning)
         tracked.found.pop(frame_idx, None)
         state.objects[obj_id] = tracked
         state.grow()
@@ -256,7 +256,7 @@ class VideoPredictor:
         count = len(logits)
         if not count:
             return np.zeros((0, 1, *state.size), np.float32)
-        room = np.full((state.room, *logits.shape[1:]), NO_OBJECT, np.float32)
+        room = np.full((state.capacity, *logits.shape[1:]), NO_OBJECT, np.float32)
         room[:count] = logits
         return np.asarray(programs.resize(room, state.size, self._non_overlap))[:count, None]
 

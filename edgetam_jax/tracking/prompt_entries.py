@@ -8,15 +8,25 @@ from jax import Array, lax
 
 from edgetam_jax.model import Model
 from edgetam_jax.ops.pixels import Rule
-from edgetam_jax.ops.tree import blank, where
+from edgetam_jax.ops.tree import where, zeros_like_output
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.step import Asked, Entry, Given, absent, answer_mask, answer_points, encode_frames
+from edgetam_jax.tracking.step import (
+    FramePrompts,
+    PrecomputedEntries,
+    StepOutput,
+    absent_output,
+    encode_frames,
+    encode_mask,
+    encode_points,
+)
 from edgetam_jax.types import Label
 
 
-def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule: Rule) -> tuple[Prompts, Entry]:
+def encode_prompts(
+    model: Model, frames: Array, first: Array, prompts: Prompts, rule: Rule
+) -> tuple[Prompts, StepOutput]:
     """Every prompt's entry [O, K, ...]; prompts that lie outside these frames become invalid.
 
     In the order of their frames, each of which is encoded once.
@@ -30,7 +40,7 @@ def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule
     def encode(index: Array) -> Any:
         return encode_frames(model, frames[index], rule)
 
-    nothing = blank(encode, jnp.zeros((), jnp.int32))
+    nothing = zeros_like_output(encode, jnp.zeros((), jnp.int32))
 
     def body(carry: Any, index: Array) -> Any:
         last, features = carry
@@ -38,7 +48,9 @@ def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule
         here = prompt.frames - first
         new = prompt.valid & (here != last)
         features = lax.cond(new, lambda: encode(here), lambda: features)
-        entry = lax.cond(prompt.valid, lambda: answer(model, features, prompt, frames[0]), lambda: absent(model))
+        entry = lax.cond(
+            prompt.valid, lambda: encode_prompt(model, features, prompt, frames[0]), lambda: absent_output(model)
+        )
         return (jnp.where(new, here, last), features), entry
 
     _, entries = lax.scan(body, (jnp.full((), -1), nothing), order)
@@ -46,15 +58,15 @@ def answer_all(model: Model, frames: Array, first: Array, prompts: Prompts, rule
     return prompts, jax.tree.map(lambda x: x[back].reshape(*shape, *x.shape[1:]), entries)
 
 
-def answer(model: Model, features: Any, prompt: Any, pixels: Array) -> Entry:
+def encode_prompt(model: Model, features: Any, prompt: Any, pixels: Array) -> StepOutput:
     """The entry of one prompt, its fields without leading axes."""
 
-    def points() -> Entry:
-        return answer_points(model, features, prompt.points * _scale(model, pixels), prompt.labels)
+    def points() -> StepOutput:
+        return encode_points(model, features, prompt.points * _scale(model, pixels), prompt.labels)
 
     if not prompt.masks.size:
         return points()
-    return lax.cond(prompt.is_mask, lambda: answer_mask(model, features, prompt.masks), points)
+    return lax.cond(prompt.is_mask, lambda: encode_mask(model, features, prompt.masks), points)
 
 
 def _scale(model: Model, pixels: Array) -> Array:
@@ -63,11 +75,11 @@ def _scale(model: Model, pixels: Array) -> Array:
     return jnp.array([model.config.image_size / width, model.config.image_size / height])
 
 
-def keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
-    def one(bank: Bank, prompts: Any, entries: Entry) -> Bank:
+def write_all_conditioning(banks: Bank, prompts: Prompts, answers: StepOutput) -> Bank:
+    def one(bank: Bank, prompts: Any, entries: StepOutput) -> Bank:
         def body(bank: Bank, xs: Any) -> tuple[Bank, None]:
             prompt, entry = xs
-            kept = memory.keep(bank, prompt.frames, entry.tokens, entry.sighting.pointer)
+            kept = memory.write_conditioning(bank, prompt.frames, entry.tokens, entry.prediction.pointer)
             return where(prompt.valid, kept, bank), None
 
         return lax.scan(body, bank, (prompts, entries))[0]
@@ -75,18 +87,18 @@ def keep_all(banks: Bank, prompts: Prompts, answers: Entry) -> Bank:
     return jax.vmap(one)(banks, prompts._replace(obj_ids=None), answers)
 
 
-def given_on(prompts: Prompts, answers: Entry, frame: Array) -> Given:
+def entries_at(prompts: Prompts, answers: StepOutput, frame: Array) -> PrecomputedEntries:
     valid, entry = _first_on(prompts, frame, answers)
-    return Given(entry, valid, valid)
+    return PrecomputedEntries(entry, valid, valid)
 
 
-def asked_on(model: Model, prompts: Prompts, frame: Array, pixels: Array) -> Asked:
+def prompts_at(model: Model, prompts: Prompts, frame: Array, pixels: Array) -> FramePrompts:
     valid, one = _first_on(prompts, frame, prompts._replace(obj_ids=None))
     # Objects that are followed fill two places, see `no_points`.
     spare = max(2 - one.labels.shape[-1], 0)
     points = jnp.pad(one.points * _scale(model, pixels), [(0, 0), (0, spare), (0, 0)])
     labels = jnp.pad(one.labels, [(0, 0), (0, spare)], constant_values=Label.ABSENT)
-    return Asked(points, labels, one.masks, one.is_mask, valid)
+    return FramePrompts(points, labels, one.masks, one.is_mask, valid)
 
 
 def _first_on(prompts: Prompts, frame: Array, rows: Any) -> tuple[Array, Any]:

@@ -18,8 +18,8 @@ from edgetam_jax.ops.tree import where
 from edgetam_jax.prompts import Prompts, bucket, check_count, check_for_state, check_for_video, check_start
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.prompt_entries import answer_all, asked_on, given_on, keep_all
-from edgetam_jax.tracking.step import Entry, absent, encode_frames, step
+from edgetam_jax.tracking.prompt_entries import encode_prompts, entries_at, prompts_at, write_all_conditioning
+from edgetam_jax.tracking.step import StepOutput, absent_output, encode_frames, step
 from edgetam_jax.types import Label
 
 Direction = Literal["forward", "backward", "both"]
@@ -78,7 +78,7 @@ def track_step(
 @partial(jax.jit, static_argnums=4, donate_argnums=1)
 def _track_step(model: Model, state: State, pixels: Array, prompts: Prompts, rule: Rule) -> tuple[State, Tracks]:
     features = encode_frames(model, pixels, rule)
-    asked = asked_on(model, prompts, state.frame, pixels)
+    asked = prompts_at(model, prompts, state.frame, pixels)
     banks, entry = step(model, state.banks, features, state.frame, asked)
     obj_ids = jnp.where(asked.valid, prompts.obj_ids, state.obj_ids)
     return State(banks, state.frame + 1, obj_ids), _tracks(jax.tree.map(lambda x: x[None], entry), obj_ids, None)
@@ -167,13 +167,13 @@ def _track(
 ) -> Tracks:
     length = frames.shape[0]
     state = state or init_state(model, *prompts.valid.shape)
-    obj_ids = jnp.where(jax.vmap(memory.known)(state.banks), state.obj_ids, prompts.obj_ids)
-    prompts, answers = answer_all(model, frames, state.frame, prompts, rule)
-    banks = keep_all(state.banks, prompts, answers)
+    obj_ids = jnp.where(jax.vmap(memory.has_memory)(state.banks), state.obj_ids, prompts.obj_ids)
+    prompts, answers = encode_prompts(model, frames, state.frame, prompts, rule)
+    banks = write_all_conditioning(state.banks, prompts, answers)
     if start is None:
         edge = jnp.where(prompts.valid, prompts.frames, -1 if direction == "backward" else memory.FAR)
         start = edge.max() if direction == "backward" else edge.min()
-        start = jnp.where(memory.known(state.banks), state.frame, start)  # going on: nothing is before the start
+        start = jnp.where(memory.has_memory(state.banks), state.frame, start)  # going on: nothing is before the start
     run = partial(
         _scan,
         model,
@@ -208,12 +208,12 @@ def _scan(
     frames: Array,
     first: Array,
     prompts: Prompts,
-    answers: Entry,
+    answers: StepOutput,
     start: Array,
     options: _Options,
     banks: Bank,
     direction: int,
-) -> tuple[Bank, Bank, Entry]:
+) -> tuple[Bank, Bank, StepOutput]:
     """The banks at the end, the banks as the frames next to the start left them, and entries [T, O, ...]."""
     length, num_objects = frames.shape[0], prompts.valid.shape[0]
     chunk = min(options.chunk or (1 if jax.default_backend() == "cpu" else 8), length)
@@ -221,18 +221,25 @@ def _scan(
     order = jnp.arange(length)[::direction]
     order = jnp.concatenate([order, jnp.full(padding, -1)]).reshape(-1, chunk)
     on = (order >= 0) & ((first + order - start) * direction >= 0)
-    nothing = _repeat(absent(model)._replace(tokens=()), num_objects)
+    nothing = _repeat(absent_output(model)._replace(tokens=()), num_objects)
 
     remat = jax.checkpoint if options.remat else lambda function: function
 
-    def one(carry: tuple[Bank, Bank], xs: Any) -> tuple[tuple[Bank, Bank], Entry]:
+    def one(carry: tuple[Bank, Bank], xs: Any) -> tuple[tuple[Bank, Bank], StepOutput]:
         features, index, on = xs
         frame = first + index
 
         def visit(banks: Bank, around: Bank) -> Any:
-            given = given_on(prompts, answers, frame)
+            given = entries_at(prompts, answers, frame)
             banks, entry = step(
-                model, banks, features, frame, given, direction, limit=options.limit, vectorize=options.vectorize
+                model,
+                banks,
+                features,
+                frame,
+                given,
+                direction,
+                max_cond_frames=options.limit,
+                vectorize=options.vectorize,
             )
             fresh = jnp.abs(frame - start)
             return (
@@ -247,10 +254,10 @@ def _scan(
         banks, around, entry = lax.cond(on, visit, lambda banks, around: (banks, around, nothing), *carry)
         return (banks, around), entry
 
-    def several(carry: tuple[Bank, Bank], xs: tuple[Array, Array]) -> tuple[tuple[Bank, Bank], Entry]:
+    def several(carry: tuple[Bank, Bank], xs: tuple[Array, Array]) -> tuple[tuple[Bank, Bank], StepOutput]:
         index, on = xs
 
-        def visit(carry: tuple[Bank, Bank]) -> tuple[tuple[Bank, Bank], Entry]:
+        def visit(carry: tuple[Bank, Bank]) -> tuple[tuple[Bank, Bank], StepOutput]:
             features = encode_frames(model, frames[jnp.maximum(index, 0)], options.rule)
             return lax.scan(remat(one), carry, (features, index, on))
 
@@ -279,6 +286,6 @@ def _no_prompts(num_objects: int) -> Prompts:
     )
 
 
-def _tracks(entry: Entry, obj_ids: Array, state: State | None) -> Tracks:
-    sighting = entry.sighting
+def _tracks(entry: StepOutput, obj_ids: Array, state: State | None) -> Tracks:
+    sighting = entry.prediction
     return Tracks(sighting.logits, sighting.score, sighting.iou, obj_ids, state)

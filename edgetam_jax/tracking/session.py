@@ -18,12 +18,12 @@ from edgetam_jax.ops.rle import rle_decode, rle_encode
 from edgetam_jax.prompts import bucket
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.step import Entry, FrameFeatures, Given, absent
+from edgetam_jax.tracking.step import FrameFeatures, PrecomputedEntries, StepOutput, absent_output
 
-Keep = Literal["logits", "bits", "rle", "nothing"]
+MaskStorage = Literal["logits", "bits", "rle", "nothing"]
 
 
-class Found(NamedTuple):
+class StoredOutput(NamedTuple):
     """One object on one frame, as it is kept on the host."""
 
     mask: Any  # in the session's form, see `Keep`
@@ -33,10 +33,10 @@ class Found(NamedTuple):
     iou: float
 
 
-class Answer(NamedTuple):
+class PromptAnswer(NamedTuple):
     """What a prompt gave. It stays as it is until the prompt changes."""
 
-    entry: Entry  # on the device
+    entry: StepOutput  # on the device
     conditioning: bool  # attended from everywhere; a correction of a frame that tracking had found is not
 
 
@@ -45,8 +45,8 @@ class TrackedObject:
     """All about one object, by frame."""
 
     points: dict[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
-    answers: dict[int, Answer] = dataclasses.field(default_factory=dict)
-    found: dict[int, Found] = dataclasses.field(default_factory=dict)
+    answers: dict[int, PromptAnswer] = dataclasses.field(default_factory=dict)
+    found: dict[int, StoredOutput] = dataclasses.field(default_factory=dict)
     visited: dict[int, bool] = dataclasses.field(default_factory=dict)  # tracked frames: was it on the way back?
 
     def conditioning(self) -> list[int]:
@@ -67,11 +67,11 @@ class Session:
     """The state that `VideoPredictor.init_state` returns and all its methods take."""
 
     video: Video
-    keep: Keep
+    keep: MaskStorage
     forward_only: bool = False  # the video is an iterator
     objects: dict[int, TrackedObject] = dataclasses.field(default_factory=dict)
     features: OrderedDict[int, FrameFeatures] = dataclasses.field(default_factory=OrderedDict)  # of the latest frames
-    room: int = 1  # objects and prompted frames of each that the compiled programs hold; see `grow`
+    capacity: int = 1  # objects and prompted frames of each that the compiled programs hold; see `grow`
     slots: int = 1
 
     @property
@@ -85,11 +85,11 @@ class Session:
     def grow(self) -> None:
         """Makes room for all objects and prompts, by doubling. It never shrinks: other shapes are compiled anew."""
         prompted = max((len(tracked.conditioning()) for tracked in self.objects.values()), default=1)
-        self.room = max(self.room, bucket(max(len(self.objects), 1), 1))
+        self.capacity = max(self.capacity, bucket(max(len(self.objects), 1), 1))
         self.slots = max(self.slots, bucket(max(prompted, 1), 1))
 
 
-def pack_mask(logits: np.ndarray, keep: Keep) -> Any:
+def pack_mask(logits: np.ndarray, keep: MaskStorage) -> Any:
     """Mask logits [h, w] in the form that the session keeps them in."""
     if keep == "logits":
         return logits
@@ -98,7 +98,7 @@ def pack_mask(logits: np.ndarray, keep: Keep) -> Any:
     return rle_encode(logits > 0) if keep == "rle" else None
 
 
-def unpack_mask(mask: Any, keep: Keep, config: Config) -> np.ndarray | None:
+def unpack_mask(mask: Any, keep: MaskStorage, config: Config) -> np.ndarray | None:
     """Logits again: of masks kept as bits or run-lengths, only the sign."""
     if mask is None or keep == "logits":
         return mask
@@ -107,10 +107,10 @@ def unpack_mask(mask: Any, keep: Keep, config: Config) -> np.ndarray | None:
     return np.where(binary, MASK_LOGIT, -MASK_LOGIT).astype(np.float32)
 
 
-def logits_on(tracked: TrackedObject, frame: int, keep: Keep, config: Config) -> np.ndarray | None:
+def logits_on(tracked: TrackedObject, frame: int, keep: MaskStorage, config: Config) -> np.ndarray | None:
     """The object's mask logits [h, w] on a frame, where any are kept."""
     if frame in tracked.answers:
-        return np.asarray(tracked.answers[frame].entry.sighting.logits)
+        return np.asarray(tracked.answers[frame].entry.prediction.logits)
     found = tracked.found.get(frame)
     return None if found is None else unpack_mask(found.mask, keep, config)
 
@@ -119,23 +119,23 @@ def no_logits(config: Config) -> np.ndarray:
     return np.full((config.mask_size, config.mask_size), NO_OBJECT, np.float32)
 
 
-def given_on(frame: int, objects: Mapping[int, TrackedObject], room: int, model: Model) -> Given:
+def entries_at(frame: int, objects: Mapping[int, TrackedObject], capacity: int, model: Model) -> PrecomputedEntries:
     """The answers [room, ...] that the objects have on a frame."""
-    blank = absent(model)
+    blank = absent_output(model)
     answers = [tracked.answers.get(frame) for tracked in objects.values()]
-    answers += [None] * (room - len(answers))
-    return Given(
+    answers += [None] * (capacity - len(answers))
+    return PrecomputedEntries(
         jax.tree.map(lambda *x: jnp.stack(x), *[blank if a is None else a.entry for a in answers]),
         jnp.array([a is not None for a in answers]),
         jnp.array([a is not None and a.conditioning for a in answers]),
     )
 
 
-def note_found(
+def store_outputs(
     state: Session,
     objects: Iterable[tuple[TrackedObject, TrackedObject]],
     frame: int,
-    entry: Entry,
+    entry: StepOutput,
     logits: Array,
     reverse: bool,
     reach: int,
@@ -144,7 +144,7 @@ def note_found(
 
     A prompt that was added or taken back meanwhile has the last word.
     """
-    sighting, tokens, masks = jax.tree.map(np.asarray, (entry.sighting, entry.tokens, logits))
+    sighting, tokens, masks = jax.tree.map(np.asarray, (entry.prediction, entry.tokens, logits))
     for row, (tracked, snapshot) in enumerate(objects):
         taken_back = frame in snapshot.answers and frame not in tracked.answers
         if taken_back or not snapshot.conditioning():
@@ -152,7 +152,7 @@ def note_found(
         tracked.visited[frame] = reverse
         if frame in tracked.answers:
             continue
-        tracked.found[frame] = Found(
+        tracked.found[frame] = StoredOutput(
             pack_mask(masks[row].copy(), state.keep),
             tokens[row].copy(),
             sighting.pointer[row].copy(),
@@ -164,21 +164,21 @@ def note_found(
 
 
 def build_banks(
-    objects: Mapping[int, TrackedObject], frame: int, reverse: bool, config: Config, room: int, slots: int
+    objects: Mapping[int, TrackedObject], frame: int, reverse: bool, config: Config, capacity: int, slots: int
 ) -> Bank:
     """The banks [room, ...] with which tracking goes on at `frame`: what is known of the frames around it.
 
     Each has `slots` places for prompted frames.
     """
     blank = jax.tree.map(np.asarray, memory.init(config, slots))
-    banks = jax.tree.map(lambda x: np.repeat(x[None], room, 0), blank)
+    banks = jax.tree.map(lambda x: np.repeat(x[None], capacity, 0), blank)
     side = -1 if reverse else 1
     for row, tracked in enumerate(objects.values()):
         bank = jax.tree.map(lambda x, row=row: x[row], banks)  # views: writing to them fills `banks`
         for slot, prompted in enumerate(tracked.conditioning()):
             entry = tracked.answers[prompted].entry
             _put(bank.prompted, slot, prompted, entry.tokens)
-            bank.prompted_pointers[slot] = entry.sighting.pointer
+            bank.prompted_pointers[slot] = entry.prediction.pointer
         for distance in range(config.pointers - 1, 0, -1):
             near = frame - side * distance
             tokens_and_pointer = _remembered(tracked, near)
@@ -197,7 +197,7 @@ def _put(slots: memory.Slots, index: int, frame: int, value: Any) -> None:
 
 def _remembered(tracked: TrackedObject, frame: int) -> tuple[Any, Any] | None:
     if answer := tracked.answers.get(frame):
-        return answer.entry.tokens, answer.entry.sighting.pointer
+        return answer.entry.tokens, answer.entry.prediction.pointer
     if found := tracked.found.get(frame):
         return found.tokens, found.pointer
     return None

@@ -11,7 +11,15 @@ from edgetam_jax.ops.masks import fill_holes, non_overlapping, remove_islands, r
 from edgetam_jax.ops.pixels import Rule
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.step import Entry, FrameFeatures, Given, answer_mask, answer_points, encode_frames, step
+from edgetam_jax.tracking.step import (
+    FrameFeatures,
+    PrecomputedEntries,
+    StepOutput,
+    encode_frames,
+    encode_mask,
+    encode_points,
+    step,
+)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -31,38 +39,38 @@ def points_entry(
     direction: Array,
     clean: tuple[int, int],
     soft: bool,
-) -> Entry:
+) -> StepOutput:
     remembered = None if bank is None else memory.read(bank, frame, direction, model.config)
-    entry = answer_points(model, features, points, labels, previous, remembered)
+    entry = encode_points(model, features, points, labels, previous, remembered)
     if clean == (0, 0) and not soft:
         return entry
     # Memory is made of the mask that the user is shown.
-    logits = _cleaned(entry.sighting.logits, clean)
+    logits = _cleaned(entry.prediction.logits, clean)
     tokens = model.apply("encode_memory", features.image.embedding, logits, not soft)
-    return Entry(entry.sighting._replace(logits=logits), tokens)
+    return StepOutput(entry.prediction._replace(logits=logits), tokens)
 
 
 @partial(jax.jit, static_argnums=3)
-def mask_entry(model: Model, features: FrameFeatures, mask: Array, soft: bool) -> Entry:
-    entry = answer_mask(model, features, mask)
+def mask_entry(model: Model, features: FrameFeatures, mask: Array, soft: bool) -> StepOutput:
+    entry = encode_mask(model, features, mask)
     if not soft:
         return entry
-    return entry._replace(tokens=model.apply("encode_memory", features.image.embedding, entry.sighting.logits, False))
+    return entry._replace(tokens=model.apply("encode_memory", features.image.embedding, entry.prediction.logits, False))
 
 
 @partial(jax.jit, static_argnums=6, donate_argnums=1)
-def advance(
+def track_frame(
     model: Model,
     banks: Bank,
     features: FrameFeatures,
     frame: Array,
-    given: Given,
+    given: PrecomputedEntries,
     direction: Array,
     clean: tuple[int, int],
-) -> tuple[Bank, Entry, Array]:
+) -> tuple[Bank, StepOutput, Array]:
     banks, entry = step(model, banks, features, frame, given, direction)
     # The memory of a tracked frame is made of its mask as it came. Answers are shown as they were given.
-    logits = entry.sighting.logits
+    logits = entry.prediction.logits
     return banks, entry, jnp.where(given.valid[:, None, None], logits, _cleaned(logits, clean))
 
 

@@ -13,12 +13,12 @@ from jax import Array
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import MASKS
-from edgetam_jax.nn.memory_attention import Looked
+from edgetam_jax.nn.memory_attention import FrameQueries
 from edgetam_jax.ops.pixels import Rule, preprocess
-from edgetam_jax.ops.tree import at_once, if_needed, mapped, where
+from edgetam_jax.ops.tree import cond_or_select, map_or_vmap, resolve_vectorize, where
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, PromptInputs, Sighting
+from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, ObjectPrediction, PromptInputs
 
 CLAMP = 32.0  # a mask that is fed back as a prompt has logits within +-32
 
@@ -27,10 +27,10 @@ class FrameFeatures(NamedTuple):
     """All that depends on a frame alone, shared by its objects."""
 
     image: ImageFeatures
-    looked: Looked  # what memory attention begins with
+    queries: FrameQueries  # what memory attention begins with
 
 
-class Detail(NamedTuple):
+class DecoderAux(NamedTuple):
     """What an answer was made from: training looks at it, nobody else."""
 
     embedding: Array  # [..., H, W, C] with memory mixed in
@@ -38,23 +38,23 @@ class Detail(NamedTuple):
     multimask: Array  # [...] bool: were the alternatives on offer?
 
 
-class Entry(NamedTuple):
+class StepOutput(NamedTuple):
     """What a frame leaves behind of an object."""
 
-    sighting: Sighting
+    prediction: ObjectPrediction
     tokens: Array  # [..., L, D]
-    detail: Detail | tuple[()] = ()
+    aux: DecoderAux | tuple[()] = ()
 
 
-class Given(NamedTuple):
+class PrecomputedEntries(NamedTuple):
     """Entries of O objects that a frame has before it is tracked: answers to prompts, and corrections."""
 
-    entry: Entry
+    entry: StepOutput
     valid: Array  # [O] bool
     prompted: Array  # [O] bool: to be remembered for good
 
 
-class Asked(NamedTuple):
+class FramePrompts(NamedTuple):
     """Prompts for O objects that a frame answers while it is tracked, up to one each."""
 
     points: Array  # [O, P, 2] in pixels of the model's input
@@ -67,7 +67,7 @@ class Asked(NamedTuple):
 def encode_frames(model: Model, frames: Array, rule: Rule = "video") -> FrameFeatures:
     """Frames [..., H, W, 3] of uint8 to what tracking needs of them."""
     image = model.apply("encode_image", preprocess(frames, model.config.image_size, rule))
-    return FrameFeatures(image, model.apply("look", image.embedding))
+    return FrameFeatures(image, model.apply("self_attend", image.embedding))
 
 
 def step(
@@ -75,13 +75,13 @@ def step(
     banks: Bank,
     features: FrameFeatures,
     frame: Array,
-    given: Given | Asked,
+    given: PrecomputedEntries | FramePrompts,
     direction: Array | int = 1,
     *,
-    limit: int | None = None,
+    max_cond_frames: int | None = None,
     vectorize: bool | None = None,
     detail: bool = False,
-) -> tuple[Bank, Entry]:
+) -> tuple[Bank, StepOutput]:
     """One frame for all objects: `banks` [O, ...] to the banks after it and each object's entry.
 
     Objects with a given entry take it, those that are asked for are answered, others with a memory are followed, and
@@ -89,78 +89,80 @@ def step(
     must, too, and nobody is asked for.
     """
 
-    together = at_once(vectorize)
+    together = resolve_vectorize(vectorize)
 
-    def one(bank: Bank, given: Given | Asked) -> tuple[Bank, Entry]:
+    def one(bank: Bank, given: PrecomputedEntries | FramePrompts) -> tuple[Bank, StepOutput]:
         def read() -> Memory:
-            return memory.read(bank, frame, direction, model.config, limit)
+            return memory.read(bank, frame, direction, model.config, max_cond_frames)
 
-        def nothing() -> Entry:
-            return absent(model, detail)
+        def nothing() -> StepOutput:
+            return absent_output(model, detail)
 
-        known = memory.known(bank)
-        if isinstance(given, Asked):
+        known = memory.has_memory(bank)
+        if isinstance(given, FramePrompts):
             prompted = given.valid
-            entry = if_needed(
+            entry = cond_or_select(
                 known | prompted,
-                lambda: answer_or_follow(model, features, read(), given, together),
+                lambda: prompt_or_track(model, features, read(), given, together),
                 nothing,
                 together,
             )
         else:
             prompted = given.valid & given.prompted
-            followed = if_needed(
-                known & ~given.valid, lambda: follow(model, features, read(), detail), nothing, together
+            followed = cond_or_select(
+                known & ~given.valid, lambda: track_object(model, features, read(), detail), nothing, together
             )
             entry = where(given.valid, given.entry, followed)
-        pointer = entry.sighting.pointer
-        noted = memory.note(bank, frame, entry.tokens, pointer)
-        kept = memory.keep(noted, frame, entry.tokens, pointer)
+        pointer = entry.prediction.pointer
+        noted = memory.write_recent(bank, frame, entry.tokens, pointer)
+        kept = memory.write_conditioning(noted, frame, entry.tokens, pointer)
         after = where(prompted, kept, noted)
         return where(known | given.valid, after, bank), entry
 
-    return mapped(one, together)(banks, given)
+    return map_or_vmap(one, together)(banks, given)
 
 
-def follow(model: Model, features: FrameFeatures, remembered: Memory, detail: bool = False) -> Entry:
+def track_object(model: Model, features: FrameFeatures, remembered: Memory, detail: bool = False) -> StepOutput:
     """An object where it is now, from what is remembered of it."""
-    embedding = model.apply("with_memory", features.looked, remembered)
-    sighting, found = respond(model, features, embedding, *no_points(2))
-    return remember(model, features, sighting, from_prompt=False)._replace(detail=found if detail else ())
+    embedding = model.apply("condition_on_memory", features.queries, remembered)
+    sighting, found = decode(model, features, embedding, *no_points(2))
+    return encode_memory(model, features, sighting, from_prompt=False)._replace(aux=found if detail else ())
 
 
-def answer_or_follow(model: Model, features: FrameFeatures, remembered: Memory, asked: Asked, together: bool) -> Entry:
+def prompt_or_track(
+    model: Model, features: FrameFeatures, remembered: Memory, asked: FramePrompts, together: bool
+) -> StepOutput:
     """An object that may have a prompt on this frame, its fields without leading axes.
 
     The same entry as of `answer_points`, `answer_mask` or `follow`, whose common parts are in the program only once.
     """
-    embedding = if_needed(
+    embedding = cond_or_select(
         asked.valid,
-        lambda: model.apply("without_memory", features.image.embedding),
-        lambda: model.apply("with_memory", features.looked, remembered),
+        lambda: model.apply("add_no_memory_embedding", features.image.embedding),
+        lambda: model.apply("condition_on_memory", features.queries, remembered),
         together,
     )
     points, labels = where(asked.valid, (asked.points, asked.labels), no_points(len(asked.labels)))
 
-    def find() -> Sighting:
-        return respond(model, features, embedding, points, labels)[0]
+    def find() -> ObjectPrediction:
+        return decode(model, features, embedding, points, labels)[0]
 
     if asked.masks.size:
         by_mask = asked.valid & asked.is_mask
-        sighting = if_needed(by_mask, lambda: accept(model, features, asked.masks), find, together)
+        sighting = cond_or_select(by_mask, lambda: use_mask_as_output(model, features, asked.masks), find, together)
     else:
         sighting = find()
-    return remember(model, features, sighting, from_prompt=asked.valid)
+    return encode_memory(model, features, sighting, from_prompt=asked.valid)
 
 
-def answer_points(
+def encode_points(
     model: Model,
     features: FrameFeatures,
     points: Array,
     labels: Array,
     previous: tuple[Array, Array] | None = None,
     remembered: Memory | None = None,
-) -> Entry:
+) -> StepOutput:
     """The object that points [P, 2], in pixels of the model's input, and their labels [P] mean.
 
     `previous` is a mask's logits [h, w] to start from and [] whether there is one. Memory plays no part, unless
@@ -168,31 +170,31 @@ def answer_points(
     """
     embedding = features.image.embedding
     if remembered is None:
-        embedding = model.apply("without_memory", embedding)
+        embedding = model.apply("add_no_memory_embedding", embedding)
     else:
-        embedding = model.apply("with_memory", features.looked, remembered)
-    sighting, _ = respond(model, features, embedding, points, labels, previous)
-    return remember(model, features, sighting, from_prompt=True)
+        embedding = model.apply("condition_on_memory", features.queries, remembered)
+    sighting, _ = decode(model, features, embedding, points, labels, previous)
+    return encode_memory(model, features, sighting, from_prompt=True)
 
 
-def answer_mask(model: Model, features: FrameFeatures, mask: Array) -> Entry:
+def encode_mask(model: Model, features: FrameFeatures, mask: Array) -> StepOutput:
     """The object that a mask [H, W], in any size, covers."""
-    return remember(model, features, accept(model, features, mask), from_prompt=True)
+    return encode_memory(model, features, use_mask_as_output(model, features, mask), from_prompt=True)
 
 
-def accept(model: Model, features: FrameFeatures, mask: Array) -> Sighting:
+def use_mask_as_output(model: Model, features: FrameFeatures, mask: Array) -> ObjectPrediction:
     """A mask [H, W] taken as it is."""
     size = model.config.image_size
     if mask.shape != (size, size):
         mask = jax.image.resize(mask.astype(jnp.float32), (size, size), "linear", antialias=True) >= 0.5
-    return model.apply("accept", features.image, mask.astype(jnp.float32))
+    return model.apply("use_mask_as_output", features.image, mask.astype(jnp.float32))
 
 
-def absent(model: Model, detail: bool = False) -> Entry:
+def absent_output(model: Model, detail: bool = False) -> StepOutput:
     """An object of which nothing is known yet."""
     config = model.config
     size, dim, dtype = config.mask_size, config.hidden_dim, model.params["no_mem_embed"].dtype
-    nothing = Detail(
+    nothing = DecoderAux(
         embedding=jnp.zeros((config.embedding_size, config.embedding_size, dim), dtype),
         prediction=MaskPrediction(
             logits=jnp.zeros((MASKS, size, size)),
@@ -202,8 +204,8 @@ def absent(model: Model, detail: bool = False) -> Entry:
         ),
         multimask=jnp.zeros((), bool),
     )
-    return Entry(
-        Sighting(
+    return StepOutput(
+        ObjectPrediction(
             logits=jnp.full((size, size), NO_OBJECT, jnp.float32),
             iou=jnp.zeros(()),
             score=jnp.full((), -MASK_LOGIT, jnp.float32),
@@ -219,14 +221,14 @@ def no_points(room: int) -> tuple[Array, Array]:
     return jnp.zeros((room, 2)), jnp.full(room, Label.ABSENT).at[:2].set(Label.NOT_A_POINT)
 
 
-def respond(
+def decode(
     model: Model,
     features: FrameFeatures,
     embedding: Array,
     points: Array,
     labels: Array,
     previous: tuple[Array, Array] | None = None,
-) -> tuple[Sighting, Detail]:
+) -> tuple[ObjectPrediction, DecoderAux]:
     """The decoder's answer for one object, from the embedding with memory or its absence mixed in."""
     if previous is None:
         previous = jnp.zeros(2 * (model.config.mask_size,)), jnp.zeros((), bool)
@@ -235,9 +237,11 @@ def respond(
     # Up to one point leaves doubt about what is meant: then the best of three masks is taken.
     multimask = (labels >= Label.NEGATIVE).sum(-1) <= 1
     prediction = model.apply("segment", features.image._replace(embedding=embedding), prompt)
-    return model.apply("sight", prediction, multimask), Detail(embedding, prediction, multimask)
+    return model.apply("select_mask", prediction, multimask), DecoderAux(embedding, prediction, multimask)
 
 
-def remember(model: Model, features: FrameFeatures, sighting: Sighting, from_prompt: Array | bool) -> Entry:
+def encode_memory(
+    model: Model, features: FrameFeatures, sighting: ObjectPrediction, from_prompt: Array | bool
+) -> StepOutput:
     """What is to be remembered of an answer."""
-    return Entry(sighting, model.apply("encode_memory", features.image.embedding, sighting.logits, from_prompt))
+    return StepOutput(sighting, model.apply("encode_memory", features.image.embedding, sighting.logits, from_prompt))

@@ -16,9 +16,9 @@ from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.errors import CheckpointError, ConfigError
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model
-from edgetam_jax.training.interaction import Course
+from edgetam_jax.training.interaction import RolloutConfig
 from edgetam_jax.training.losses import check_weights
-from edgetam_jax.training.rollout import Lesson, take_lesson
+from edgetam_jax.training.rollout import Rollout, rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Teacher(Protocol):
     def __call__(self, step: int, examples: Example, plan: Plan, keys: Array) -> Features: ...
 
 
-def model_teacher(model: Model, course: Course) -> Teacher:
+def model_teacher(model: Model, course: RolloutConfig) -> Teacher:
     @jax.jit
     def look(model: Model, examples: Example, plan: Plan, keys: Array) -> Features:
-        lesson = take_lesson(model, examples, plan, keys, course, remat=False)
+        lesson = rollout(model, examples, plan, keys, course, remat=False)
         return Features(lesson.embedding, lesson.conditioned)
 
     return lambda step, examples, plan, keys: look(model, examples, plan, keys)
@@ -93,7 +93,9 @@ def _key_data(keys: Array) -> np.ndarray:
     return np.asarray(jax.random.key_data(keys))
 
 
-def imitation(lesson: Lesson, features: Features, weights: DistillationWeights, clips: int, objects: Array) -> Array:
+def distillation_loss(
+    lesson: Rollout, features: Features, weights: DistillationWeights, clips: int, objects: Array
+) -> Array:
     """The mean squared error of a student's lesson, which is about a part of a batch of `clips` and `objects`.
 
     Of frames the mean over clips; after memory attention that over objects, where they were asked for. What the teacher

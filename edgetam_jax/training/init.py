@@ -37,7 +37,7 @@ def initial_params(config: Config, key: Array) -> Params:
     return unflatten_dict(flat | {name: flat[name.replace("q_proj", "k_proj")] for name in queries}, sep="/")
 
 
-def begin_memory(params: Params, deviation: float) -> Params:
+def init_memory_from_images(params: Params, deviation: float) -> Params:
     """Untrained parts for memory, of a network that has learnt images only: what looks alike finds each other.
 
     A frame is remembered as its image embedding, in fewer dimensions, with its mask on top. The perceiver begins close

@@ -21,15 +21,23 @@ from edgetam_jax.ops.tree import where
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.step import Detail, Entry, FrameFeatures, answer_mask, no_points, remember, respond
+from edgetam_jax.tracking.step import (
+    DecoderAux,
+    FrameFeatures,
+    StepOutput,
+    decode,
+    encode_mask,
+    encode_memory,
+    no_points,
+)
 from edgetam_jax.training.losses import Losses, LossWeights, losses
-from edgetam_jax.types import Label, Sighting
+from edgetam_jax.types import Label, ObjectPrediction
 
 Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Course:
+class RolloutConfig:
     """How lessons go."""
 
     user: User = dataclasses.field(default_factory=User)
@@ -44,7 +52,7 @@ class Course:
             raise ConfigError(f"mask_size is {self.mask_size}; expected the side of a mask in pixels, or none.")
 
 
-class Topic(NamedTuple):
+class FrameTargets(NamedTuple):
     """One frame of every clip, and what is said and known about it."""
 
     number: Array  # []
@@ -56,19 +64,19 @@ class Topic(NamedTuple):
     key: Array  # [B]
 
 
-class _Words(NamedTuple):
+class _CorrectionState(NamedTuple):
     """What has been said so far, and what it cost."""
 
     points: Array  # [B, O, P, 2]
     labels: Array  # [B, O, P]
-    sighting: Sighting
-    detail: Detail
+    sighting: ObjectPrediction
+    detail: DecoderAux
     losses: Losses  # [B, O]
 
 
-def talk(
-    model: Model, course: Course, features: FrameFeatures, banks: Bank | None, topic: Topic
-) -> tuple[Entry, Losses]:
+def prompted_outputs(
+    model: Model, course: RolloutConfig, features: FrameFeatures, banks: Bank | None, topic: FrameTargets
+) -> tuple[StepOutput, Losses]:
     """Entries [B, O, ...] of all objects, and the sum of what each of their answers costs.
 
     Prompted ones are looked for without memory, others that are corrected with their `banks`, if there are any. A mask
@@ -77,37 +85,37 @@ def talk(
     """
     user, prompted, is_mask = course.user, topic.prompts.valid, topic.prompts.is_mask
     scale = model.config.image_size / topic.truth.shape[-1]
-    embedding = model.apply("without_memory", features.image.embedding)
+    embedding = model.apply("add_no_memory_embedding", features.image.embedding)
     embedding = jnp.broadcast_to(embedding[:, None], (*prompted.shape, *embedding.shape[1:]))
     if banks is not None:
         embedding = where(prompted, embedding, each(partial(_look_back, model, topic.number), features, banks))
 
-    def answer(points: Array, labels: Array, *previous: Any) -> tuple[Sighting, Detail, Losses]:
-        sighting, detail = each(partial(respond, model), features, embedding, points * scale, labels, *previous)
-        return sighting, detail, cost_of(detail, topic, course.weights)
+    def answer(points: Array, labels: Array, *previous: Any) -> tuple[ObjectPrediction, DecoderAux, Losses]:
+        sighting, detail = each(partial(decode, model), features, embedding, points * scale, labels, *previous)
+        return sighting, detail, frame_losses(detail, topic, course.weights)
 
-    def correct(words: _Words, keys: Array) -> tuple[_Words, None]:
+    def correct(words: _CorrectionState, keys: Array) -> tuple[_CorrectionState, None]:
         click = jax.vmap(jax.vmap(partial(_click, user)))(keys, topic.truth, words.sighting.logits)
         points, labels = jax.vmap(jax.vmap(add_click))(words.points, _opened(words.labels), click)
         *now, costs = answer(points, labels, (words.sighting.logits, jnp.ones(prompted.shape, bool)))
         sighting, detail = where(topic.corrected, tuple(now), (words.sighting, words.detail))
         costs = jax.tree.map(lambda sofar, more: sofar + jnp.where(topic.corrected, more, 0), words.losses, costs)
-        return _Words(points, labels, sighting, detail, costs), None
+        return _CorrectionState(points, labels, sighting, detail, costs), None
 
     said = prompted & ~is_mask
     points, labels = where(said, (topic.prompts.points, topic.prompts.labels), no_points(user.room))
     sighting, detail, costs = answer(points, labels)
-    words = _Words(points, labels, sighting, detail, jax.tree.map(lambda x: jnp.where(is_mask, 0, x), costs))
+    words = _CorrectionState(points, labels, sighting, detail, jax.tree.map(lambda x: jnp.where(is_mask, 0, x), costs))
     if user.corrections:
         keys = jax.vmap(lambda key: jax.random.split(key, (user.corrections, prompted.shape[1])), out_axes=1)(topic.key)
         words = lax.cond(topic.corrected.any(), lambda: lax.scan(correct, words, keys)[0], lambda: words)
-    entry = each(partial(remember, model, from_prompt=True), features, words.sighting)
+    entry = each(partial(encode_memory, model, from_prompt=True), features, words.sighting)
     if topic.prompts.masks.size:
-        entry = where(is_mask, each(partial(answer_mask, model), features, topic.prompts.masks), entry)
-    return entry._replace(detail=words.detail), words.losses
+        entry = where(is_mask, each(partial(encode_mask, model), features, topic.prompts.masks), entry)
+    return entry._replace(aux=words.detail), words.losses
 
 
-def cost_of(detail: Detail, topic: Topic, weights: LossWeights) -> Losses:
+def frame_losses(detail: DecoderAux, topic: FrameTargets, weights: LossWeights) -> Losses:
     """Of answers [B, O] about a frame's objects."""
     prediction = detail.prediction
     prediction = prediction._replace(logits=enlarge(prediction.logits, topic.target.shape[-1]))
@@ -130,7 +138,7 @@ def each(function: Callable[..., Any], features: FrameFeatures, *args: Any) -> A
 
 
 def _look_back(model: Model, frame: Array, features: FrameFeatures, bank: Bank) -> Array:
-    return model.apply("with_memory", features.looked, memory.read(bank, frame, 1, model.config))
+    return model.apply("condition_on_memory", features.queries, memory.read(bank, frame, 1, model.config))
 
 
 def _click(user: User, key: Array, truth: Array, logits: Array) -> Click:

@@ -12,7 +12,7 @@ from edgetam_jax.media.atomic import replacing
 METRICS = "metrics.jsonl"
 
 
-class Journal:
+class MetricsWriter:
     """Goes on where a run goes on: lines about steps that are done again are dropped first."""
 
     def __init__(self, folder: Path, step: int, steps: int) -> None:

@@ -15,7 +15,7 @@ from edgetam_jax.data.synthetic.batches import SyntheticConfig
 from edgetam_jax.data.synthetic.config import LEAST_SIDE
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.training.distillation import DistillationWeights
-from edgetam_jax.training.interaction import Course, Dtype
+from edgetam_jax.training.interaction import Dtype, RolloutConfig
 from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import Optimizer
 from edgetam_jax.training.train_step import Norm, Settings
@@ -107,8 +107,8 @@ class Recipe:
         return self.data[0].frames if self.data else self.synthetic.frames
 
     @property
-    def course(self) -> Course:
-        return Course(self.user, self.losses, self.mask_size or None, self.dtype)
+    def course(self) -> RolloutConfig:
+        return RolloutConfig(self.user, self.losses, self.mask_size or None, self.dtype)
 
     def settings(self, config: Config) -> Settings:
         """For a network of this configuration."""

@@ -17,16 +17,16 @@ from jax import Array, lax
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan, User, make_plan
 from edgetam_jax.model import Model
-from edgetam_jax.ops.tree import blank
+from edgetam_jax.ops.tree import zeros_like_output
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.step import Detail, Entry, Given, encode_frames, step
-from edgetam_jax.training.interaction import Course, Topic, cost_of, enlarge, talk
+from edgetam_jax.tracking.step import DecoderAux, PrecomputedEntries, StepOutput, encode_frames, step
+from edgetam_jax.training.interaction import FrameTargets, RolloutConfig, enlarge, frame_losses, prompted_outputs
 from edgetam_jax.training.losses import Losses, mask_iou
 
 
-class Lesson(NamedTuple):
+class Rollout(NamedTuple):
     """What became of O objects in B clips of T frames."""
 
     losses: Losses  # [T, B, O] summed over the rounds of prompting; 0 where nothing was asked
@@ -43,21 +43,21 @@ def make_plans(keys: Array, masks: Array, user: User) -> Plan:
     return jax.vmap(lambda key, masks: make_plan(key, masks, user))(keys, masks)
 
 
-def take_lesson(
+def rollout(
     model: Model,
     examples: Example,
     plan: Plan,
     keys: Array,
-    course: Course,
+    course: RolloutConfig,
     remat: bool = True,
-) -> Lesson:
+) -> Rollout:
     """Tracks all clips [B, T, ...] from their prompts, with keys [B] for what users do at random on the way.
 
     `remat` computes each frame again on the way back.
     """
     clips, length, size, _ = examples.frames.shape[:4]
     numbers = jnp.arange(length)
-    topics = Topic(
+    topics = FrameTargets(
         number=numbers,
         pixels=jnp.moveaxis(examples.frames, 1, 0),
         truth=jnp.moveaxis(examples.masks, 1, 0),
@@ -96,36 +96,36 @@ def _prompts_on(prompts: Prompts, frame: Array) -> Prompts:
     return picked._replace(obj_ids=prompts.obj_ids)
 
 
-def _visit(model: Model, course: Course, banks: Bank | None, topic: Topic) -> tuple[Bank | None, Lesson]:
+def _visit(model: Model, course: RolloutConfig, banks: Bank | None, topic: FrameTargets) -> tuple[Bank | None, Rollout]:
     # Here, and not for the whole clip, so that the gradients of frames add up in float32.
     model = model.astype(course.dtype)
     features = encode_frames(model, topic.pixels)
     asked = topic.prompts.valid | topic.corrected
 
-    def speak() -> tuple[Entry, Losses]:
-        return talk(model, course, features, banks, topic)
+    def speak() -> tuple[StepOutput, Losses]:
+        return prompted_outputs(model, course, features, banks, topic)
 
     if banks is None:  # a single frame: nobody is followed
         entry, costs = speak()
         costs = jax.tree.map(lambda x: jnp.where(asked, x, 0), costs)
     else:
-        known = jax.vmap(jax.vmap(memory.known))(banks)
-        answers, costs = lax.cond(asked.any(), speak, lambda: blank(speak))
+        known = jax.vmap(jax.vmap(memory.has_memory))(banks)
+        answers, costs = lax.cond(asked.any(), speak, lambda: zeros_like_output(speak))
         advance = partial(step, model, vectorize=True, detail=True)
-        given = Given(answers, asked, asked)
+        given = PrecomputedEntries(answers, asked, asked)
         banks, entry = jax.vmap(advance, (0, 0, None, 0))(banks, features, topic.number, given)
-        assert isinstance(entry.detail, Detail)
-        followed = cost_of(entry.detail, topic, course.weights)
+        assert isinstance(entry.aux, DecoderAux)
+        followed = frame_losses(entry.aux, topic, course.weights)
         costs = jax.tree.map(lambda a, b: jnp.where(asked, a, jnp.where(known, b, 0)), costs, followed)
         asked = asked | known
-    assert isinstance(entry.detail, Detail)
-    lesson = Lesson(
+    assert isinstance(entry.aux, DecoderAux)
+    lesson = Rollout(
         losses=costs,
-        ious=mask_iou(enlarge(entry.sighting.logits, topic.truth.shape[-1]) > 0, topic.truth),
-        scores=entry.sighting.score,
+        ious=mask_iou(enlarge(entry.prediction.logits, topic.truth.shape[-1]) > 0, topic.truth),
+        scores=entry.prediction.score,
         asked=asked,
         visible=topic.truth.any((-2, -1)),
         embedding=features.image.embedding,
-        conditioned=entry.detail.embedding,
+        conditioned=entry.aux.embedding,
     )
     return banks, lesson

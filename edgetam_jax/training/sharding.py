@@ -14,11 +14,11 @@ def make_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def everywhere(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def over_batch(mesh: Mesh, tree: Any) -> Any:
+def shard_batch(mesh: Mesh, tree: Any) -> Any:
     """What this process has of a batch [B, ...] as its part of the whole."""
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     if jax.process_count() == 1:
@@ -32,6 +32,6 @@ def shardings(mesh: Mesh, tree: Any, divided: bool) -> Any:
     def one(x: Any) -> NamedSharding:
         if divided and x.ndim and len(x) % mesh.size == 0:
             return NamedSharding(mesh, PartitionSpec(AXIS))
-        return everywhere(mesh)
+        return replicated(mesh)
 
     return jax.tree.map(one, tree)

@@ -16,15 +16,15 @@ from edgetam_jax.config import Config
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.model import Model, Params
-from edgetam_jax.ops.tree import blank, where
+from edgetam_jax.ops.tree import where, zeros_like_output
 from edgetam_jax.training.batch_norm import batch_statistics, keep_statistics
-from edgetam_jax.training.distillation import DistillationWeights, Features, imitation
+from edgetam_jax.training.distillation import DistillationWeights, Features, distillation_loss
 from edgetam_jax.training.flat_params import Packed, Packing
-from edgetam_jax.training.interaction import Course
+from edgetam_jax.training.interaction import RolloutConfig
 from edgetam_jax.training.losses import Losses, reduce_losses
-from edgetam_jax.training.optimizer import Optimizer, average, hold
-from edgetam_jax.training.rollout import Lesson, make_plans, take_lesson
-from edgetam_jax.training.sharding import AXIS, everywhere
+from edgetam_jax.training.optimizer import Optimizer, freeze, update_ema
+from edgetam_jax.training.rollout import Rollout, make_plans, rollout
+from edgetam_jax.training.sharding import AXIS, replicated
 
 Norm = Literal["frozen", "batch"]
 
@@ -36,7 +36,7 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
 
 
-class Report(NamedTuple):
+class StepMetrics(NamedTuple):
     """What a step came to, all []."""
 
     losses: Losses  # per object: sums over its frames and rounds
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
     """How a step is made; static."""
 
     config: Config
-    course: Course
+    course: RolloutConfig
     optimizer: Optimizer
     norm: Norm = "frozen"
     accumulate: int = 1  # parts of a batch that are computed one after the other
@@ -64,22 +64,24 @@ def init_train_state(params: Packed, optimizer: optax.GradientTransformation) ->
 
 
 @partial(jax.jit, static_argnums=0)
-def plans_for(course: Course, examples: Example, key: Array) -> tuple[Plan, Array]:
+def plans_for(course: RolloutConfig, examples: Example, key: Array) -> tuple[Plan, Array]:
     """What the simulated users do with a batch, and keys [B] for the rest of the lesson."""
     keys, rest = jax.random.split(key, (2, len(examples.frames)))
     return make_plans(keys, examples.masks & examples.valid[:, None, :, None, None], course.user), rest
 
 
-Update = Callable[[TrainState, Example, Array, Features | None], tuple[TrainState, Report]]
+TrainStep = Callable[[TrainState, Example, Array, Features | None], tuple[TrainState, StepMetrics]]
 
 
-def make_update(settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh) -> Update:
+def make_train_step(
+    settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh
+) -> TrainStep:
     """`update(state, examples, key, features)`; a teacher's `features` are those of the same examples and key."""
     shared = P(AXIS)
     # Each device learns from its own clips, and `_learn` adds up once. Left to find that out by itself, XLA adds up
     # every parameter's gradient at every frame; so would JAX, at every use, if it checked what varies over devices.
     learn = jax.shard_map(
-        partial(_learn, settings, packing),
+        partial(_compute_grads, settings, packing),
         mesh=mesh,
         in_specs=(P(), P(), shared, shared, P(None, AXIS), shared),
         out_specs=P(),
@@ -88,7 +90,7 @@ def make_update(settings: Settings, optimizer: optax.GradientTransformation, pac
 
     def whole(packed: Packed) -> Packed:
         """On every device: XLA takes minutes to compile what packs and unpacks vectors that devices share."""
-        return lax.with_sharding_constraint(packed, everywhere(mesh))
+        return lax.with_sharding_constraint(packed, replicated(mesh))
 
     def update(state: TrainState, examples: Example, key: Array, features: Features | None = None) -> Any:
         plan, keys = plans_for(settings.course, examples, key)
@@ -101,7 +103,7 @@ def make_update(settings: Settings, optimizer: optax.GradientTransformation, pac
         packed = jax.tree.map(jnp.add, state.params, changes)
         if seen:
             packed = whole(packing.pack(keep_statistics(packing.unpack(whole(packed)), seen)))
-        mean = average(state.average, packed, settings.optimizer, state.step)
+        mean = update_ema(state.average, packed, settings.optimizer, state.step)
         after = where(finite, TrainState(state.step + 1, packed, mean, moments), state)
         return after, _report(sums, length, finite)
 
@@ -120,7 +122,7 @@ class _Sums(NamedTuple):
     unseen: Array
 
 
-def _learn(
+def _compute_grads(
     settings: Settings,
     packing: Packing,
     packed: Packed,
@@ -152,14 +154,14 @@ def _loss(
     keys: Array,
 ) -> tuple[Array, tuple[_Sums, dict[tuple[str, ...], Array]]]:
     """Of a part of a batch that has `count` objects in all."""
-    model = Model(hold(params, settings.optimizer), settings.config)
+    model = Model(freeze(params, settings.optimizer), settings.config)
     with batch_statistics(AXIS) if settings.norm == "batch" else contextlib.nullcontext({}) as seen:
-        lesson = take_lesson(model, examples, plan, keys, settings.course)
+        lesson = rollout(model, examples, plan, keys, settings.course)
     losses = reduce_losses(lesson.losses, lesson.asked, count)
     apart = jnp.zeros(())
     if features is not None:
         clips = settings.accumulate * len(examples.frames) * lax.axis_size(AXIS)
-        apart = imitation(lesson, features, settings.distillation, clips, count)
+        apart = distillation_loss(lesson, features, settings.distillation, clips, count)
     sums = _sums(lesson, losses, apart)
     return losses.total + apart, (sums, seen)
 
@@ -168,7 +170,7 @@ def _length(tree: Any) -> Array:
     return jnp.sqrt(jnp.stack([jnp.square(x).sum() for x in jax.tree.leaves(tree)]).sum())
 
 
-def _sums(lesson: Lesson, losses: Losses, apart: Array) -> _Sums:
+def _sums(lesson: Rollout, losses: Losses, apart: Array) -> _Sums:
     seen, unseen = lesson.asked & lesson.visible, lesson.asked & ~lesson.visible
     return _Sums(
         losses=losses,
@@ -181,9 +183,9 @@ def _sums(lesson: Lesson, losses: Losses, apart: Array) -> _Sums:
     )
 
 
-def _report(sums: _Sums, length: Array, finite: Array) -> Report:
+def _report(sums: _Sums, length: Array, finite: Array) -> StepMetrics:
     seen, unseen = jnp.maximum(sums.seen, 1), jnp.maximum(sums.unseen, 1)
-    return Report(
+    return StepMetrics(
         losses=sums.losses,
         imitation=sums.imitation,
         iou=sums.iou / seen,
@@ -206,5 +208,5 @@ def _parts(count: int, tree: Any, axis: int) -> Any:
 
 def _sum(function: Callable[[Any], Any], xs: Any) -> Any:
     """Of what a function returns for each of `xs`, one after the other."""
-    zeros = blank(function, jax.tree.map(lambda x: x[0], xs))
+    zeros = zeros_like_output(function, jax.tree.map(lambda x: x[0], xs))
     return lax.scan(lambda total, x: (jax.tree.map(jnp.add, total, function(x)), None), zeros, xs)[0]

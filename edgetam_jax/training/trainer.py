@@ -34,15 +34,22 @@ from edgetam_jax.model import Model
 from edgetam_jax.training.distillation import Teacher, model_teacher, store, stored_path, stored_teacher
 from edgetam_jax.training.flat_params import Packing
 from edgetam_jax.training.init import initial_params
-from edgetam_jax.training.metrics_writer import Journal
-from edgetam_jax.training.optimizer import arrange, make_optimizer
+from edgetam_jax.training.metrics_writer import MetricsWriter
+from edgetam_jax.training.optimizer import group_params, make_optimizer
 from edgetam_jax.training.recipe import Recipe
-from edgetam_jax.training.sharding import everywhere, make_mesh, over_batch, shardings
-from edgetam_jax.training.train_step import Report, TrainState, Update, init_train_state, make_update, plans_for
+from edgetam_jax.training.sharding import make_mesh, replicated, shard_batch, shardings
+from edgetam_jax.training.train_step import (
+    StepMetrics,
+    TrainState,
+    TrainStep,
+    init_train_state,
+    make_train_step,
+    plans_for,
+)
 
 KEPT = 2  # checkpoints
 MODEL, RECIPE = "model.safetensors", "recipe.json"
-FREE = ("steps", "save_every", "evaluation")  # what may change in the recipe of a run that goes on
+RESUMABLE_FIELDS = ("steps", "save_every", "evaluation")  # what may change in the recipe of a run that goes on
 
 
 class Run(NamedTuple):
@@ -52,7 +59,7 @@ class Run(NamedTuple):
     config: Config
     mesh: Mesh
     packing: Packing
-    update: Update
+    update: TrainStep
     data: Any  # `data.Batches` or the like
     teacher: Teacher | None
 
@@ -71,9 +78,9 @@ def train(
     run, state = _prepare(recipe, teacher)
     out = _folder(out)
     with contextlib.closing(run.data), _checkpoints(out) as checkpoints:
-        state = _go_on(checkpoints, run, state, out)
+        state = _restore_or_init(checkpoints, run, state, out)
         first = int(state.step)
-        journal = Journal(out, first, recipe.steps) if jax.process_index() == 0 else None
+        journal = MetricsWriter(out, first, recipe.steps) if jax.process_index() == 0 else None
         with contextlib.closing(journal) if journal is not None else contextlib.nullcontext():
             for step in range(first, recipe.steps):
                 before = run.data.get_state()
@@ -111,7 +118,7 @@ def store_features(recipe: Recipe, out: str | Path, teacher: Teacher | None = No
     with contextlib.closing(run.data):
         run.data.set_state(run.data.get_state() | {"batches": first})
         for step in range(first, recipe.steps):
-            examples = over_batch(run.mesh, next(run.data))
+            examples = shard_batch(run.mesh, next(run.data))
             plan, keys = plans_for(recipe.course, examples, _key(recipe, step))
             store(out, step, keys, run.teacher(step, examples, plan, keys))
 
@@ -143,16 +150,16 @@ def _prepare(recipe: Recipe, teacher: Teacher | None) -> tuple[Run, TrainState]:
             f"a batch of {recipe.batch} in {recipe.accumulate} parts cannot be divided over {mesh.size} devices; "
             "choose a multiple."
         )
-    packing = arrange(model.params, recipe.optimizer)
+    packing = group_params(model.params, recipe.optimizer)
     packed = packing.pack(jax.tree.map(np.asarray, model.params))
     optimizer = make_optimizer(model.params, recipe.optimizer, recipe.steps)
     begin = partial(init_train_state, optimizer=optimizer)
     places = shardings(mesh, jax.eval_shape(begin, packed), recipe.shard_parameters)
     state = jax.jit(begin, out_shardings=places)(packed)
     update = jax.jit(
-        make_update(recipe.settings(model.config), optimizer, packing, mesh),
+        make_train_step(recipe.settings(model.config), optimizer, packing, mesh),
         donate_argnums=0,
-        out_shardings=(places, everywhere(mesh)),
+        out_shardings=(places, replicated(mesh)),
     )
     return Run(recipe, model.config, mesh, packing, update, data, teacher or _teacher(recipe)), state
 
@@ -180,7 +187,7 @@ def _teacher(recipe: Recipe) -> Teacher | None:
     return model_teacher(model, recipe.course)
 
 
-def _go_on(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState, out: Path) -> TrainState:
+def _restore_or_init(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState, out: Path) -> TrainState:
     """The state of the last checkpoint, if there is one. From here on the folder is of this recipe."""
     done = checkpoints.latest_step()
     if done is not None:
@@ -207,10 +214,11 @@ def _check_folder(run: Run, done: int, out: Path) -> None:
     except (ValueError, TypeError) as error:
         raise TrainingError(f"{out / RECIPE} is broken ({error}); remove it, or start in an empty folder.") from error
     now = json.loads(json.dumps(_description(run)))
-    changed = [name for name in now if name not in FREE and now[name] != before.get(name, now[name])]
+    changed = [name for name in now if name not in RESUMABLE_FIELDS and now[name] != before.get(name, now[name])]
     if changed:
         raise TrainingError(
-            f"{out} holds a run of another recipe: {', '.join(changed)} changed. Only {', '.join(FREE)} may. "
+            f"{out} holds a run of another recipe: {', '.join(changed)} changed. "
+            f"Only {', '.join(RESUMABLE_FIELDS)} may. "
             "Start in an empty folder, or with the recipe of that run."
         )
 
@@ -218,7 +226,7 @@ def _check_folder(run: Run, done: int, out: Path) -> None:
 def _advance(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
     """One step, and what to write about it."""
     begin = time.perf_counter()
-    examples = jax.block_until_ready(over_batch(run.mesh, next(run.data)))
+    examples = jax.block_until_ready(shard_batch(run.mesh, next(run.data)))
     loaded = time.perf_counter()
     key = _key(run.recipe, step)
     features = None
@@ -234,7 +242,7 @@ def _key(recipe: Recipe, step: int) -> Array:
     return jax.random.fold_in(jax.random.key(recipe.seed), step)
 
 
-def _metrics(report: Report) -> dict[str, Any]:
+def _metrics(report: StepMetrics) -> dict[str, Any]:
     report = jax.tree.map(lambda x: x.item(), jax.device_get(report))
     losses = report.losses._asdict()
     rest = {name: value for name, value in report._asdict().items() if name != "losses"}
@@ -243,7 +251,7 @@ def _metrics(report: Report) -> dict[str, Any]:
 
 def _mean_model(run: Run, state: TrainState) -> Model:
     """The moving average, on this host."""
-    whole = jax.jit(lambda packed: packed, out_shardings=everywhere(run.mesh))(state.average)
+    whole = jax.jit(lambda packed: packed, out_shardings=replicated(run.mesh))(state.average)
     return Model(run.packing.unpack(jax.tree.map(np.asarray, whole)), run.config)
 
 

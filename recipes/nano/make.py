@@ -17,7 +17,7 @@ from edgetam_jax.data.synthetic.batches import SyntheticBatches
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model
 from edgetam_jax.tracking.step import encode_frames
-from edgetam_jax.training.init import begin_memory
+from edgetam_jax.training.init import init_memory_from_images
 from edgetam_jax.training.recipe import read_recipe
 from edgetam_jax.training.trainer import train
 
@@ -33,7 +33,7 @@ def main() -> None:
     stills, larger, following, *later = RECIPES
     learn(stills, curve)
     model = learn(larger, curve)
-    params = begin_memory(model.params, deviation(larger, model))
+    params = init_memory_from_images(model.params, deviation(larger, model))
     save(Model(params, model.config), RUNS / "with-memory.safetensors", force=True)
     learn(following, curve)
     for name in later:

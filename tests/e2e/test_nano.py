@@ -18,7 +18,7 @@ from edgetam_jax.config import NANO
 from edgetam_jax.data.simulated_user import User
 from edgetam_jax.data.synthetic import ClipConfig
 from edgetam_jax.data.synthetic.batches import SyntheticBatches, SyntheticConfig
-from edgetam_jax.evaluation.held_out import ABSENT_BAR, BARS, KINDS, first_prompts, held_out_clip
+from edgetam_jax.evaluation.held_out import ABSENT_TARGET, KINDS, TARGETS, first_prompts, held_out_clip
 from edgetam_jax.evaluation.protocols import offline, online
 from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.training import trainer
@@ -54,7 +54,7 @@ def test_what_is_told_of_nano_is_of_the_file_in_the_package() -> None:
     for kind, name in (("click", "one click"), ("box", "a box"), ("mask", "a mask")):
         result = told["results"][kind]
         numbers = result["jf"], result["score"]["j"]["mean"], result["score"]["f"]["mean"]
-        assert f"| NANO, {name} | " + " | ".join(f"{x:.3f}" for x in numbers) + f" | {BARS[kind]:.2f} |" in page
+        assert f"| NANO, {name} | " + " | ".join(f"{x:.3f}" for x in numbers) + f" | {TARGETS[kind]:.2f} |" in page
 
 
 def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
@@ -72,7 +72,7 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
         "docs/training.md": (
             f"takes its IoU from {once} to {twice} with the second click, where the third leaves it",
             f"it says so on {absent[0]} of their frames from a click, and on {absent[1]} from a box or a mask "
-            f"(bar {ABSENT_BAR:.2f}); of those that are there on {min(present)} to {max(present)}",
+            f"(bar {ABSENT_TARGET:.2f}); of those that are there on {min(present)} to {max(present)}",
         ),
         "docs/limits.md": (
             f"its J&F is {min(jf)} to {max(jf)}",
@@ -153,7 +153,7 @@ def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyP
         save_every=OFTEN,
         user=User(points=1.0, first_frames=1, corrected_frames=1, corrections=0),
         losses=LossWeights(focal=5.0),
-        optimizer=Optimizer(rate=1e-3, warmup=10, weight_decay=0.0, clip=5.0, average=0.0),
+        optimizer=Optimizer(learning_rate=1e-3, warmup=10, weight_decay=0.0, max_grad_norm=5.0, ema_decay=0.0),
         synthetic=SyntheticConfig(frames=8, objects=1, distractors=0, occluders=0, radius=(0.25, 0.3), leaving=0.0),
     )
     example = next(SyntheticBatches(recipe.synthetic, recipe.image_size, 1, recipe.seed))

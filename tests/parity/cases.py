@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgetam_jax.config import Config
-from edgetam_jax.types import ImageFeatures, Label, Memory, Sighting
+from edgetam_jax.types import ImageFeatures, Label, Memory, ObjectPrediction
 from tests.parity.networks import Clicks, Network, Ours
 from tests.parity.pairs import normal
 from tests.parity.references import Original
@@ -121,7 +121,7 @@ def prompts(scene: Scene, kind: str, multimask: bool) -> Iterator[Comparison]:
     if not multimask:
         clear = ~on_edge(scene, scene.got._replace(embedding=embedding), asked)
         assert clear.sum() >= 2
-        got, want = (Sighting(*(np.asarray(x)[clear] for x in sighting)) for sighting in (got, want))
+        got, want = (ObjectPrediction(*(np.asarray(x)[clear] for x in sighting)) for sighting in (got, want))
     yield from sightings(got, want)
 
 
@@ -145,7 +145,7 @@ def some_present(scene: Scene, scores: np.ndarray) -> Iterator[Scene]:
         bias.copy_(before)
 
 
-def sightings(got: Sighting, want: Sighting) -> Iterator[Comparison]:
+def sightings(got: ObjectPrediction, want: ObjectPrediction) -> Iterator[Comparison]:
     yield Comparison("mask logits", got.logits, want.logits, MASK_LOGITS_ATOL, both_signs=True)
     yield Comparison("IoU", got.iou, want.iou, IOU_ATOL)
     yield Comparison("score", got.score, want.score, SCORE_ATOL)
@@ -220,7 +220,7 @@ def two_frames(scene: Scene) -> Iterator[Comparison]:
     yield from _named("next frame", got, want)
 
 
-def _named(frame: str, got: Sighting, want: Sighting) -> Iterator[Comparison]:
+def _named(frame: str, got: ObjectPrediction, want: ObjectPrediction) -> Iterator[Comparison]:
     for comparison in sightings(got, want):
         if comparison.name != "IoU":  # on the next frame close to 1 for all objects
             yield comparison._replace(name=f"{frame}, {comparison.name}")
@@ -231,7 +231,7 @@ def _clean(network: Network, features: ImageFeatures) -> ImageFeatures:
 
 
 def _next_frame(
-    network: Network, config: Config, features: ImageFeatures, seen: Sighting, pixels: np.ndarray
+    network: Network, config: Config, features: ImageFeatures, seen: ObjectPrediction, pixels: np.ndarray
 ) -> ImageFeatures:
     """Of `pixels`, with what is remembered of the frame before mixed in."""
     tokens = network.encode_memory(_each(features.embedding), seen.logits, False)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.mask_decoder import stability
-from edgetam_jax.types import ImageFeatures, Label, Memory, PromptInputs, Sighting
+from edgetam_jax.types import ImageFeatures, Label, Memory, ObjectPrediction, PromptInputs
 from tests.parity.pairs import run, with_score_bias
 
 ROOM = 5  # points that ours are padded to, one shape for all kinds of prompts
@@ -44,7 +44,7 @@ class Network(Protocol):
         ...
 
     def encode_prompt(self, clicks: Clicks) -> Encoded: ...
-    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
+    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
         """For an embedding an object, [O, H, W, C]."""
         ...
 
@@ -66,16 +66,16 @@ class Ours(NamedTuple):
         return run(self.model, "encode_image", pixels)
 
     def without_memory(self, embedding: ArrayLike) -> Any:
-        return run(self.model, "without_memory", embedding)
+        return run(self.model, "add_no_memory_embedding", embedding)
 
     def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
-        return run(self.model, "with_memory", run(self.model, "look", embedding), memory)
+        return run(self.model, "condition_on_memory", run(self.model, "self_attend", embedding), memory)
 
     def encode_prompt(self, clicks: Clicks) -> Encoded:
         return run(self.model, _encode_prompt, clicks._replace(labels=_closed(clicks), points=_padded(clicks, 1)))
 
-    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
-        return run(self.model, "find", features, self.prompt(clicks), np.asarray(multimask))
+    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
+        return run(self.model, "segment_object", features, self.prompt(clicks), np.asarray(multimask))
 
     def stability(self, features: ImageFeatures, clicks: Clicks) -> np.ndarray:
         """Of each object's first mask."""
@@ -95,8 +95,8 @@ class Ours(NamedTuple):
             has_mask=np.full(objects, clicks.mask is not None),
         )
 
-    def accept(self, features: ImageFeatures, masks: ArrayLike) -> Sighting:
-        return run(self.model, "accept", features, masks)
+    def accept(self, features: ImageFeatures, masks: ArrayLike) -> ObjectPrediction:
+        return run(self.model, "use_mask_as_output", features, masks)
 
     def memory_map(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any:
         return run(self.model, _memory_map, embedding, logits, np.asarray(from_prompt))

@@ -11,7 +11,7 @@ from edgetam_jax.checkpoints.key_table import Layout
 from edgetam_jax.checkpoints.mapping import to_layout
 from edgetam_jax.config import Config
 from edgetam_jax.model import Model
-from edgetam_jax.types import ImageFeatures, Label, Memory, Sighting
+from edgetam_jax.types import ImageFeatures, Label, Memory, ObjectPrediction
 from tests.parity.networks import Clicks, Encoded
 from tests.parity.pairs import channels_first, channels_last
 from tests.support import oracle
@@ -93,7 +93,7 @@ class Original(_Torch):
         tokens, dense = encoder((_tensor(clicks.points), _tensor(clicks.labels)), None, _masks(clicks))
         return Encoded(tokens.numpy(), _last(dense), _last(encoder.get_dense_pe())[0])
 
-    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
+    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
         objects = len(clicks.labels)
         points = {"point_coords": _tensor(clicks.points), "point_labels": _tensor(clicks.labels)}
         _, _, ious, low_res, _, pointer, score = self.module._forward_sam_heads(
@@ -103,15 +103,17 @@ class Original(_Torch):
             high_res_features=_high_resolution(features, objects),
             multimask_output=multimask,
         )
-        return Sighting(low_res[:, 0].numpy(), ious.max(-1).values.numpy(), score[:, 0].numpy(), pointer.numpy())
+        return ObjectPrediction(
+            low_res[:, 0].numpy(), ious.max(-1).values.numpy(), score[:, 0].numpy(), pointer.numpy()
+        )
 
-    def accept(self, features: ImageFeatures, masks: ArrayLike) -> Sighting:
+    def accept(self, features: ImageFeatures, masks: ArrayLike) -> ObjectPrediction:
         masks = _tensor(masks)[:, None]
         embedding = channels_first(features.embedding).expand(len(masks), -1, -1, -1)
         _, _, ious, low_res, _, pointer, score = self.module._use_mask_as_output(
             embedding, _high_resolution(features, len(masks)), masks
         )
-        return Sighting(low_res[:, 0].numpy(), ious[:, 0].numpy(), score[:, 0].numpy(), pointer.numpy())
+        return ObjectPrediction(low_res[:, 0].numpy(), ious[:, 0].numpy(), score[:, 0].numpy(), pointer.numpy())
 
     def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
         size = self.config.embedding_size
@@ -164,11 +166,11 @@ class HuggingFace(_Torch):
         position = self.module.get_image_wide_positional_embeddings()
         return Encoded(tokens[:, 0].numpy(), _last(dense), _last(position)[0])
 
-    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> Sighting:
+    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
         one_by_one = (self._find(features, n, clicks, multimask) for n in range(len(clicks.labels)))
-        return Sighting(*(torch.stack(parts).numpy() for parts in zip(*one_by_one, strict=True)))
+        return ObjectPrediction(*(torch.stack(parts).numpy() for parts in zip(*one_by_one, strict=True)))
 
-    def _find(self, features: ImageFeatures, n: int, clicks: Clicks, multimask: bool) -> Sighting:
+    def _find(self, features: ImageFeatures, n: int, clicks: Clicks, multimask: bool) -> ObjectPrediction:
         """A lone box goes in as one; with clicks it has to be two points, as in the port's video sessions."""
         points, labels = (_tensor(x[n])[None, None] for x in (clicks.points, clicks.labels))
         box = bool(labels.numel()) and bool((labels >= Label.BOX_START).all())
@@ -184,7 +186,7 @@ class HuggingFace(_Torch):
             multimask_output=multimask,
         )
         score = answer.object_score_logits.squeeze()
-        return Sighting(answer.pred_masks[0, 0], answer.iou_scores.max(), score, answer.object_pointer[0, 0])
+        return ObjectPrediction(answer.pred_masks[0, 0], answer.iou_scores.max(), score, answer.object_pointer[0, 0])
 
     def _encode_new_memory(self, embedding: torch.Tensor, large: torch.Tensor, from_prompt: bool) -> torch.Tensor:
         """One object at a time: like the original, the port fails on more."""

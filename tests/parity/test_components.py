@@ -137,7 +137,7 @@ def test_memory_attention(pair: Pair, frames: int) -> None:
         pointers_valid=np.tile(np.arange(TINY.pointers) < pointers, (BATCH, 1)),
     )
     want = Original(pair.torch, TINY).attend(embedding, memory)
-    got = pair.run("with_memory", pair.run("look", embedding), memory)
+    got = pair.run("condition_on_memory", pair.run("self_attend", embedding), memory)
     assert_close("attended", got, want, both_signs=True)
 
 

@@ -53,7 +53,7 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
     model, total = Model(params, config), Objective()
     size, objects = config.image_size, len(LABELS)
     features = model.apply("encode_image", pixels)
-    clean = features._replace(embedding=model.apply("without_memory", features.embedding))
+    clean = features._replace(embedding=model.apply("add_no_memory_embedding", features.embedding))
     for has_mask in (False, True):
         prompt = PromptInputs(
             points=jnp.asarray(np.random.default_rng(0).uniform(0, size, (objects, 3, 2)), jnp.float32),
@@ -86,7 +86,7 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
         pointers=normal(5, 1, config.pointers, config.hidden_dim),
         pointers_valid=jnp.ones((1, config.pointers), bool),
     )
-    total.add(model.apply("with_memory", model.apply("look", features.embedding), memory))
+    total.add(model.apply("condition_on_memory", model.apply("self_attend", features.embedding), memory))
     return total.total
 
 

@@ -97,9 +97,9 @@ def test_empty_slots_change_nothing(scene: Scene) -> None:
     frames[~memory.frames_valid] = np.nan
     pointers[~memory.pointers_valid] = 1e30
     garbage = memory._replace(frames=frames, pointers=pointers, rows=np.where(memory.frames_valid, memory.rows, 3))
-    looked = run(scene.ours.model, "look", scene.got.embedding[0])
+    looked = run(scene.ours.model, "self_attend", scene.got.embedding[0])
     clean, dirty = (
-        run(scene.ours.model, "with_memory", looked, jax.tree.map(jnp.asarray, m)) for m in (memory, garbage)
+        run(scene.ours.model, "condition_on_memory", looked, jax.tree.map(jnp.asarray, m)) for m in (memory, garbage)
     )
     np.testing.assert_array_equal(clean, dirty)
 

@@ -12,7 +12,7 @@ from edgetam_jax.data.example import Example
 from edgetam_jax.data.synthetic.clips import make_clip
 from edgetam_jax.data.synthetic.config import ClipConfig
 from edgetam_jax.errors import ConfigError
-from edgetam_jax.ops.tree import mapped
+from edgetam_jax.ops.tree import map_or_vmap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,5 +90,5 @@ def _make(config: SyntheticConfig, image_size: int, key: Array, step: int, numbe
         masks = clip.masks.reshape(config.stills, config.frames, *clip.masks.shape[1:])
         return Example(frames, masks, masks[:, 0].mean((-2, -1)) >= max(config.least, 1 / image_size**2))
 
-    examples = mapped(one)(numbers)
+    examples = map_or_vmap(one)(numbers)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), examples)

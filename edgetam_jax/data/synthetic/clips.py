@@ -19,7 +19,7 @@ from edgetam_jax.data.synthetic.outlines import PARTS
 from edgetam_jax.data.synthetic.rendering import Finish, color, develop, find_owners, light_up
 from edgetam_jax.data.synthetic.scenes import Scene, draw_lines, finish_of, sample_scene
 from edgetam_jax.ops.boxes import boxes_around
-from edgetam_jax.ops.tree import mapped
+from edgetam_jax.ops.tree import map_or_vmap
 
 SHADOW = 0.035  # how far shadows reach, as a share of the frame's shorter side
 
@@ -45,7 +45,9 @@ def film(scene: Scene, config: ClipConfig) -> Clip:
     shots = jnp.arange(config.exposures) - config.exposures // 2
     times = frames[:, None] + shots / (2 * config.exposures)  # half of the time the shutter is closed
     lines, maps = jax.vmap(jax.vmap(lambda time: draw_lines(scene, time, config)))(times)
-    seen = mapped(mapped(lambda lines: find_owners(lines, config.height, config.width)))(lines)  # [T, shots, ...]
+    seen = map_or_vmap(map_or_vmap(lambda lines: find_owners(lines, config.height, config.width)))(
+        lines
+    )  # [T, shots, ...]
     finish = jax.vmap(lambda frame: finish_of(scene, frame))(frames)
     reach = max(1, round(SHADOW * config.side))
 
@@ -54,7 +56,7 @@ def film(scene: Scene, config: ClipConfig) -> Clip:
         picture = sum(shots, jnp.zeros(())) / len(shots)
         return develop(light_up(picture, owners[len(shots) // 2], finish, reach), finish, scene.tile)
 
-    pictures = mapped(expose)(seen.owner, maps, finish)
+    pictures = map_or_vmap(expose)(seen.owner, maps, finish)
     middle = config.exposures // 2
     return _label(pictures, seen.owner[:, middle], seen.whole[:, middle], scene, config)
 

@@ -12,7 +12,7 @@ from jax import Array
 
 from edgetam_jax.data.synthetic.config import ClipConfig
 from edgetam_jax.data.synthetic.outlines import TURN, Kind
-from edgetam_jax.data.uniform_stream import Draws
+from edgetam_jax.data.uniform_stream import UniformStream
 
 
 class Wave(NamedTuple):
@@ -46,7 +46,9 @@ class Camera(NamedTuple):
     drift: Array  # [2] of the background, a frame
 
 
-def sample_wave(draws: Draws, amplitude: float | Array, periods: tuple[float, float], pace: float, *shape: int) -> Wave:
+def sample_wave(
+    draws: UniformStream, amplitude: float | Array, periods: tuple[float, float], pace: float, *shape: int
+) -> Wave:
     return Wave(
         amplitude * draws(*shape, low=-1),
         pace * TURN / draws(*shape, low=periods[0], high=periods[1]),
@@ -54,7 +56,7 @@ def sample_wave(draws: Draws, amplitude: float | Array, periods: tuple[float, fl
     )
 
 
-def sample_motion(draws: Draws, config: ClipConfig) -> Motion:
+def sample_motion(draws: UniformStream, config: ClipConfig) -> Motion:
     """Takes 27 numbers."""
     pace, (smallest, largest) = config.pace, np.log(config.radius)
     slow, fast = (sample_wave(draws, size, periods, pace, 2) for size, periods in ((0.24, (24, 80)), (0.05, (10, 30))))
@@ -72,7 +74,7 @@ def sample_motion(draws: Draws, config: ClipConfig) -> Motion:
     )
 
 
-def sample_camera(draws: Draws, config: ClipConfig) -> Camera:
+def sample_camera(draws: UniformStream, config: ClipConfig) -> Camera:
     """Takes 28 numbers."""
     pace = config.pace
     shaking = jnp.where(draws.chance(0.5), 0.012 * draws(), 0)
@@ -96,7 +98,7 @@ def position(motion: Motion, time: Array) -> Array:
     return motion.home + motion.velocity * time + motion.sway.at(time).sum(-1) + out * jnp.stack([x, y])
 
 
-def with_trip(draws: Draws, motion: Motion, reach: Array, config: ClipConfig) -> Motion:
+def with_trip(draws: UniformStream, motion: Motion, reach: Array, config: ClipConfig) -> Motion:
     """Sends some things out of the frame by the nearest side, after the first frame, and most of them back in time.
 
     `reach` is how far the outline extends, at a radius of 1. Takes 4 numbers.
@@ -113,7 +115,7 @@ def with_trip(draws: Draws, motion: Motion, reach: Array, config: ClipConfig) ->
     return motion._replace(trip=jnp.where(leaves, trip, motion.trip))
 
 
-def ambush(draws: Draws, motion: Motion, target: Motion, kind: Array, config: ClipConfig) -> Motion:
+def ambush(draws: UniformStream, motion: Motion, target: Motion, kind: Array, config: ClipConfig) -> Motion:
     """The motion of what gets in front of a target on its way, by sweeping across or by standing there.
 
     Takes 5 numbers.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from edgetam_jax.data.uniform_stream import Draws
+from edgetam_jax.data.uniform_stream import UniformStream
 
 PARTS, SIDES = 4, 12
 VERTICES = PARTS * SIDES
@@ -53,7 +53,7 @@ class Pose(NamedTuple):
     pivots: Array  # [4, 2] what it turns about
 
 
-def sample_outline(draws: Draws, kind: Array) -> Outline:
+def sample_outline(draws: UniformStream, kind: Array) -> Outline:
     """Takes 65 numbers."""
     waves = jnp.stack([draws(4, high=0.5) / HARMONICS, draws(4, high=TURN), draws(4, low=-0.2, high=0.2)], -1)
     corners = jnp.stack([draws(8, low=-0.28, high=0.28), draws(8, low=0.7, high=1.2), draws(8, high=TURN)], -1)
@@ -78,7 +78,7 @@ def sample_outline(draws: Draws, kind: Array) -> Outline:
     return outline._replace(scale=1 / jnp.sqrt(overlap * area / np.pi))
 
 
-def _sample_parts(draws: Draws, kind: Array) -> tuple[Array, Array]:
+def _sample_parts(draws: UniformStream, kind: Array) -> tuple[Array, Array]:
     """Lengths and widths [4, 2] and joints [4, 4] of the kinds that have parts."""
     share, thick = draws(PARTS, 2), draws()  # the limbs of one body are alike
     first = jnp.arange(PARTS) == 0

@@ -14,7 +14,7 @@ from edgetam_jax.data.synthetic.motions import Camera, Motion, Wave, affine, com
 from edgetam_jax.data.synthetic.outlines import PARTS, TURN, Kind, Outline, edges, pose, sample_outline
 from edgetam_jax.data.synthetic.rendering import BLUR, Atlas, Finish, Lines, pack
 from edgetam_jax.data.synthetic.textures import background_texture, object_texture
-from edgetam_jax.data.uniform_stream import Draws
+from edgetam_jax.data.uniform_stream import UniformStream
 
 OBJECTS = {
     Kind.BLOB: 0.25,
@@ -58,7 +58,7 @@ def sample_scene(key: Array, config: ClipConfig) -> Scene:
     tile = config.height + TILE, config.width + TILE
     noise = 2 * 2 * size * (size + 1) + count * 2 * size * (size // 2 + 1)
     small = 152 * count + 128 * (count + 1) + 128 + 6 * config.frames
-    draws = Draws(jax.random.uniform(key, (small + noise + tile[0] * tile[1],)))
+    draws = UniformStream(jax.random.uniform(key, (small + noise + tile[0] * tile[1],)))
     outlines, moves, depth = _sample_things(draws, config)
     order = jnp.argsort(depth)
     numbers = jnp.where(jnp.arange(count) < config.objects, jnp.arange(count), -1)
@@ -76,13 +76,13 @@ def sample_scene(key: Array, config: ClipConfig) -> Scene:
     )
 
 
-def _sample_things(draws: Draws, config: ClipConfig) -> tuple[Outline, Motion, Array]:
+def _sample_things(draws: UniformStream, config: ClipConfig) -> tuple[Outline, Motion, Array]:
     """Objects, distractors and occluders, in this order, and how far in front each is. Takes 152 numbers a thing."""
     count = config.things
     is_occluder = jnp.arange(count) >= count - config.occluders
 
     def thing(numbers: Array, is_occluder: Array) -> tuple[Outline, Motion, Array]:
-        draws = Draws(numbers)
+        draws = UniformStream(numbers)
         kind = draws.choice(list(OBJECTS), list(OBJECTS.values()))
         kind = jnp.where(is_occluder, draws.choice(OCCLUDERS), kind)
         outline, motion = sample_outline(draws, kind), motions.sample_motion(draws, config)
@@ -92,7 +92,7 @@ def _sample_things(draws: Draws, config: ClipConfig) -> tuple[Outline, Motion, A
     outlines, moves, depth = jax.vmap(thing)(draws(count, 144), is_occluder)
 
     def in_front(numbers: Array, kind: Array, motion: Motion, own_depth: Array) -> tuple[Motion, Array]:
-        draws = Draws(numbers)
+        draws = UniformStream(numbers)
         target = draws.choice(range(config.objects))
         motion = motions.ambush(draws, motion, jax.tree.map(lambda x: x[target], moves), kind, config)
         return motion, jnp.maximum(own_depth, depth[target] + 1e-3)
@@ -105,12 +105,12 @@ def _sample_things(draws: Draws, config: ClipConfig) -> tuple[Outline, Motion, A
     return outlines, moves, depth
 
 
-def _sample_atlas(draws: Draws, config: ClipConfig) -> Atlas:
+def _sample_atlas(draws: UniformStream, config: ClipConfig) -> Atlas:
     """Textures of the background and of all things."""
     size, things = config.texture_size, config.things
     args = draws(things, 128), draws(things, 2, size, size // 2 + 1)
-    textures = lax.map(lambda args: pack(object_texture(Draws(args[0]), args[1])), args)
-    back = pack(background_texture(Draws(draws(128)), draws(2, 2 * size, size + 1)))
+    textures = lax.map(lambda args: pack(object_texture(UniformStream(args[0]), args[1])), args)
+    back = pack(background_texture(UniformStream(draws(128)), draws(2, 2 * size, size + 1)))
     start = back.size + size * size * np.arange(things).repeat(PARTS)
     return Atlas(
         texels=jnp.concatenate([back, textures.reshape(-1)]),
@@ -119,7 +119,7 @@ def _sample_atlas(draws: Draws, config: ClipConfig) -> Atlas:
     )
 
 
-def _sample_light(draws: Draws) -> Light:
+def _sample_light(draws: UniformStream) -> Light:
     away = draws(high=TURN)
     return Light(
         tint=draws(3, low=0.9, high=1.1),

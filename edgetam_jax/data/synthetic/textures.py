@@ -6,12 +6,12 @@ import numpy as np
 from jax import Array
 
 from edgetam_jax.data.synthetic.outlines import TURN
-from edgetam_jax.data.uniform_stream import Draws
+from edgetam_jax.data.uniform_stream import UniformStream
 
 SITES = 14  # of a background's patches, up to 16
 
 
-def object_texture(draws: Draws, phases: Array) -> Array:
+def object_texture(draws: UniformStream, phases: Array) -> Array:
     """[size, size, 3] in 0..1, for what moves; brighter on one side and darker towards the rim, as round things are.
 
     Takes 30 numbers, and [2, size, size / 2 + 1] uniform ones for the noise.
@@ -24,7 +24,7 @@ def object_texture(draws: Draws, phases: Array) -> Array:
     return jnp.clip(color * light[..., None], 0, 1)
 
 
-def background_texture(draws: Draws, phases: Array) -> Array:
+def background_texture(draws: UniformStream, phases: Array) -> Array:
     """[size, size, 3] in 0..1: patches with uneven borders, each in a colour and a strength of pattern of its own.
 
     Takes 102 numbers, and [2, size, size / 2 + 1] uniform ones for the noise.
@@ -44,7 +44,7 @@ def background_texture(draws: Draws, phases: Array) -> Array:
     return jnp.clip(share * patch + (1 - share) * color, 0, 1)
 
 
-def noise(draws: Draws, phases: Array) -> Array:
+def noise(draws: UniformStream, phases: Array) -> Array:
     """[size, size] of mean 0 and deviation 1: a random band of frequencies, possibly drawn out in one direction."""
     size = len(phases)
     middle, width, stretch, angle = draws(4)
@@ -64,7 +64,7 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     return line[None], line[:, None]
 
 
-def _pattern(draws: Draws, coarse: Array, fine: Array) -> Array:
+def _pattern(draws: UniformStream, coarse: Array, fine: Array) -> Array:
     """A pattern [size, size] in 0..1 that the noise bends: clouds, blotches, stripes, checks, dots or a gradient."""
     angle, pitch, warp, sharp, level = draws(5)
     x, y = _grid(len(coarse))
@@ -79,7 +79,7 @@ def _pattern(draws: Draws, coarse: Array, fine: Array) -> Array:
     return jax.nn.sigmoid(steepness * jnp.stack(choices)[kind])
 
 
-def _paint(draws: Draws, pattern: Array, coarse: Array, fine: Array) -> Array:
+def _paint(draws: UniformStream, pattern: Array, coarse: Array, fine: Array) -> Array:
     """A pattern in two colours, clouded by a third and grained."""
     first, second, third = _colors(draws, 3)
     clouds, grain = draws(2, high=np.array([0.35, 0.14]))
@@ -88,7 +88,7 @@ def _paint(draws: Draws, pattern: Array, coarse: Array, fine: Array) -> Array:
     return color * (1 + grain * fine[..., None])
 
 
-def _colors(draws: Draws, count: int) -> Array:
+def _colors(draws: UniformStream, count: int) -> Array:
     """[count, 3] RGB in 0..1: hues around one of the set or far from it, few of them vivid."""
     shared, spread = draws(2)
     hue, saturation, value = draws(3, count)

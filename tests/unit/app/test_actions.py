@@ -14,9 +14,9 @@ from PIL import Image
 
 from edgetam_jax.app import actions, clips, images
 from edgetam_jax.app import sessions as visitors
-from edgetam_jax.app.app_state import Studio, write_clip
+from edgetam_jax.app.app_state import AppState, write_clip
 from edgetam_jax.app.pointing import NOTHING, Mark, Said
-from edgetam_jax.app.sessions import Visitor
+from edgetam_jax.app.sessions import AppSession
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
 from edgetam_jax.media.video import open_video
 from edgetam_jax.ops.rle import rle_encode
@@ -38,11 +38,11 @@ def quiet(done: int, total: int) -> None:
     pass
 
 
-def work_of(studio: Studio, key: str = KEY) -> clips.ClipWork:
+def work_of(studio: AppState, key: str = KEY) -> clips.ClipWork:
     return studio.visitors.find(key).the_clip()
 
 
-def masks_of(studio: Studio, frame: int, key: str = KEY) -> dict[int, np.ndarray]:
+def masks_of(studio: AppState, frame: int, key: str = KEY) -> dict[int, np.ndarray]:
     work = work_of(studio, key)
     _, obj_ids, logits = work.predictor.get_masks(work.session, frame)
     return {obj_id: mask for obj_id, mask in zip(obj_ids, logits[:, 0] > 0, strict=True) if mask.any()}
@@ -53,11 +53,11 @@ def values_of(view: actions.ImageView) -> np.ndarray:
     return np.asarray(Image.open(view.masks))
 
 
-def files(visitor: Visitor) -> list[str]:
+def files(visitor: AppSession) -> list[str]:
     return sorted(path.name for path in visitor.folder.rglob("*") if path.is_file())
 
 
-def test_a_visit(studio: Studio, compilations: list[str]) -> None:
+def test_a_visit(studio: AppState, compilations: list[str]) -> None:
     """Click, box, track, correct, track again, download: nothing large is compiled meanwhile."""
     opened = actions.open_clip(studio, KEY, None)
     assert opened.last == scene.FRAMES - 1 and opened.picture.shape == (scene.HEIGHT, scene.WIDTH, 3)
@@ -95,7 +95,7 @@ def test_a_visit(studio: Studio, compilations: list[str]) -> None:
         assert frame == scene.FRAMES - 1
 
 
-def test_what_was_said_is_taken_back(studio: Studio) -> None:
+def test_what_was_said_is_taken_back(studio: AppState) -> None:
     actions.open_clip(studio, KEY, None)
     actions.mark_clip(studio, KEY, 0, 1, IN)
     one = masks_of(studio, 0)[1]
@@ -111,7 +111,7 @@ def test_what_was_said_is_taken_back(studio: Studio) -> None:
         actions.undo_clip(studio, KEY, 3, 1)
 
 
-def test_corrections_outlive_the_prompt_that_tracking_began_with(studio: Studio) -> None:
+def test_corrections_outlive_the_prompt_that_tracking_began_with(studio: AppState) -> None:
     actions.open_clip(studio, KEY, None)
     actions.mark_clip(studio, KEY, 0, 1, IN)
     actions.track(studio, KEY, 0, quiet)
@@ -124,7 +124,7 @@ def test_corrections_outlive_the_prompt_that_tracking_began_with(studio: Studio)
     assert clips.said_about(work_of(studio), 4, 1) == said
 
 
-def test_a_forgotten_object_leaves_the_others(studio: Studio) -> None:
+def test_a_forgotten_object_leaves_the_others(studio: AppState) -> None:
     actions.open_clip(studio, KEY, None)
     actions.mark_clip(studio, KEY, 0, 1, IN)
     actions.mark_clip(studio, KEY, 0, 2, BOX)
@@ -135,7 +135,7 @@ def test_a_forgotten_object_leaves_the_others(studio: Studio) -> None:
             actions.mark_clip(studio, KEY, 0, number, IN)
 
 
-def test_visitors_do_not_mix(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visitors_do_not_mix(studio: AppState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each tracks while the other does, frame by frame in turn, and gets what they get alone."""
     studio.visitors.enter("two")
     write_clip(tmp_path / "other.mp4", scene.clip(5))
@@ -171,7 +171,7 @@ def test_visitors_do_not_mix(studio: Studio, tmp_path: Path, monkeypatch: pytest
     assert len(studio.visitors) == 1
 
 
-def test_who_leaves_takes_everything_along(studio: Studio, tmp_path: Path) -> None:
+def test_who_leaves_takes_everything_along(studio: AppState, tmp_path: Path) -> None:
     upload = tmp_path / "mine.mp4"
     write_clip(upload, scene.clip(2))
     actions.open_clip(studio, KEY, upload)
@@ -194,7 +194,7 @@ def test_who_leaves_takes_everything_along(studio: Studio, tmp_path: Path) -> No
         actions.show_frame(studio, KEY, 0)
 
 
-def test_tracking_is_stopped_and_alone(studio: Studio) -> None:
+def test_tracking_is_stopped_and_alone(studio: AppState) -> None:
     actions.open_clip(studio, KEY, None)
     actions.mark_clip(studio, KEY, 0, 1, IN)
 
@@ -210,7 +210,7 @@ def test_tracking_is_stopped_and_alone(studio: Studio) -> None:
 
 def test_turns(tmp_path: Path) -> None:
     """Who comes while a clip is tracked is refused at once; after it nothing begins before all looks have ended."""
-    visitor, order = Visitor(tmp_path), list[str]()
+    visitor, order = AppSession(tmp_path), list[str]()
 
     def wait() -> None:
         with pytest.raises(EdgeTAMError, match="being tracked"), visitor.turn():
@@ -235,7 +235,7 @@ def test_turns(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def refused(studio: Studio, tmp_path: Path) -> Iterator[Path]:
+def refused(studio: AppState, tmp_path: Path) -> Iterator[Path]:
     """An upload that cannot be used: it is removed, and what was there before stays."""
     actions.open_clip(studio, KEY, None)
     actions.mark_clip(studio, KEY, 0, 1, IN)
@@ -247,7 +247,7 @@ def refused(studio: Studio, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("content", "why"), [(b"no video" * 100, "not a video"), (b"", "empty")])
-def test_clips_that_cannot_be_read(studio: Studio, refused: Path, content: bytes, why: str) -> None:
+def test_clips_that_cannot_be_read(studio: AppState, refused: Path, content: bytes, why: str) -> None:
     refused.write_bytes(content)
     with pytest.raises(FrameError, match=why):
         actions.open_clip(studio, KEY, refused)
@@ -257,7 +257,7 @@ def test_clips_that_cannot_be_read(studio: Studio, refused: Path, content: bytes
     ("limit", "value", "why"), [("MAX_FRAMES", scene.FRAMES - 1, "takes up to 7"), ("MAX_PIXELS", 100, "48x36")]
 )
 def test_clips_that_are_too_much(
-    studio: Studio, refused: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, why: str
+    studio: AppState, refused: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, why: str
 ) -> None:
     write_clip(refused, scene.clip(1))
     monkeypatch.setattr(clips, limit, value)
@@ -265,13 +265,13 @@ def test_clips_that_are_too_much(
         actions.open_clip(studio, KEY, refused)
 
 
-def test_an_upload_that_is_gone(studio: Studio, refused: Path) -> None:
+def test_an_upload_that_is_gone(studio: AppState, refused: Path) -> None:
     """Two visitors who upload the same file at the same time share it, and the first one takes it."""
     with pytest.raises(EdgeTAMError, match="upload it again"):
         actions.open_clip(studio, KEY, refused)
 
 
-def test_uploads_that_are_none(studio: Studio) -> None:
+def test_uploads_that_are_none(studio: AppState) -> None:
     """A browser may name any file that gradio may serve, and choose its own key."""
     studio.visitors.enter("../two")
     other = studio.visitors.find("../two").folder
@@ -285,7 +285,7 @@ def test_uploads_that_are_none(studio: Studio) -> None:
     assert studio.example().exists() and theirs.exists()
 
 
-def test_clicks_that_make_no_sense(studio: Studio) -> None:
+def test_clicks_that_make_no_sense(studio: AppState) -> None:
     with pytest.raises(EdgeTAMError, match="no clip yet"):
         actions.mark_clip(studio, KEY, 0, 1, IN)
     with pytest.raises(EdgeTAMError, match="no image yet"):
@@ -301,7 +301,7 @@ def test_clicks_that_make_no_sense(studio: Studio) -> None:
     actions.mark_clip(studio, KEY, 0, 1, IN)  # and it goes on
 
 
-def test_images(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images(studio: AppState, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = actions.open_image(studio, KEY, None)
     assert opened.masks is None
     work = studio.visitors.find(KEY).the_image()
@@ -331,14 +331,14 @@ def test_images(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     assert values[5, 5] == 1 and values[7, 7] == 2
 
 
-def test_large_images_are_scaled_down(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_scaled_down(studio: AppState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", scene.HEIGHT * scene.WIDTH // 4)
     view = actions.open_image(studio, KEY, None)
     assert view.picture.shape == (scene.HEIGHT // 2, scene.WIDTH // 2, 3) and "24x18 pixels, scaled down" in view.note
     assert values_of(actions.mark_image(studio, KEY, IN)).shape == view.picture.shape[:2]
 
 
-def test_images_that_cannot_be_used(studio: Studio, tmp_path: Path) -> None:
+def test_images_that_cannot_be_used(studio: AppState, tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(b"no image")
     with pytest.raises(FrameError):
@@ -346,13 +346,13 @@ def test_images_that_cannot_be_used(studio: Studio, tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_getting_ready_fails(ready: Studio, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_getting_ready_fails(ready: AppState, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody waits for ever; only the example is missing."""
 
     def fail() -> np.ndarray:
         raise OSError("no space left")
 
-    studio = Studio(ready.model, tmp_path / "studio", fail)
+    studio = AppState(ready.model, tmp_path / "studio", fail)
     studio.start()
     studio.visitors.enter(KEY)
     with pytest.raises(EdgeTAMError, match="no space left.*upload a clip of your own"):

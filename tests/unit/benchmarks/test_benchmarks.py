@@ -21,7 +21,7 @@ from benchmarks.forms import forms_of
 from benchmarks.parts import parts_of, take_turns
 from benchmarks.profile import FRAMES, by_line
 from benchmarks.systems import SYSTEMS, Task, environment, tasks_of, with_avx512
-from edgetam_jax.tracking.step import encode_frames, follow
+from edgetam_jax.tracking.step import encode_frames, track_object
 from tests.support.pages import check_command
 from tests.support.scene import MINIMAL
 from tests.unit.training.network import tiny_model
@@ -366,9 +366,9 @@ def test_parts_make_up_a_frame() -> None:
     parts = parts_of(tiny_model(0), "float32")
     (model, frame), (_, looked, remembered), *_ = (part.arguments for part in parts)
     features = jax.jit(encode_frames)(model, frame)
-    entry = jax.jit(follow)(model, features, remembered)
+    entry = jax.jit(track_object)(model, features, remembered)
     np.testing.assert_allclose(parts[-1].program(*parts[-1].arguments), entry.tokens, atol=1e-4)
-    np.testing.assert_allclose(looked.tokens, features.looked.tokens, atol=1e-4)
+    np.testing.assert_allclose(looked.tokens, features.queries.tokens, atol=1e-4)
     assert np.abs(entry.tokens).max() > 0.1
 
 

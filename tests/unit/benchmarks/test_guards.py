@@ -89,7 +89,7 @@ def convolutions(program: Any) -> list[str]:
     return re.findall(r"= \S+ convolution\(.*", program.as_text())
 
 
-@pytest.mark.parametrize("part", ["look", "with_memory"])
+@pytest.mark.parametrize("part", ["self_attend", "condition_on_memory"])
 def test_products_of_bfloat16_stay_in_bfloat16(part: str) -> None:
     """XLA on CPU makes factors float32 where it has to turn one, and takes twice as long.
 
@@ -99,8 +99,8 @@ def test_products_of_bfloat16_stay_in_bfloat16(part: str) -> None:
     size, dim = EDGETAM.embedding_size, EDGETAM.hidden_dim
     embedding = jax.ShapeDtypeStruct((size, size, dim), jnp.bfloat16)
     arguments: Any = (embedding,)
-    if part == "with_memory":
-        looked = jax.eval_shape(lambda model, x: model.apply("look", x), model, embedding)
+    if part == "condition_on_memory":
+        looked = jax.eval_shape(lambda model, x: model.apply("self_attend", x), model, embedding)
         bank = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state.banks)
         arguments = looked, jax.eval_shape(lambda bank: memory.read(bank, jnp.int32(1), 1, EDGETAM), bank)
     found = factors(jax.jit(lambda model, *given: model.apply(part, *given)).lower(model, *arguments).compile())

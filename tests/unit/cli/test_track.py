@@ -112,7 +112,7 @@ def test_stopped(network: Path, video: Path, monkeypatch: pytest.MonkeyPatch, ca
     """After three frames; all that was done is there, and plays."""
     add = outputs._Folder.add
 
-    def stop(sink: Any, seen: outputs.Seen) -> None:
+    def stop(sink: Any, seen: outputs.FrameResult) -> None:
         add(sink, seen)
         if seen.frame == 2:
             signal.raise_signal(signal.SIGINT)
@@ -149,7 +149,7 @@ def test_a_disk_that_is_full(
     """After two frames; what was there before stays, and no half of anything is left."""
     add = outputs._Folder.add
 
-    def fill(sink: Any, seen: outputs.Seen) -> None:
+    def fill(sink: Any, seen: outputs.FrameResult) -> None:
         if seen.frame == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         add(sink, seen)

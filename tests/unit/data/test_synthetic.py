@@ -11,7 +11,7 @@ from edgetam_jax.data.synthetic.batches import SyntheticBatches, SyntheticConfig
 from edgetam_jax.data.synthetic.clips import film
 from edgetam_jax.data.synthetic.outlines import Kind
 from edgetam_jax.data.synthetic.scenes import Scene, draw_lines, sample_scene
-from edgetam_jax.data.uniform_stream import Draws
+from edgetam_jax.data.uniform_stream import UniformStream
 from edgetam_jax.errors import ConfigError
 
 CONFIG = ClipConfig(frames=16, height=48, width=64, exposures=1)
@@ -199,7 +199,7 @@ def test_impossible_clips_are_refused(change: dict[str, Any], message: str) -> N
 
 
 def test_draws() -> None:
-    draws = Draws(jnp.linspace(0, 1, 7)[:-1])
+    draws = UniformStream(jnp.linspace(0, 1, 7)[:-1])
     np.testing.assert_allclose(draws(2, low=1, high=[3, 5]), [1, 1 + 4 / 6])
     assert draws.choice((7, 8, 9)) == 8  # from 2 / 6
     assert draws.integer(1, 4) == 3  # from 3 / 6

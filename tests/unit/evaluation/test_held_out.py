@@ -17,7 +17,7 @@ from edgetam_jax.evaluation.baselines import follow_box, hold_still
 from edgetam_jax.evaluation.held_out import KINDS, baselines, evaluate, first_prompts, first_shown, least_pixels
 from edgetam_jax.evaluation.protocols import after_clicks
 from edgetam_jax.evaluation.provenance import fingerprint
-from edgetam_jax.evaluation.summary import judge, summarize
+from edgetam_jax.evaluation.summary import evaluate_track, summarize
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.support import oracle
 from tests.support.scene import FRAMES, HEIGHT, MINIMAL, WIDTH, clip, disk
@@ -87,7 +87,7 @@ def test_results_of_a_network(model: Model, asked: Prompts, monkeypatch: pytest.
         masks, truth = np.asarray(tracks.masks((HEIGHT, WIDTH))), np.asarray(one.masks)
         for row, score in enumerate(scores[:, [0, 2, 3, 5, 6, 8]].T):
             o = 2 * (row % 2)
-            want[KINDS[row // 2]].append(judge(masks[:, row], truth[:, o], o, score > 0))
+            want[KINDS[row // 2]].append(evaluate_track(masks[:, row], truth[:, o], o, score > 0))
     assert list(results) == list(KINDS)
     for kind, objects in want.items():
         np.testing.assert_equal(results[kind]._asdict(), summarize(objects)._asdict())
@@ -106,7 +106,7 @@ def test_results_without_a_network() -> None:
         objects = []
         for o, start in ((0, 0), (2, 2)):
             found = np.concatenate([truth[:start, o], follow(frames[start:], truth[start, o])])
-            objects.append(judge(found, truth[:, o], start))
+            objects.append(evaluate_track(found, truth[:, o], start))
         np.testing.assert_equal(results[way]._asdict(), summarize(objects)._asdict())
     still, moved = results.values()
     assert 0 < still.score.jf != moved.score.jf and still.absent is None

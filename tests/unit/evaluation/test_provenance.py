@@ -10,7 +10,7 @@ import pytest
 
 from edgetam_jax.errors import ConfigError, FrameError, OutputError
 from edgetam_jax.evaluation.measures import Statistics
-from edgetam_jax.evaluation.provenance import RECORD, claim, fingerprint, write_report
+from edgetam_jax.evaluation.provenance import RECORD, claim_output_dir, fingerprint, write_report
 from edgetam_jax.model import Model
 from tests.support.checkpoints import SMALL
 
@@ -45,31 +45,31 @@ def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
 def test_a_folder_is_of_one_network(tmp_path: Path) -> None:
     """Another one changes nothing there, and hears which it was."""
     folder, settings = tmp_path / "new" / "masks", {"weights": "a", "network": {"image_size": 64, "sides": (1, 2)}}
-    claim(folder, ["bear"], settings, "mine.safetensors")
+    claim_output_dir(folder, ["bear"], settings, "mine.safetensors")
     (folder / "bear").mkdir()
     before = (folder / RECORD).read_bytes()
-    claim(folder, ["bear", "cat"], settings, "elsewhere/mine.safetensors")
+    claim_output_dir(folder, ["bear", "cat"], settings, "elsewhere/mine.safetensors")
     for change, told in (
         ({"weights": "b"}, r"was made by mine.safetensors with weights a; now it is weights b\. Choose another output"),
         ({"network": {"image_size": 32, "sides": (1, 2)}}, "network.image_size 64; now it is network.image_size 32"),
         ({"clicks": 3}, "with clicks None; now it is clicks 3"),
     ):
         with pytest.raises(ConfigError, match=told):
-            claim(folder, ["bear"], settings | change, "other")
+            claim_output_dir(folder, ["bear"], settings | change, "other")
     assert (folder / RECORD).read_bytes() == before and len(list(folder.iterdir())) == 2
 
 
 def test_a_folder_of_unknown_origin_is_not_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "bear").mkdir()
     with pytest.raises(ConfigError, match=r"holds bear, but not .*delete that folder"):
-        claim(tmp_path, ["ant", "bear"], {}, "m")
+        claim_output_dir(tmp_path, ["ant", "bear"], {}, "m")
     assert not (tmp_path / RECORD).exists()
-    claim(tmp_path, ["ant"], {}, "m")  # bears are no result of this
+    claim_output_dir(tmp_path, ["ant"], {}, "m")  # bears are no result of this
     (tmp_path / RECORD).write_text("[]")
     with pytest.raises(FrameError, match="is not what this program writes"):
-        claim(tmp_path, ["ant"], {}, "m")
+        claim_output_dir(tmp_path, ["ant"], {}, "m")
     with pytest.raises(OutputError, match="nothing can be written to"):
-        claim(tmp_path / RECORD, ["ant"], {}, "m")
+        claim_output_dir(tmp_path / RECORD, ["ant"], {}, "m")
 
 
 def test_processes_claim_a_folder_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,16 +80,16 @@ def test_processes_claim_a_folder_together(tmp_path: Path, monkeypatch: pytest.M
         nonlocal claims
         claims += 1
         if claims == 1:
-            claim(tmp_path, ["bear"], {"weights": "a"}, "m")
+            claim_output_dir(tmp_path, ["bear"], {"weights": "a"}, "m")
         replace(*paths)
 
     monkeypatch.setattr(os, "replace", interrupted)
-    claim(tmp_path, ["bear"], {"weights": "a"}, "m")
+    claim_output_dir(tmp_path, ["bear"], {"weights": "a"}, "m")
     assert claims == 2 and [path.name for path in tmp_path.iterdir()] == [RECORD]
 
     def names() -> Iterator[str]:
-        claim(tmp_path / "late", ["bear"], {"weights": "a"}, "m")
+        claim_output_dir(tmp_path / "late", ["bear"], {"weights": "a"}, "m")
         (tmp_path / "late" / "bear").mkdir()
         yield "bear"
 
-    claim(tmp_path / "late", names(), {"weights": "a"}, "m")
+    claim_output_dir(tmp_path / "late", names(), {"weights": "a"}, "m")

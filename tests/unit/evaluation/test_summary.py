@@ -7,7 +7,7 @@ import pytest
 
 from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity, statistics
-from edgetam_jax.evaluation.summary import Followed, collect, counts, judge, summarize, table
+from edgetam_jax.evaluation.summary import TrackMetrics, collect, counts, evaluate_track, summarize, table
 
 LENGTH, SIZE = 12, 20
 
@@ -26,7 +26,7 @@ def test_the_frames_that_count() -> None:
     truth = squares([None, 1, 1, 2, 3, None, None, 4, 5, None, 6, 7])
     found = squares([9, 9, 9, 2, 4, None, 4, 5, 5, 6, None, 9])
     present = np.array([0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1], bool)
-    one = judge(found, truth, 2, present)
+    one = evaluate_track(found, truth, 2, present)
     assert one.distance.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     assert one.visible.tolist() == [True, True, False, False, True, True, False, True]
     assert one.returned.tolist() == [False, False, False, False, True, True, False, True]
@@ -34,15 +34,15 @@ def test_the_frames_that_count() -> None:
     np.testing.assert_array_equal(one.j, [1, 30 / 42, 1, 0, 30 / 42, 1, 0, 0])
     np.testing.assert_array_equal(one.j, region_similarity(found, truth)[3:11])
     np.testing.assert_array_equal(one.f, boundary_accuracy(found, truth)[3:11])
-    assert one.first == 0 and judge(found, truth, 4).first == 30 / 42
-    assert judge(found, truth, 9).j.shape == (1,) and judge(found, truth, 9).present is None
+    assert one.first == 0 and evaluate_track(found, truth, 4).first == 30 / 42
+    assert evaluate_track(found, truth, 9).j.shape == (1,) and evaluate_track(found, truth, 9).present is None
     assert [counts(start, LENGTH) for start in (-1, 0, 9, 10, 11)] == [False, True, True, False, False]
 
 
-def random_object(seed: int, length: int, scored: bool) -> Followed:
+def random_object(seed: int, length: int, scored: bool) -> TrackMetrics:
     rng = np.random.default_rng(seed)
     visible = rng.random(length) < 0.6
-    return Followed(
+    return TrackMetrics(
         j=rng.random(length),
         f=rng.random(length),
         distance=np.arange(1, length + 1),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgetam_jax.errors import FrameError
 from edgetam_jax.media.video import open_video
-from edgetam_jax.media.video_writer import GIF_SIDE, GifWriter, Mp4Writer, Pace
+from edgetam_jax.media.video_writer import GIF_SIDE, FrameTiming, GifWriter, Mp4Writer
 
 UNEVEN = [0.0, 0.1, 0.15, 0.5, 0.52, 1.0]
 
@@ -23,7 +23,7 @@ def pictures(count: int, size: tuple[int, int]) -> list[np.ndarray]:
     return [np.repeat(np.repeat(c, size[0], 0), [size[1] // 2, size[1] - size[1] // 2], 1) for c in colors]
 
 
-def mp4(path: Path, frames: list[np.ndarray], pace: Pace) -> Path:
+def mp4(path: Path, frames: list[np.ndarray], pace: FrameTiming) -> Path:
     writer = Mp4Writer(path, (frames[0].shape[0], frames[0].shape[1]), pace)
     for frame in frames:
         writer.add(frame)
@@ -34,7 +34,7 @@ def mp4(path: Path, frames: list[np.ndarray], pace: Pace) -> Path:
 @pytest.mark.parametrize("size", [(64, 48), (35, 47), (1, 1)])
 def test_players_and_browsers_take_it(tmp_path: Path, size: tuple[int, int]) -> None:
     frames = pictures(5, size)
-    path = mp4(tmp_path / "clip.partial", frames, Pace(24))
+    path = mp4(tmp_path / "clip.partial", frames, FrameTiming(24))
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
@@ -51,19 +51,19 @@ def test_players_and_browsers_take_it(tmp_path: Path, size: tuple[int, int]) -> 
 @pytest.mark.parametrize("fps", [25, 30000 / 1001, 24000 / 1001, 12.5])
 def test_even_rates_stay(tmp_path: Path, fps: float) -> None:
     seconds = [round(i / fps, 3) for i in range(40)]  # as containers round them
-    path = mp4(tmp_path / "clip.mp4", pictures(40, (16, 16)), Pace(fps, seconds))
+    path = mp4(tmp_path / "clip.mp4", pictures(40, (16, 16)), FrameTiming(fps, seconds))
     with av.open(str(path)) as container:
         assert container.streams.video[0].average_rate == Fraction(fps).limit_denominator(1001)
 
 
 def test_uneven_times_stay(tmp_path: Path) -> None:
-    with open_video(mp4(tmp_path / "clip.mp4", pictures(6, (16, 16)), Pace(6, UNEVEN))) as video:
+    with open_video(mp4(tmp_path / "clip.mp4", pictures(6, (16, 16)), FrameTiming(6, UNEVEN))) as video:
         assert video.seconds == pytest.approx(UNEVEN, abs=1e-4)
 
 
 def test_gif(tmp_path: Path) -> None:
     frames = pictures(6, (20, 1000))
-    writer = GifWriter(tmp_path / "clip.partial", (20, 1000), Pace(6, UNEVEN))
+    writer = GifWriter(tmp_path / "clip.partial", (20, 1000), FrameTiming(6, UNEVEN))
     for frame in frames:
         writer.add(frame)
     writer.finish()
@@ -79,7 +79,7 @@ def test_gif(tmp_path: Path) -> None:
 
 
 def test_frames_of_another_size(tmp_path: Path) -> None:
-    writer = Mp4Writer(tmp_path / "clip.mp4", (16, 16), Pace(5))
+    writer = Mp4Writer(tmp_path / "clip.mp4", (16, 16), FrameTiming(5))
     with pytest.raises(FrameError, match="frame 0 is 18x16"):
         writer.add(np.zeros((16, 18, 3), np.uint8))
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetam_jax.nn.attention import Attention, softmax
-from edgetam_jax.nn.memory_attention import Looked, MemoryAttention
+from edgetam_jax.nn.memory_attention import FrameQueries, MemoryAttention
 from edgetam_jax.types import Memory
 from tests.parity.pairs import normal
 from tests.support.checkpoints import SMALL
@@ -97,7 +97,7 @@ def memory(seed: int, valid_frames: np.ndarray, valid_pointers: np.ndarray) -> M
 @pytest.fixture(scope="module")
 def remember() -> tuple:
     module = MemoryAttention(SMALL)
-    looked = Looked(*normal(0, 2, SMALL.embedding_size**2, SMALL.hidden_dim))
+    looked = FrameQueries(*normal(0, 2, SMALL.embedding_size**2, SMALL.hidden_dim))
     temporal = jnp.asarray(normal(1, SMALL.memory_frames, SMALL.memory_dim))
     start = memory(2, np.ones(4, bool), np.ones(3, bool))
     key = jax.random.key(0)

@@ -23,7 +23,7 @@ from edgetam_jax.nn.layers import (
     compose,
     conv,
     depthwise_conv,
-    fenced,
+    fusion_barrier,
     gelu,
     packed_conv,
     relu,
@@ -207,10 +207,10 @@ def test_tiles_of_tiles_come_back(lead: tuple, levels: int, width: int, rows: in
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_fence_changes_nothing(dtype: str) -> None:
     x = jnp.asarray([0, -0.0, 1.5, -3, np.inf, -np.inf, np.nan], dtype)
-    got, want = (np.asarray(x, np.float32) for x in (jax.jit(fenced)(x), x))
+    got, want = (np.asarray(x, np.float32) for x in (jax.jit(fusion_barrier)(x), x))
     np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
-    np.testing.assert_array_equal(jax.grad(lambda x: (2 * fenced(x)).sum())(x[:4]), np.full(4, 2))
+    np.testing.assert_array_equal(jax.grad(lambda x: (2 * fusion_barrier(x)).sum())(x[:4]), np.full(4, 2))
 
 
 def test_large_filters_are_one_loop() -> None:

@@ -26,7 +26,7 @@ CONFIG = Config(
 SLOTS = 4
 TOKENS = CONFIG.perceiver.tokens, CONFIG.memory_dim
 
-keep, note = jax.jit(memory.keep), jax.jit(memory.note)
+keep, note = jax.jit(memory.write_conditioning), jax.jit(memory.write_recent)
 read = jax.jit(partial(memory.read, config=CONFIG), static_argnames="limit")
 
 
@@ -181,7 +181,7 @@ def test_garbage_in_invalid_slots_changes_nothing(prompted: list[int], count: in
     for frame in (0, 10 + count, 40):
         for limit in (None, 2):
             assert attended(read(clean, frame, 1, limit=limit)) == attended(read(dirty, frame, 1, limit=limit))
-    assert bool(memory.known(clean)) == bool(memory.known(dirty)) == bool(prompted or count)
+    assert bool(memory.has_memory(clean)) == bool(memory.has_memory(dirty)) == bool(prompted or count)
     after = [attended(read(keep(note(b, 9, *_entry(7)), 9, *_entry(8)), 10, 1)) for b in (clean, dirty)]
     assert after[0] == after[1]
 
@@ -204,10 +204,10 @@ def _entry(value: float) -> tuple[jax.Array, jax.Array]:
 
 def test_an_empty_bank_knows_nothing() -> None:
     bank = memory.init(CONFIG, SLOTS)
-    assert not memory.known(bank)
+    assert not memory.has_memory(bank)
     assert attended(read(bank, 5, 1)) == Attended([], [])
-    assert memory.known(note(bank, 0, *_entry(1)))
-    assert memory.known(keep(bank, 0, *_entry(1)))
+    assert memory.has_memory(note(bank, 0, *_entry(1)))
+    assert memory.has_memory(keep(bank, 0, *_entry(1)))
 
 
 def test_a_full_bank_holds_what_the_network_can_attend() -> None:
@@ -257,5 +257,5 @@ def test_nearest(prompted: list[int], frame: int, limit: int, chosen: set[int]) 
     both = Pair()
     for t in prompted:
         both.keep(t)
-    mask = np.asarray(memory.nearest(both.bank.prompted, jnp.asarray(frame), limit))
+    mask = np.asarray(memory.select_closest_cond_frames(both.bank.prompted, jnp.asarray(frame), limit))
     assert set(np.asarray(both.bank.prompted.frames)[mask].tolist()) == chosen

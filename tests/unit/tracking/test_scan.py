@@ -15,9 +15,9 @@ import pytest
 from edgetam_jax import Model, Prompt, Prompts, Tracks, init_state, track, track_step
 from edgetam_jax.errors import PromptError
 from edgetam_jax.nn.edgetam import NO_OBJECT
-from edgetam_jax.tracking.prompt_entries import answer_all, asked_on, given_on, keep_all
+from edgetam_jax.tracking.prompt_entries import encode_prompts, entries_at, prompts_at, write_all_conditioning
 from edgetam_jax.tracking.scan import _track_step
-from edgetam_jax.tracking.step import answer_points, encode_frames, step
+from edgetam_jax.tracking.step import encode_frames, encode_points, step
 from edgetam_jax.types import Label
 from tests.support.scene import (
     BOX,
@@ -79,13 +79,13 @@ def test_streaming_equals_offline(frames: jax.Array, first: Prompts, model: Mode
 def test_a_loop_over_the_step_equals_track(frames: jax.Array, prompts: Prompts, model: Model, tracks: Tracks) -> None:
     """`step` with prompts answered beforehand, past and future ones, is all that `track` does."""
     encode = jax.jit(partial(encode_frames, model))
-    given, answers = jax.jit(answer_all, static_argnums=4)(model, frames, 0, prompts, "video")
-    banks = keep_all(init_state(model, 2, SLOTS).banks, given, answers)
+    given, answers = jax.jit(encode_prompts, static_argnums=4)(model, frames, 0, prompts, "video")
+    banks = write_all_conditioning(init_state(model, 2, SLOTS).banks, given, answers)
     compiled = jax.jit(step)
     found = []
     for t, frame in enumerate(frames):
-        banks, entry = compiled(model, banks, encode(frame), t, given_on(given, answers, jnp.asarray(t)))
-        sighting = jax.tree.map(lambda x: x[None], entry.sighting)
+        banks, entry = compiled(model, banks, encode(frame), t, entries_at(given, answers, jnp.asarray(t)))
+        sighting = jax.tree.map(lambda x: x[None], entry.prediction)
         found.append(Tracks(sighting.logits, sighting.score, sighting.iou, prompts.obj_ids, None))
     assert_same(joined(found), tracks)
 
@@ -96,13 +96,13 @@ def test_what_is_asked_for_equals_what_is_given(frames: jax.Array, model: Model,
     click, mask = dataclasses.replace(CLICK, obj_id=8, frame=2), dataclasses.replace(MASK, obj_id=3, frame=2)
     prompts = places([CLICK, MASK, mask, click])
     compiled = jax.jit(partial(step, vectorize=vectorize))
-    given, answers = jax.jit(answer_all, static_argnums=4)(model, frames[:3], 0, prompts, "video")
+    given, answers = jax.jit(encode_prompts, static_argnums=4)(model, frames[:3], 0, prompts, "video")
     one = other = init_state(model, 2, SLOTS).banks
     for t in range(3):
         features, number = jax.jit(partial(encode_frames, model))(frames[t]), jnp.asarray(t)
-        asked = asked_on(model, prompts, number, frames[t])
+        asked = prompts_at(model, prompts, number, frames[t])
         assert np.asarray(asked.valid).tolist() == 2 * [t != 1]
-        one, want = compiled(model, one, features, number, given_on(given, answers, number))
+        one, want = compiled(model, one, features, number, entries_at(given, answers, number))
         other, got = compiled(model, other, features, number, asked)
         for x, y in zip(jax.tree.leaves((other, got)), jax.tree.leaves((one, want)), strict=True):
             np.testing.assert_allclose(x, y, rtol=0, atol=RTOL * max(1, np.abs(np.asarray(y, float)).max()))
@@ -159,7 +159,7 @@ def test_masks_that_are_fed_back_are_clamped(frames: jax.Array, model: Model) ->
     features = jax.jit(partial(encode_frames, model))(frames[0])
     points, labels = jnp.array([[12.0, 14.0], [0.0, 0.0]]), jnp.array([Label.POSITIVE, Label.NOT_A_POINT])
     logits = 100 * jax.random.normal(jax.random.key(0), 2 * (model.config.mask_size,))
-    answer = jax.jit(lambda x: answer_points(model, features, points, labels, (x, jnp.array(True))).sighting.score)
+    answer = jax.jit(lambda x: encode_points(model, features, points, labels, (x, jnp.array(True))).prediction.score)
     large, clamped, small = answer(logits), answer(jnp.clip(logits, -32, 32)), answer(jnp.clip(logits, -30, 30))
     np.testing.assert_array_equal(large, clamped)
     assert abs(large - small) > 1e-4

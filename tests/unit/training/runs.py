@@ -27,9 +27,9 @@ from edgetam_jax.data.synthetic.batches import SyntheticConfig
 from edgetam_jax.training import trainer
 from edgetam_jax.training.flat_params import Packing
 from edgetam_jax.training.losses import Losses
-from edgetam_jax.training.optimizer import Optimizer, average, hold
+from edgetam_jax.training.optimizer import Optimizer, freeze, update_ema
 from edgetam_jax.training.recipe import Recipe
-from edgetam_jax.training.train_step import Report, Settings, TrainState, Update
+from edgetam_jax.training.train_step import Settings, StepMetrics, TrainState, TrainStep
 from tests.unit.data.footage import make_coco
 from tests.unit.training.network import SIZE, tiny_model
 
@@ -52,13 +52,13 @@ def make_recipe(folder: Path) -> Recipe:
         seed=3,
         save_every=3,
         data=(DataConfig(str(images), frames=1, objects=2),),
-        optimizer=Optimizer(rate=0.1, warmup=2, rates=((".", 0.0), (f"^{MOVING}$", 1.0))),
+        optimizer=Optimizer(learning_rate=0.1, warmup=2, lr_multipliers=((".", 0.0), (f"^{MOVING}$", 1.0))),
     )
 
 
 def real_recipe(folder: Path) -> Recipe:
     """On synthetic clips, with real steps of one part of that network."""
-    head = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0)))
+    head = Optimizer(learning_rate=1e-3, lr_multipliers=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0)))
     return dataclasses.replace(
         make_recipe(folder),
         steps=4,
@@ -75,21 +75,21 @@ def small_steps(broken: int = -1) -> Any:
 
     def make_update(
         settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh
-    ) -> Update:
+    ) -> TrainStep:
         def loss(params: Any, step: Any, examples: Any, key: Any) -> Any:
             aim = examples.frames.mean() / 255 + examples.masks.mean() + jax.random.uniform(key)
-            distance = jnp.square(hold(packing.unpack(params), settings.optimizer)[MOVING] - aim).mean()
+            distance = jnp.square(freeze(packing.unpack(params), settings.optimizer)[MOVING] - aim).mean()
             return jnp.where(step == broken, jnp.nan, distance)
 
         def update(state: TrainState, examples: Any, key: Any, features: Any = None) -> Any:
             value, slope = jax.value_and_grad(loss)(state.params, state.step, examples, key)
             changes, moments = optimizer.update(slope, state.optimizer, state.params)
             params = optax.apply_updates(state.params, changes)
-            mean = average(state.average, params, settings.optimizer, state.step)
+            mean = update_ema(state.average, params, settings.optimizer, state.step)
             finite = jnp.isfinite(value)
             new = TrainState(state.step + 1, params, mean, moments)
             zero = jnp.zeros(())
-            report = Report(Losses(zero, zero, zero, zero, value), zero, zero, zero, zero, zero, finite)
+            report = StepMetrics(Losses(zero, zero, zero, zero, value), zero, zero, zero, zero, zero, finite)
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), report
 
         return update

@@ -49,7 +49,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         batch=2,
         accumulate=2,
         user=dataclasses.replace(whole.user, corrections=0),
-        optimizer=dataclasses.replace(whole.optimizer, rate=1e-2, warmup=1, rates=((".", 0.0), (f"^{MOVING}$", 1.0))),
+        optimizer=dataclasses.replace(
+            whole.optimizer, learning_rate=1e-2, warmup=1, lr_multipliers=((".", 0.0), (f"^{MOVING}$", 1.0))
+        ),
     )
 
 

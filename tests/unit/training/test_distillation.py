@@ -13,12 +13,12 @@ from edgetam_jax.errors import CheckpointError, ConfigError
 from edgetam_jax.training.distillation import (
     DistillationWeights,
     Features,
-    imitation,
+    distillation_loss,
     store,
     stored_path,
     stored_teacher,
 )
-from edgetam_jax.training.rollout import Lesson
+from edgetam_jax.training.rollout import Rollout
 
 T, B, N, H, C = 2, 3, 2, 4, 8
 WEIGHTS = DistillationWeights(embedding=2.0, conditioned=3.0)
@@ -33,14 +33,14 @@ def random_features(seed: int, side: int = H, channels: int = C) -> Features:
     return Features(*(jnp.asarray(x, jnp.float32) for x in each))
 
 
-def lesson_of(features: Features) -> Lesson:
+def lesson_of(features: Features) -> Rollout:
     asked = np.ones((T, B, N), bool)
     asked[0, 1] = asked[1, :, 0] = False
-    return Lesson(NOTHING, NOTHING, NOTHING, jnp.asarray(asked), NOTHING, *features)
+    return Rollout(NOTHING, NOTHING, NOTHING, jnp.asarray(asked), NOTHING, *features)
 
 
 def apart(student: Features, teacher: Features, weights: DistillationWeights = WEIGHTS, objects: int = 4) -> float:
-    return float(imitation(lesson_of(student), teacher, weights, B, jnp.asarray(objects)))
+    return float(distillation_loss(lesson_of(student), teacher, weights, B, jnp.asarray(objects)))
 
 
 def test_who_sees_the_same_pays_nothing() -> None:
@@ -83,7 +83,7 @@ def test_channels_have_to_agree() -> None:
 def test_nothing_flows_from_a_batch_without_objects() -> None:
     student, teacher = random_features(0), random_features(1)
     nobody = lesson_of(student)._replace(asked=jnp.zeros((T, B, N), bool))
-    found = float(imitation(nobody, teacher, WEIGHTS, B, jnp.asarray(0)))
+    found = float(distillation_loss(nobody, teacher, WEIGHTS, B, jnp.asarray(0)))
     assert found == pytest.approx(2 * float(jnp.square(student.embedding - teacher.embedding).mean()), rel=1e-5)
 
 

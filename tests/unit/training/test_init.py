@@ -15,7 +15,7 @@ from edgetam_jax.config import PerceiverConfig
 from edgetam_jax.model import Params, init_params
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.memory_attention import MemoryKeys
-from edgetam_jax.training.init import GAIN, begin_memory, initial_params
+from edgetam_jax.training.init import GAIN, init_memory_from_images, initial_params
 from edgetam_jax.types import Memory
 from tests.support.scene import MINIMAL
 from tests.unit.training.network import TINY, tiny_model
@@ -61,7 +61,7 @@ def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]
         memory = Memory(tokens[None], jnp.zeros(1, int), jnp.ones(1, bool), *nothing)
         keys = MemoryKeys(memory, jnp.zeros((CONFIG.memory_frames, CONFIG.memory_dim)), CONFIG)
         layer = model.memory_attention.layers[0]
-        queries = model.memory_attention.look(embedding).queries
+        queries = model.memory_attention.self_attend(embedding).queries
 
         def weight(value: Array) -> Array:
             keys.window_values, keys.other_values = value[:16], jnp.pad(value[16:], ((0, pointers), (0, 0)))
@@ -79,12 +79,12 @@ def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]
         return float(np.mean(shares[np.arange(64), own]))
 
     assert found(start) < 0.1
-    assert found(begin_memory(start, deviation)) > 0.8
+    assert found(init_memory_from_images(start, deviation)) > 0.8
 
 
 def test_what_memory_begins_with() -> None:
     model = tiny_model()
-    before, after = flat(model.params), flat(begin_memory(model.params, 4.0))
+    before, after = flat(model.params), flat(init_memory_from_images(model.params, 4.0))
     changed = {name for name, x in before.items() if not np.array_equal(x, after[name])}
     grown = {name for name in changed if np.allclose(after[name], 4 * before[name])}
     assert {"memory_attention/norm/scale", "memory_attention/layers_0/cross_attn_image/out_proj/kernel"} < grown

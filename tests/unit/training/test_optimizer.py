@@ -12,7 +12,15 @@ from flax.traverse_util import flatten_dict
 
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import param_shapes
-from edgetam_jax.training.optimizer import Optimizer, arrange, average, hold, make_optimizer, rate_factors, schedule
+from edgetam_jax.training.optimizer import (
+    Optimizer,
+    freeze,
+    group_params,
+    learning_rate_factors,
+    make_optimizer,
+    schedule,
+    update_ema,
+)
 from tests.support.scene import MINIMAL
 
 TRUNK = dataclasses.replace(MINIMAL.trunk, depths=(2, 1, 1, 1))
@@ -30,13 +38,13 @@ def shapes() -> Any:
 
 def factors(**options: Any) -> dict[str, float]:
     """Of the minimal network, by path."""
-    tree = rate_factors(shapes(), Optimizer(**options))
+    tree = learning_rate_factors(shapes(), Optimizer(**options))
     return {"/".join(path): factor for path, factor in flatten_dict(tree).items()}
 
 
 def step(options: Optimizer, gradient: Any, steps: int = 10) -> Any:
     """By how much one step moves `PARAMS`."""
-    optimizer, packing = make_optimizer(PARAMS, options, steps), arrange(PARAMS, options)
+    optimizer, packing = make_optimizer(PARAMS, options, steps), group_params(PARAMS, options)
 
     @jax.jit
     def move(gradient: Any) -> Any:
@@ -60,14 +68,14 @@ def test_earlier_blocks_of_the_trunk_are_slower() -> None:
 
 
 def test_statistics_and_the_gaussian_never_move() -> None:
-    found = factors(rates=((".", 2.0),))
+    found = factors(lr_multipliers=((".", 2.0),))
     still = {name for name, rate in found.items() if rate == 0}
     assert still == {n for n in found if n.endswith(("bn/mean", "bn/var", "positional_encoding_gaussian_matrix"))}
     assert len(still) > 2 and set(found.values()) == {0.0, 2.0}
 
 
 def test_the_last_pattern_that_matches_counts() -> None:
-    found = factors(rates=(("^image_encoder/", 0.0), ("neck", 0.25)))
+    found = factors(lr_multipliers=(("^image_encoder/", 0.0), ("neck", 0.25)))
     neck, trunk = "image_encoder/neck/", "image_encoder/trunk/"
     assert {rate for name, rate in found.items() if name.startswith(neck)} == {0.25}
     assert {rate for name, rate in found.items() if name.startswith(trunk)} == {0.0}
@@ -76,9 +84,9 @@ def test_the_last_pattern_that_matches_counts() -> None:
 
 def test_patterns_have_to_match_and_leave_something() -> None:
     with pytest.raises(ConfigError, match=r"no parameter's path matches the pattern 'necks'; one is '.*/.*'"):
-        factors(rates=(("necks", 0.0),))
+        factors(lr_multipliers=(("necks", 0.0),))
     with pytest.raises(ConfigError, match="no parameter is left to train"):
-        factors(rates=((".", 0.0),))
+        factors(lr_multipliers=((".", 0.0),))
 
 
 def rates_at(steps: list[int], options: Optimizer, length: int) -> list[float]:
@@ -86,19 +94,23 @@ def rates_at(steps: list[int], options: Optimizer, length: int) -> list[float]:
 
 
 def test_the_rate_rises_and_then_falls_along_a_cosine() -> None:
-    options = Optimizer(rate=2.0, final_rate=0.25, warmup=10)
+    options = Optimizer(learning_rate=2.0, final_learning_rate=0.25, warmup=10)
     found = rates_at([0, 5, 10, 60, 110, 200], options, 110)
     assert found == pytest.approx([0, 1, 2, 1.25, 0.5, 0.5])
 
 
 def test_a_run_may_start_at_once_or_end_before_it_is_warm() -> None:
-    assert rates_at([0, 50], Optimizer(rate=2.0, final_rate=0.0), 50) == pytest.approx([2, 0], abs=1e-6)
-    assert rates_at([0, 2, 4], Optimizer(rate=2.0, warmup=100), 5) == pytest.approx([0, 1, 2])
+    assert rates_at([0, 50], Optimizer(learning_rate=2.0, final_learning_rate=0.0), 50) == pytest.approx(
+        [2, 0], abs=1e-6
+    )
+    assert rates_at([0, 2, 4], Optimizer(learning_rate=2.0, warmup=100), 5) == pytest.approx([0, 1, 2])
 
 
 def test_steps_are_those_of_adamw() -> None:
     """At first Adam moves everything by the rate; decay is for matrices, and what is frozen stays."""
-    options = Optimizer(rate=0.5, weight_decay=0.1, clip=np.inf, rates=(("^head/", 0.0), ("bias", 0.5)))
+    options = Optimizer(
+        learning_rate=0.5, weight_decay=0.1, max_grad_norm=np.inf, lr_multipliers=(("^head/", 0.0), ("bias", 0.5))
+    )
     gradient = jax.tree.map(lambda x: np.full_like(x, -2), PARAMS)
     found = step(options, gradient)
     assert found["neck"]["kernel"] == pytest.approx(0.5 * (1 - 0.1 * 3), abs=1e-5)
@@ -109,12 +121,12 @@ def test_steps_are_those_of_adamw() -> None:
 
 
 def test_what_is_frozen_has_no_moments_and_no_gradient() -> None:
-    options = Optimizer(rates=(("^head/", 0.0),))
-    packed = arrange(PARAMS, options).pack(PARAMS)
+    options = Optimizer(lr_multipliers=(("^head/", 0.0),))
+    packed = group_params(PARAMS, options).pack(PARAMS)
     assert list(packed) == ["rate 0", "rate 1", "rate 1, decays"]
     moments = [x for x in jax.tree.leaves(make_optimizer(PARAMS, options, 3).init(packed)) if x.ndim]
     assert len(moments) == 2 * 2  # two for each vector that moves
-    slope = jax.jit(jax.grad(lambda p: sum(x.sum() for x in jax.tree.leaves(hold(p, options)))))(PARAMS)
+    slope = jax.jit(jax.grad(lambda p: sum(x.sum() for x in jax.tree.leaves(freeze(p, options)))))(PARAMS)
     np.testing.assert_array_equal(slope["neck"]["kernel"], 1)
     np.testing.assert_array_equal(slope["head"]["kernel"], 0)
     np.testing.assert_array_equal(slope["trunk"]["bn"]["mean"], 0)
@@ -122,7 +134,7 @@ def test_what_is_frozen_has_no_moments_and_no_gradient() -> None:
 
 def test_long_gradients_are_shortened() -> None:
     """Adam forgets how long a gradient is, but not if epsilon is longer still."""
-    options = Optimizer(rate=1.0, weight_decay=0.0, clip=1e-9)
+    options = Optimizer(learning_rate=1.0, weight_decay=0.0, max_grad_norm=1e-9)
     gradient = jax.tree.map(lambda x: np.full_like(x, 1e3), PARAMS)
     moving = {"kernel": 4, "bias": 2}
     each = 1e-9 / np.sqrt(sum(moving.values()) + 2 + 4)  # the scale and the other kernel
@@ -130,13 +142,13 @@ def test_long_gradients_are_shortened() -> None:
 
 
 def test_the_average_forgets_its_beginning_and_then_little() -> None:
-    mean = jax.jit(jax.vmap(lambda step: average(0.0, 1.0, Optimizer(average=0.9), step)))
+    mean = jax.jit(jax.vmap(lambda step: update_ema(0.0, 1.0, Optimizer(ema_decay=0.9), step)))
     found = mean(jnp.asarray([0, 8, 79, 80, 10_000])).tolist()
     assert found == pytest.approx([0.9, 0.5, 1 - 80 / 89, 0.1, 0.1], rel=1e-5)
 
 
 def test_packed_parameters_come_back_as_they_were() -> None:
-    packing = arrange(PARAMS, Optimizer(rates=(("bias", 0.5),)))
+    packing = group_params(PARAMS, Optimizer(lr_multipliers=(("bias", 0.5),)))
     packed = packing.pack(PARAMS)
     assert {name: len(paths) for name, paths in packing.groups.items()} == {
         "rate 0": 3,

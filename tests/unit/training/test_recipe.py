@@ -46,15 +46,17 @@ def test_every_level_is_read(tmp_path: Path) -> None:
         [losses]
         focal = 10
         [optimizer]
-        clip = inf
-        [optimizer.rates]
+        max_grad_norm = inf
+        [optimizer.lr_multipliers]
         "^image_encoder/" = 0.0
         "neck" = 0.5
         """
     )
     recipe = read_recipe(path)
     assert (recipe.steps, recipe.frames, recipe.data[0].path, recipe.data[0].augment.flip) == (7, 5, "DAVIS", 0.25)
-    assert recipe.optimizer.rates == (("^image_encoder/", 0.0), ("neck", 0.5)) and math.isinf(recipe.optimizer.clip)
+    assert recipe.optimizer.lr_multipliers == (("^image_encoder/", 0.0), ("neck", 0.5)) and math.isinf(
+        recipe.optimizer.max_grad_norm
+    )
     settings = recipe.settings(NANO)
     course = settings.course
     assert (course.mask_size, course.dtype, course.user.corrections, course.weights.focal) == (32, "bfloat16", 2, 10)
@@ -75,12 +77,12 @@ def test_every_level_is_read(tmp_path: Path) -> None:
         ({"steps": True}, "expected int, got True"),
         ({"shard_parameters": 1}, "expected bool, got 1"),
         ({"user": 3}, r"recipe\.user: expected a mapping, got 3"),
-        ({"optimizer": {"rates": ["neck"]}}, "expected a mapping"),
-        ({"optimizer": {"rates": {"neck": "slow"}}}, "rate factor of 'neck' is 'slow'; expected 0 or more"),
-        ({"optimizer": {"rates": {"neck": -1}}}, "rate factor of 'neck' is -1"),
-        ({"optimizer": {"rates": {"(": 1.0}}}, r"'\(' among the rates is no regular expression"),
-        ({"optimizer": {"rate": -1.0}}, "rate is -1.0; expected 0.0 to 10.0"),
-        ({"optimizer": {"rate": math.nan}}, "rate is nan"),
+        ({"optimizer": {"lr_multipliers": ["neck"]}}, "expected a mapping"),
+        ({"optimizer": {"lr_multipliers": {"neck": "slow"}}}, "rate factor of 'neck' is 'slow'; expected 0 or more"),
+        ({"optimizer": {"lr_multipliers": {"neck": -1}}}, "rate factor of 'neck' is -1"),
+        ({"optimizer": {"lr_multipliers": {"(": 1.0}}}, r"'\(' among the rates is no regular expression"),
+        ({"optimizer": {"learning_rate": -1.0}}, "rate is -1.0; expected 0.0 to 10.0"),
+        ({"optimizer": {"learning_rate": math.nan}}, "rate is nan"),
         ({"optimizer": {"clip": 0.0}}, "clip is 0.0; expected a length above 0"),
         ({"network": "huge"}, "network is 'huge'; expected one of .*'nano'"),
         ({"norm": "group"}, "norm is 'group'; expected one of"),

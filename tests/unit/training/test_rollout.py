@@ -16,11 +16,11 @@ from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.step import encode_frames, follow
+from edgetam_jax.tracking.step import encode_frames, track_object
 from edgetam_jax.training import interaction as talk
-from edgetam_jax.training.interaction import Course, enlarge
+from edgetam_jax.training.interaction import RolloutConfig, enlarge
 from edgetam_jax.training.losses import losses
-from edgetam_jax.training.rollout import Lesson, shrink, take_lesson
+from edgetam_jax.training.rollout import Rollout, rollout, shrink
 from edgetam_jax.types import Label
 from tests.support.tolerances import assert_close
 from tests.unit.training.network import SIZE, TINY, clips, tiny_model
@@ -86,10 +86,10 @@ def teach() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(talk, "losses", overheard)
-        yield jax.jit(partial(take_lesson, course=Course(USER), remat=False))
+        yield jax.jit(partial(rollout, course=RolloutConfig(USER), remat=False))
 
 
-def lesson_of(teach: Any, plan: Plan) -> tuple[Lesson, list[Answer]]:
+def lesson_of(teach: Any, plan: Plan) -> tuple[Rollout, list[Answer]]:
     heard.clear()
     lesson = jax.tree.map(np.asarray, teach(tiny_model(), EXAMPLES, plan, jax.random.split(jax.random.key(0), CLIPS)))
     jax.effects_barrier()
@@ -179,7 +179,7 @@ def test_corrections_are_those_of_a_user_at_work() -> None:
     user = User(corrections=2, aim="centre", from_truth=0.0)
     plan = plan_of({(0, 0, 0): "click"}, [(0, 0, 0), (0, 0, 2)], user)
     keys = jax.random.split(jax.random.key(0), CLIPS)
-    lesson = jax.jit(partial(take_lesson, course=Course(user)))(tiny_model(), EXAMPLES, plan, keys)
+    lesson = jax.jit(partial(rollout, course=RolloutConfig(user)))(tiny_model(), EXAMPLES, plan, keys)
     predictor, truth = VideoPredictor(_on_device()), EXAMPLES.masks[0, :, 0]
     state = predictor.init_state(EXAMPLES.frames[0])
     found = {}
@@ -206,14 +206,14 @@ def test_corrections_are_those_of_a_user_at_work() -> None:
     answers, between = state.objects[1].answers, state.objects[1].found[1]
     bank = memory.init(TINY, user.corrected_frames)
     for frame, entry in ((0, answers[0].entry), (1, None), (2, answers[2].entry)):
-        remembered = (between.tokens, between.pointer) if entry is None else (entry.tokens, entry.sighting.pointer)
-        bank = memory.note(bank, frame, *remembered)
-        bank = bank if entry is None else memory.keep(bank, frame, *remembered)
+        remembered = (between.tokens, between.pointer) if entry is None else (entry.tokens, entry.prediction.pointer)
+        bank = memory.write_recent(bank, frame, *remembered)
+        bank = bank if entry is None else memory.write_conditioning(bank, frame, *remembered)
 
     @jax.jit
     def last(model: Model, bank: Bank) -> jax.Array:
         features = encode_frames(model, EXAMPLES.frames[0, 3])
-        return follow(model, features, memory.read(bank, jnp.asarray(3), 1, TINY)).sighting.score
+        return track_object(model, features, memory.read(bank, jnp.asarray(3), 1, TINY)).prediction.score
 
     want = last(tiny_model(), bank)
     assert abs(state.objects[1].found[3].score - float(want)) > 20 * RTOL
@@ -225,7 +225,7 @@ def test_frames_are_computed_again_on_the_way_back() -> None:
     keys = jax.random.split(jax.random.key(0), CLIPS)
 
     def total(remat: bool, model: Model) -> jax.Array:
-        return take_lesson(model, EXAMPLES, PLAN, keys, Course(User(corrections=0)), remat).losses.total.sum()
+        return rollout(model, EXAMPLES, PLAN, keys, RolloutConfig(User(corrections=0)), remat).losses.total.sum()
 
     def saved(remat: bool) -> int:
         back = jax.eval_shape(lambda model: jax.vjp(partial(total, remat), model)[1], tiny_model())

@@ -24,7 +24,7 @@ from edgetam_jax.checkpoints.mapping import flat
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.training.distillation import Features
-from edgetam_jax.training.optimizer import Optimizer, arrange
+from edgetam_jax.training.optimizer import Optimizer, group_params
 from edgetam_jax.training.recipe import read_recipe, recipe_from_dict
 from edgetam_jax.training.sharding import shardings
 from edgetam_jax.training.train_step import init_train_state
@@ -45,9 +45,9 @@ def only(moving: str) -> str:
     """What moves, and how."""
     return f"""
 [optimizer]
-rate = 1e-3
-clip = 1.0
-[optimizer.rates]
+learning_rate = 1e-3
+max_grad_norm = 1.0
+[optimizer.lr_multipliers]
 "." = 0.0
 "{moving}" = 1.0
 """
@@ -183,7 +183,7 @@ def test_parameters_are_divided() -> None:
     mesh: Any = AbstractMesh((8,), ("data",))
     parts = [place.spec for place in shardings(mesh, [np.zeros(16), np.zeros(9)], True)]
     assert parts == [PartitionSpec("data"), PartitionSpec()]
-    packed = arrange(tiny_model().params, Optimizer()).pack(tiny_model().params)
+    packed = group_params(tiny_model().params, Optimizer()).pack(tiny_model().params)
     state = jax.eval_shape(partial(init_train_state, optimizer=optax.adam(1e-3)), packed)
     for divided, spec in ((True, PartitionSpec("data")), (False, PartitionSpec())):
         for x, place in zip(*map(jax.tree.leaves, (state, shardings(mesh, state, divided))), strict=True):

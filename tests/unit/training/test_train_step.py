@@ -18,22 +18,22 @@ from edgetam_jax.data.simulated_user import User
 from edgetam_jax.model import is_statistic
 from edgetam_jax.training.batch_norm import MOMENTUM
 from edgetam_jax.training.flat_params import Packed
-from edgetam_jax.training.interaction import Course
+from edgetam_jax.training.interaction import RolloutConfig
 from edgetam_jax.training.losses import LossWeights
-from edgetam_jax.training.optimizer import Optimizer, arrange, average, make_optimizer
-from edgetam_jax.training.sharding import everywhere, make_mesh
-from edgetam_jax.training.train_step import Report, Settings, TrainState, init_train_state, make_update
+from edgetam_jax.training.optimizer import Optimizer, group_params, make_optimizer, update_ema
+from edgetam_jax.training.sharding import make_mesh, replicated
+from edgetam_jax.training.train_step import Settings, StepMetrics, TrainState, init_train_state, make_train_step
 from tests.unit.training.network import TINY, clips, tiny_model
 
 KEY = jax.random.key(0)
 SEED = 1  # of a network that misses some objects, and whose every alternative is the best of some answer
 SMOOTH = LossWeights(iou=0)  # the IoU of a thresholded mask moves in steps
-CLIPS = Course(User(corrections=0), SMOOTH)
-STILLS = Course(User(points=1.0, first_frames=1, corrected_frames=1, corrections=0))
+CLIPS = RolloutConfig(User(corrections=0), SMOOTH)
+STILLS = RolloutConfig(User(points=1.0, first_frames=1, corrected_frames=1, corrections=0))
 # Clicks are where an answer is most wrong, so that they stay when it changes a little.
-CORRECTED = Course(dataclasses.replace(STILLS.user, corrections=1, from_truth=0.0, aim="centre"), SMOOTH)
-ALL = Optimizer(rate=1e-3, weight_decay=0.0, clip=float("inf"))
-DECODER = Optimizer(rate=1e-3, rates=((".", 0.0), ("^sam_mask_decoder/", 1.0)))
+CORRECTED = RolloutConfig(dataclasses.replace(STILLS.user, corrections=1, from_truth=0.0, aim="centre"), SMOOTH)
+ALL = Optimizer(learning_rate=1e-3, weight_decay=0.0, max_grad_norm=float("inf"))
+DECODER = Optimizer(learning_rate=1e-3, lr_multipliers=((".", 0.0), ("^sam_mask_decoder/", 1.0)))
 ESTIMATES = "/iou_prediction_head/"
 ENCODING = ("image_encoder/trunk", "image_encoder/neck", "sam_prompt_encoder", "sam_mask_decoder")
 MODULES = (*ENCODING, "memory_attention", "memory_encoder", "spatial_perceiver", "obj_ptr_proj")
@@ -57,15 +57,15 @@ def remembering(inner: optax.GradientTransformation) -> optax.GradientTransforma
 
 def prepare(settings: Settings) -> tuple[Any, TrainState]:
     params, mesh = tiny_model(SEED).params, make_mesh()
-    packing = arrange(params, settings.optimizer)
+    packing = group_params(params, settings.optimizer)
     optimizer = remembering(make_optimizer(params, settings.optimizer, 100))
     # In the place where steps leave it: from another one, the second step would be compiled anew.
-    state = jax.device_put(init_train_state(packing.pack(params), optimizer), everywhere(mesh))
-    return jax.jit(make_update(settings, optimizer, packing, mesh)), state
+    state = jax.device_put(init_train_state(packing.pack(params), optimizer), replicated(mesh))
+    return jax.jit(make_train_step(settings, optimizer, packing, mesh)), state
 
 
 def named(packed: Packed, options: Optimizer) -> dict[str, np.ndarray]:
-    return flat(arrange(tiny_model().params, options).unpack(jax.device_get(packed)))
+    return flat(group_params(tiny_model().params, options).unpack(jax.device_get(packed)))
 
 
 def is_blind(name: str) -> bool:
@@ -85,11 +85,11 @@ class Tried(NamedTuple):
     state: TrainState
     examples: Example
     after: TrainState
-    report: Report
+    report: StepMetrics
     slopes: dict[str, np.ndarray]
 
 
-def attempt(course: Course, examples: Example) -> Tried:
+def attempt(course: RolloutConfig, examples: Example) -> Tried:
     update, state = prepare(Settings(TINY, course, ALL))
     after, report = update(state, examples, KEY)
     return Tried(update, state, examples, after, report, named(after.optimizer[1], ALL))
@@ -147,7 +147,7 @@ def assert_slope(tried: Tried, modules: Sequence[str], rel: float) -> None:
             along[name] = rng.uniform(0.2, 1.8, x.shape).astype(np.float32) * x / np.linalg.norm(x)
     length = np.sqrt(sum(np.square(a).sum() for a in along.values()))
     want = sum((slopes[name] * a).sum() for name, a in along.items()) / length
-    packed = arrange(tiny_model().params, ALL).pack(unflatten_dict(along, sep="/"))
+    packed = group_params(tiny_model().params, ALL).pack(unflatten_dict(along, sep="/"))
 
     def value(distance: float) -> float:
         params = jax.tree.map(lambda x, a: x + distance / length * a, tried.state.params, packed)
@@ -163,7 +163,7 @@ def decoder_update() -> tuple[Any, TrainState]:
 
 
 @pytest.fixture(scope="module")
-def decoder_step(decoder_update: Any) -> tuple[TrainState, Report]:
+def decoder_step(decoder_update: Any) -> tuple[TrainState, StepMetrics]:
     update, state = decoder_update
     return update(state, clips(4, 1), KEY)
 
@@ -182,7 +182,7 @@ def test_the_moving_average_is_that_of_the_parameters(decoder_update: Any, decod
     third, _ = update(second, clips(4, 1), KEY)
     mean = first.average
     for step, state in enumerate((second, third)):
-        mean = average(mean, state.params, DECODER, jnp.asarray(step))
+        mean = update_ema(mean, state.params, DECODER, jnp.asarray(step))
         jax.tree.map(partial(np.testing.assert_allclose, rtol=RTOL, atol=RTOL), state.average, mean)
     moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (third.average, third.params)), strict=True)]
     assert max(moved) > 10 * RTOL

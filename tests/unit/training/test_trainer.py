@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: R
 
 def test_broken_checkpoints_and_those_of_other_networks_are_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
     """Also where nothing says what they are about."""
-    other = dataclasses.replace(recipe.optimizer, rates=((".", 1.0),))
+    other = dataclasses.replace(recipe.optimizer, lr_multipliers=((".", 1.0),))
     for name, changed, broken in (
         ("other", dataclasses.replace(recipe, optimizer=other, steps=9), False),
         ("broken", dataclasses.replace(recipe, steps=9), True),
