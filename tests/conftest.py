@@ -11,6 +11,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+CHECKED = tuple(f"edgetam_jax.{room}" for room in ("nn", "ops", "tracking", "images", "training"))
+if os.environ.get("CHECKS"):  # shapes and types of all calls, as their signatures say
+    install_import_hook(CHECKED, "beartype.beartype")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from edgetam_jax.config import EDGETAM
 

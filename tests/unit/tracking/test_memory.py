@@ -27,7 +27,7 @@ SLOTS = 4
 TOKENS = CONFIG.perceiver.tokens, CONFIG.memory_dim
 
 keep, note = jax.jit(memory.write_conditioning), jax.jit(memory.write_recent)
-read = jax.jit(partial(memory.read, config=CONFIG), static_argnames="limit")
+read = jax.jit(partial(memory.read, config=CONFIG), static_argnames="max_cond_frames")
 
 
 class Attended(NamedTuple):
@@ -94,7 +94,7 @@ class Pair:
         return self.entries
 
     def attended(self, frame: int, direction: int = 1, limit: int | None = None) -> Attended:
-        return attended(read(self.bank, frame, direction, limit=limit))
+        return attended(read(self.bank, frame, direction, max_cond_frames=limit))
 
 
 def attended(got: Memory) -> Attended:
@@ -165,7 +165,7 @@ def test_order_of_writing_does_not_matter(start: int, order: list[int], prompts:
             bank = note(bank, start + t, jnp.full(TOKENS, 1000.0 + t), jnp.full(CONFIG.hidden_dim, 1000.0 + t))
         banks.append(bank)
     for limit in (None, 2):
-        first, second = (attended(read(bank, start + 6, 1, limit=limit)) for bank in banks)
+        first, second = (attended(read(bank, start + 6, 1, max_cond_frames=limit)) for bank in banks)
         assert first == second
 
 
@@ -180,7 +180,7 @@ def test_garbage_in_invalid_slots_changes_nothing(prompted: list[int], count: in
     clean, dirty = both.bank, _with_garbage(both.bank, seed)
     for frame in (0, 10 + count, 40):
         for limit in (None, 2):
-            assert attended(read(clean, frame, 1, limit=limit)) == attended(read(dirty, frame, 1, limit=limit))
+            assert attended(read(clean, frame, 1, max_cond_frames=limit)) == attended(read(dirty, frame, 1, max_cond_frames=limit))
     assert bool(memory.has_memory(clean)) == bool(memory.has_memory(dirty)) == bool(prompted or count)
     after = [attended(read(keep(note(b, 9, *_entry(7)), 9, *_entry(8)), 10, 1)) for b in (clean, dirty)]
     assert after[0] == after[1]
@@ -242,7 +242,7 @@ def test_a_full_bank_gives_up_the_farthest_prompt(prompted: Iterable[int], new: 
 
 
 @pytest.mark.parametrize(
-    ("prompted", "frame", "limit", "chosen"),
+    ("prompted", "frame", "max_cond_frames", "chosen"),
     [
         ([3, 9, 12, 30], 10, 1, {9}),
         ([12, 3, 9, 30], 11, 1, {12}),
