@@ -24,12 +24,12 @@ from edgetam_jax.checkpoints.api import save
 from edgetam_jax.data import DataConfig
 from edgetam_jax.data.simulated_user import User
 from edgetam_jax.data.synthetic.batches import SyntheticConfig
-from edgetam_jax.training import trainer
-from edgetam_jax.training.flat_params import Packing
+from edgetam_jax.training import run, trainer
+from edgetam_jax.training.flat_params import FlatLayout
 from edgetam_jax.training.losses import Losses
-from edgetam_jax.training.optimizer import Optimizer, freeze, update_ema
+from edgetam_jax.training.optimizer import OptimizerConfig, freeze, update_ema
 from edgetam_jax.training.recipe import Recipe
-from edgetam_jax.training.train_step import Settings, StepMetrics, TrainState, TrainStep
+from edgetam_jax.training.train_step import StepMetrics, TrainState, TrainStep, TrainStepConfig
 from tests.unit.data.footage import make_coco
 from tests.unit.training.network import SIZE, tiny_model
 
@@ -52,13 +52,15 @@ def make_recipe(folder: Path) -> Recipe:
         seed=3,
         save_every=3,
         data=(DataConfig(str(images), frames=1, objects=2),),
-        optimizer=Optimizer(learning_rate=0.1, warmup=2, lr_multipliers=((".", 0.0), (f"^{MOVING}$", 1.0))),
+        optimizer=OptimizerConfig(learning_rate=0.1, warmup=2, lr_multipliers=((".", 0.0), (f"^{MOVING}$", 1.0))),
     )
 
 
 def real_recipe(folder: Path) -> Recipe:
     """On synthetic clips, with real steps of one part of that network."""
-    head = Optimizer(learning_rate=1e-3, lr_multipliers=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0)))
+    head = OptimizerConfig(
+        learning_rate=1e-3, lr_multipliers=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0))
+    )
     return dataclasses.replace(
         make_recipe(folder),
         steps=4,
@@ -73,28 +75,28 @@ def real_recipe(folder: Path) -> Recipe:
 def small_steps(broken: int = -1) -> Any:
     """Within, the loss is how far a parameter is from the mean of the examples; NaN at one step, if need be."""
 
-    def make_update(
-        settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh
+    def make_train_step(
+        config: TrainStepConfig, optimizer: optax.GradientTransformation, layout: FlatLayout, mesh: Mesh
     ) -> TrainStep:
         def loss(params: Any, step: Any, examples: Any, key: Any) -> Any:
             aim = examples.frames.mean() / 255 + examples.masks.mean() + jax.random.uniform(key)
-            distance = jnp.square(freeze(packing.unpack(params), settings.optimizer)[MOVING] - aim).mean()
+            distance = jnp.square(freeze(layout.unflatten(params), config.optimizer)[MOVING] - aim).mean()
             return jnp.where(step == broken, jnp.nan, distance)
 
-        def update(state: TrainState, examples: Any, key: Any, features: Any = None) -> Any:
-            value, slope = jax.value_and_grad(loss)(state.params, state.step, examples, key)
-            changes, moments = optimizer.update(slope, state.optimizer, state.params)
-            params = optax.apply_updates(state.params, changes)
-            mean = update_ema(state.average, params, settings.optimizer, state.step)
+        def train_step(state: TrainState, examples: Any, key: Any, features: Any = None) -> Any:
+            value, grads = jax.value_and_grad(loss)(state.params, state.step, examples, key)
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            ema_params = update_ema(state.ema_params, params, config.optimizer, state.step)
             finite = jnp.isfinite(value)
-            new = TrainState(state.step + 1, params, mean, moments)
+            new = TrainState(state.step + 1, params, ema_params, opt_state)
             zero = jnp.zeros(())
-            report = StepMetrics(Losses(zero, zero, zero, zero, value), zero, zero, zero, zero, zero, finite)
-            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), report
+            metrics = StepMetrics(Losses(zero, zero, zero, zero, value), zero, zero, zero, zero, zero, finite)
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), metrics
 
-        return update
+        return train_step
 
-    return mock.patch.object(trainer, "make_update", make_update)
+    return mock.patch.object(run, "make_train_step", make_train_step)
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from edgetam_jax.model import is_statistic
 from edgetam_jax.nn.layers import ConvNorm
 from edgetam_jax.nn.repvit import TokenMixer
-from edgetam_jax.training.batch_norm import batch_statistics, keep_statistics
+from edgetam_jax.training.batch_norm import batch_statistics, update_statistics
 
 LAYERS = {"conv": ConvNorm(3, 4, size=3, stride=2), "mixer": TokenMixer(3)}
 X = 5 + 2 * np.random.default_rng(0).standard_normal((6, 8, 8, 3)).astype(np.float32)
@@ -43,7 +43,7 @@ def test_the_batch_is_normalised_as_by_its_own_statistics(layer: nn.Module) -> N
     """Once they are kept, the layer with constant statistics does the same."""
     params = random_params(layer)
     found, seen = normalised(layer, params)
-    kept = keep_statistics(params, seen, momentum=1.0)
+    kept = update_statistics(params, seen, momentum=1.0)
     run = jax.jit(lambda params: layer.apply({"params": params}, X))
     np.testing.assert_allclose(run(kept), found, rtol=1e-4, atol=1e-4)
     assert np.abs(run(params) - found).max() > 0.1
@@ -59,7 +59,7 @@ def test_outputs_have_the_scale_and_the_bias_that_was_learnt() -> None:
 def test_what_is_kept_moves_a_little_and_nothing_else_does(layer: nn.Module) -> None:
     params = random_params(layer)
     _, seen = normalised(layer, params)
-    before, after = flatten_dict(params), flatten_dict(keep_statistics(params, seen, momentum=0.25))
+    before, after = flatten_dict(params), flatten_dict(update_statistics(params, seen, momentum=0.25))
     assert set(seen) == {path for path in before if is_statistic(path)} != set()
     for path, value in before.items():
         want = 0.75 * value + 0.25 * seen[path] if path in seen else value

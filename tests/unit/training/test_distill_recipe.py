@@ -17,7 +17,7 @@ from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.model import Model
-from edgetam_jax.training.distillation import Features, model_teacher, stored_teacher
+from edgetam_jax.training.distillation import TeacherFeatures, model_teacher, stored_teacher
 from edgetam_jax.training.recipe import Recipe, read_recipe
 from edgetam_jax.training.trainer import store_features, train
 from tests.unit.data.footage import make_videos
@@ -58,11 +58,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def test_storing_goes_on_where_it_was_stopped(recipe: Recipe, tmp_path: Path) -> None:
     recipe, broken = dataclasses.replace(recipe, teacher=""), [1]
 
-    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
+    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
         if step in broken:
             broken.remove(step)
             raise KeyboardInterrupt
-        return Features(jax.numpy.asarray(examples.frames), plan.prompts.points)
+        return TeacherFeatures(jax.numpy.asarray(examples.frames), plan.prompts.points)
 
     with pytest.raises(KeyboardInterrupt):
         store_features(recipe, tmp_path / "stopped", look)
@@ -76,9 +76,9 @@ def test_stored_features_teach_as_their_teacher_does(recipe: Recipe, tmp_path: P
     """What a student is told is the same to the bit, so its losses are; and they are of a student that learns."""
     features, told = tmp_path / "features", []
     store_features(recipe, features)
-    both = stored_teacher(features), model_teacher(load(recipe.teacher), recipe.course)
+    both = stored_teacher(features), model_teacher(load(recipe.teacher), recipe.rollout_config)
 
-    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
+    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
         told.append(tuple(teacher(step, examples, plan, keys) for teacher in both))
         return told[-1][0]
 

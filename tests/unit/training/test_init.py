@@ -15,7 +15,7 @@ from edgetam_jax.config import PerceiverConfig
 from edgetam_jax.model import Params, init_params
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.memory_attention import MemoryKeys
-from edgetam_jax.training.init import GAIN, init_memory_from_images, initial_params
+from edgetam_jax.training.init import DECODER_QK_GAIN, init_memory_from_images, initial_params
 from edgetam_jax.types import Memory
 from tests.support.scene import MINIMAL
 from tests.unit.training.network import TINY, tiny_model
@@ -41,7 +41,7 @@ def test_what_starts_differently(both: tuple[Params, Params]) -> None:
     for name in keys:
         assert "_image" in name or "_token" in name
         np.testing.assert_array_equal(start[name], start[name.replace("k_proj", "q_proj")])
-        np.testing.assert_allclose(start[name], GAIN * plain[name], rtol=1e-6)
+        np.testing.assert_allclose(start[name], DECODER_QK_GAIN * plain[name], rtol=1e-6)
     closed = {name for name, x in start.items() if name.startswith("image_encoder/trunk") and not x.any()} & changed
     assert closed == {name for name in plain if re.search(r"(channel_mixer|ffn)/conv2/bn/scale$", name)} != set()
     rest = changed - keys - closed - {name.replace("k_proj", "q_proj") for name in keys}

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from edgetam_jax.training.losses import Losses, LossWeights, losses, reduce_losses
+from edgetam_jax.training.losses import Losses, LossWeights, object_losses, reduce_losses
 from edgetam_jax.types import MaskPrediction
 from tests.support.tolerances import assert_close
 
 LEAD, SIZE = (3, 2, 4), (12, 16)  # rounds, frames, objects
 LOSS_RTOL = 1e-5
-cost = jax.jit(losses)
+cost = jax.jit(object_losses)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_batches_of_absent_objects_cost_only_their_score(case: Any) -> None:
 
 def test_gradients_reach_what_is_supervised_and_nothing_else(case: Any) -> None:
     prediction, truth, visible, multimask = case
-    with_gradient = jax.jit(jax.grad(lambda p: losses(p, truth, visible, multimask).total.sum()))
+    with_gradient = jax.jit(jax.grad(lambda p: object_losses(p, truth, visible, multimask).total.sum()))
     gradient = jax.tree.map(np.asarray, with_gradient(prediction))
     assert all(np.isfinite(x).all() for x in gradient)
     masks = np.abs(gradient.logits).max((-2, -1)) > 0  # [..., 4]
@@ -129,5 +129,5 @@ def test_half_precision_is_summed_in_float32(case: Any, each: Losses) -> None:
 
 
 def test_weights(case: Any, each: Losses) -> None:
-    got = jax.jit(losses, static_argnums=4)(*case, LossWeights(focal=0, dice=0, iou=2, score=0.5))
+    got = jax.jit(object_losses, static_argnums=4)(*case, LossWeights(focal=0, dice=0, iou=2, score=0.5))
     np.testing.assert_allclose(got.total, 2 * each.iou + 0.5 * each.score, rtol=1e-6)

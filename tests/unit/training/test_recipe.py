@@ -57,10 +57,15 @@ def test_every_level_is_read(tmp_path: Path) -> None:
     assert recipe.optimizer.lr_multipliers == (("^image_encoder/", 0.0), ("neck", 0.5)) and math.isinf(
         recipe.optimizer.max_grad_norm
     )
-    settings = recipe.settings(NANO)
-    course = settings.course
-    assert (course.mask_size, course.dtype, course.user.corrections, course.weights.focal) == (32, "bfloat16", 2, 10)
-    assert (settings.config, settings.accumulate, settings.optimizer) == (NANO, 3, recipe.optimizer)
+    config = recipe.train_step_config(NANO)
+    rollout = config.rollout
+    assert (rollout.mask_size, rollout.dtype, rollout.user.corrections, rollout.weights.focal) == (
+        32,
+        "bfloat16",
+        2,
+        10,
+    )
+    assert (config.model, config.accumulate, config.optimizer) == (NANO, 3, recipe.optimizer)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +83,15 @@ def test_every_level_is_read(tmp_path: Path) -> None:
         ({"shard_parameters": 1}, "expected bool, got 1"),
         ({"user": 3}, r"recipe\.user: expected a mapping, got 3"),
         ({"optimizer": {"lr_multipliers": ["neck"]}}, "expected a mapping"),
-        ({"optimizer": {"lr_multipliers": {"neck": "slow"}}}, "rate factor of 'neck' is 'slow'; expected 0 or more"),
-        ({"optimizer": {"lr_multipliers": {"neck": -1}}}, "rate factor of 'neck' is -1"),
-        ({"optimizer": {"lr_multipliers": {"(": 1.0}}}, r"'\(' among the rates is no regular expression"),
-        ({"optimizer": {"learning_rate": -1.0}}, "rate is -1.0; expected 0.0 to 10.0"),
-        ({"optimizer": {"learning_rate": math.nan}}, "rate is nan"),
-        ({"optimizer": {"clip": 0.0}}, "clip is 0.0; expected a length above 0"),
+        (
+            {"optimizer": {"lr_multipliers": {"neck": "slow"}}},
+            r"recipe\.optimizer\.lr_multipliers\.neck: expected float, got 'slow'",
+        ),
+        ({"optimizer": {"lr_multipliers": {"neck": -1}}}, "lr_multiplier of 'neck' is -1; expected 0 or more"),
+        ({"optimizer": {"lr_multipliers": {"(": 1.0}}}, r"'\(' in lr_multipliers is not a regular expression"),
+        ({"optimizer": {"learning_rate": -1.0}}, "learning_rate is -1.0; expected 0.0 to 10.0"),
+        ({"optimizer": {"learning_rate": math.nan}}, "learning_rate is nan"),
+        ({"optimizer": {"max_grad_norm": 0.0}}, "max_grad_norm is 0.0; expected a number above 0"),
         ({"network": "huge"}, "network is 'huge'; expected one of .*'nano'"),
         ({"norm": "group"}, "norm is 'group'; expected one of"),
         ({"norm": "batch"}, r'norm is "batch" with 8 frames .* Use norm = "frozen"'),
@@ -103,12 +111,12 @@ def test_every_level_is_read(tmp_path: Path) -> None:
         ({"synthetic": {"radius": ["small", "large"]}}, r"radius: expected 2 numbers, got \['small', 'large'\]"),
         ({"synthetic": {"leaving": 2.0}}, "leaving is 2.0; expected a share"),
         ({"data": [{"path": "x", "augment": {"scale": [0.5, True]}}]}, r"scale: expected 2 numbers, got \[0.5, True\]"),
-        ({"data": [{"path": "x", "split": ["train"]}]}, r"split is \['train'\]; expected the name of one"),
+        ({"data": [{"path": "x", "split": ["train"]}]}, r"data 0\.split: expected str, got \['train'\]"),
         ({"evaluation": {"frames": 2}}, "2 frames; expected"),
         ({"evaluation": {"every": 5, "path": "x", "videos": 0}}, "on 0 videos; expected at least 1"),
-        ({"evaluation": {"every": 5, "path": "x", "split": 3}}, "split is 3; expected the name of one"),
-        ({"evaluation": {"path": "x"}}, "on x, but never; say after how many steps: every"),
-        ({"evaluation": {"every": 5, "split": "valid"}}, "split valid of no dataset; give its path"),
+        ({"evaluation": {"every": 5, "path": "x", "split": 3}}, r"evaluation\.split: expected str, got 3"),
+        ({"evaluation": {"path": "x"}}, "path x, but every is 0; set every to a number of steps"),
+        ({"evaluation": {"every": 5, "split": "valid"}}, "split valid, but no path; set path"),
         ({"data": [{"path": "x", "frames": 0}]}, "frames is 0; expected at least 1"),
     ],
 )
@@ -122,5 +130,5 @@ def test_files_that_are_no_recipes(tmp_path: Path, content: bytes | None) -> Non
     path = tmp_path / "recipe.toml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"recipe\.toml is no recipe that can be read .* expected a TOML file"):
+    with pytest.raises(ConfigError, match=r"recipe\.toml is not a recipe that can be read .* expected a TOML file"):
         read_recipe(path)

@@ -23,10 +23,10 @@ from edgetam_jax.checkpoints.api import save
 from edgetam_jax.checkpoints.mapping import flat
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan
-from edgetam_jax.training.distillation import Features
-from edgetam_jax.training.optimizer import Optimizer, group_params
+from edgetam_jax.training.distillation import TeacherFeatures
+from edgetam_jax.training.optimizer import OptimizerConfig, group_params
 from edgetam_jax.training.recipe import read_recipe, recipe_from_dict
-from edgetam_jax.training.sharding import shardings
+from edgetam_jax.training.sharding import flat_shardings
 from edgetam_jax.training.train_step import init_train_state
 from edgetam_jax.training.trainer import MODEL, store_features, train
 from tests.support.ports import free_port
@@ -164,13 +164,13 @@ def test_two_processes_are_as_one(folder: Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, load(stopped / MODEL).params, load(Path("many", MODEL)).params)
 
 
-def imagine(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
+def imagine(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
     """A teacher who does not look, so that nothing is compiled."""
     del plan, keys
     rng, (clips, length) = np.random.default_rng(step), examples.frames.shape[:2]
     grid = TINY.embedding_size, TINY.embedding_size, TINY.hidden_dim
     embedding, conditioned = (rng.standard_normal((length, clips, *each, *grid)) for each in ((), (2,)))
-    return Features(jnp.asarray(embedding), jnp.asarray(conditioned))
+    return TeacherFeatures(jnp.asarray(embedding), jnp.asarray(conditioned))
 
 
 def test_eight_devices_are_as_one(folder: Path) -> None:
@@ -181,10 +181,10 @@ def test_eight_devices_are_as_one(folder: Path) -> None:
 def test_parameters_are_divided() -> None:
     """All that can be cut into as many equal parts as there are devices; scalars are everywhere."""
     mesh: Any = AbstractMesh((8,), ("data",))
-    parts = [place.spec for place in shardings(mesh, [np.zeros(16), np.zeros(9)], True)]
+    parts = [place.spec for place in flat_shardings(mesh, [np.zeros(16), np.zeros(9)], True)]
     assert parts == [PartitionSpec("data"), PartitionSpec()]
-    packed = group_params(tiny_model().params, Optimizer()).pack(tiny_model().params)
+    packed = group_params(tiny_model().params, OptimizerConfig()).flatten(tiny_model().params)
     state = jax.eval_shape(partial(init_train_state, optimizer=optax.adam(1e-3)), packed)
     for divided, spec in ((True, PartitionSpec("data")), (False, PartitionSpec())):
-        for x, place in zip(*map(jax.tree.leaves, (state, shardings(mesh, state, divided))), strict=True):
+        for x, place in zip(*map(jax.tree.leaves, (state, flat_shardings(mesh, state, divided))), strict=True):
             assert place.spec == (spec if x.ndim else PartitionSpec())

@@ -1,4 +1,4 @@
-"""Runs are stopped, go on, and are refused. What a step does to a network is in test_update.py."""
+"""Runs are stopped, go on, and are refused. What a step does to a network is in test_train_step.py."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from edgetam_jax import load
 from edgetam_jax.cli.main import main
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.evaluation import held_out
-from edgetam_jax.training.recipe import Evaluation, Recipe
+from edgetam_jax.training.recipe import EvaluationConfig, Recipe
 from edgetam_jax.training.trainer import MODEL, train
 from tests.unit.training.network import tiny_model
 from tests.unit.training.runs import MOVING, make_recipe, metrics, of_training, real_recipe, small_steps
@@ -179,7 +179,7 @@ def test_broken_checkpoints_and_those_of_other_networks_are_refused(whole: Path,
 
 
 def test_evaluation_in_between_is_on_held_out_clips(recipe: Recipe, folder: Path) -> None:
-    once = Evaluation(every=8, clips=1, frames=3)
+    once = EvaluationConfig(every=8, clips=1, frames=3)
     with small_steps():
         train(dataclasses.replace(recipe, evaluation=once), folder / "really-judged")
     *_, last = metrics(folder / "really-judged")
@@ -212,9 +212,9 @@ def test_evaluation_in_between_writes_its_numbers(
 @pytest.mark.parametrize(
     ("content", "extra", "message"),
     [
-        (None, [], "recipe.toml is no recipe that can be read"),
+        (None, [], "recipe.toml is not a recipe that can be read"),
         ("stepz = 3", [], "unknown keys ['stepz']"),
-        ("steps = [", [], "is no recipe that can be read"),
+        ("steps = [", [], "is not a recipe that can be read"),
         ("steps = 1", ["--processes", "2"], "expected all three, and the process from 0"),
         ('start = "nowhere"', [], "nowhere"),
         ('[[data]]\npath = "nowhere"\n', [], "nowhere"),

@@ -14,7 +14,7 @@ from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation import vos
 from edgetam_jax.evaluation.scores import Score, average, score_dataset
 from edgetam_jax.training import trainer
-from edgetam_jax.training.recipe import Evaluation, Recipe
+from edgetam_jax.training.recipe import EvaluationConfig, Recipe
 from edgetam_jax.training.trainer import MODEL, train
 from tests.unit.data.footage import make_videos
 from tests.unit.evaluation.folders import ids_of, make_davis, make_mose, make_sav, save_frames, square
@@ -25,7 +25,7 @@ pytestmark = of_training
 
 
 def on(recipe: Recipe, path: Path, **options: Any) -> Recipe:
-    return dataclasses.replace(recipe, steps=3, evaluation=Evaluation(every=2, path=str(path), **options))
+    return dataclasses.replace(recipe, steps=3, evaluation=EvaluationConfig(every=2, path=str(path), **options))
 
 
 def test_the_numbers_are_those_of_vos_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
