@@ -55,43 +55,43 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     )
 
 
-def test_storing_goes_on_where_it_was_stopped(recipe: Recipe, tmp_path: Path) -> None:
+def test_storing_continues_where_it_was_stopped(recipe: Recipe, tmp_path: Path) -> None:
     recipe, broken = dataclasses.replace(recipe, teacher=""), [1]
 
-    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
+    def compute(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
         if step in broken:
             broken.remove(step)
             raise KeyboardInterrupt
         return TeacherFeatures(jax.numpy.asarray(examples.frames), plan.prompts.points)
 
     with pytest.raises(KeyboardInterrupt):
-        store_features(recipe, tmp_path / "stopped", look)
+        store_features(recipe, tmp_path / "stopped", compute)
     for name in ("stopped", "whole"):
-        store_features(recipe, tmp_path / name, look)
+        store_features(recipe, tmp_path / name, compute)
     stopped, whole = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("stopped", "whole"))
     assert stopped == whole and len(set(whole.values())) == STEPS
 
 
-def test_stored_features_teach_as_their_teacher_does(recipe: Recipe, tmp_path: Path) -> None:
-    """What a student is told is the same to the bit, so its losses are; and they are of a student that learns."""
-    features, told = tmp_path / "features", []
+def test_stored_features_are_those_of_the_teacher(recipe: Recipe, tmp_path: Path) -> None:
+    """What a student is seen is the same to the bit, so its losses are; and they are of a student that learns."""
+    features, seen = tmp_path / "features", []
     store_features(recipe, features)
     both = stored_teacher(features), model_teacher(load(recipe.teacher), recipe.rollout_config)
 
-    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
-        told.append(tuple(teacher(step, examples, plan, keys) for teacher in both))
-        return told[-1][0]
+    def compute(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
+        seen.append(tuple(teacher(step, examples, plan, keys) for teacher in both))
+        return seen[-1][0]
 
     with pytest.raises(TrainingError, match="another one is given; choose one of them"):
-        train(recipe, tmp_path / "out", teacher=look)
+        train(recipe, tmp_path / "out", teacher=compute)
     reports = {}
     recipe = dataclasses.replace(recipe, teacher="")
-    model = train(recipe, tmp_path / "out", reports.__setitem__, look)
-    assert len(told) == len(reports) == STEPS
-    for stored, said in told:
+    model = train(recipe, tmp_path / "out", reports.__setitem__, compute)
+    assert len(seen) == len(reports) == STEPS
+    for stored, computed in seen:
         assert stored.conditioned.shape[-3] == 2 * TINY.embedding_size
-        assert stored.embedding.dtype == said.embedding.dtype == recipe.dtype
-        jax.tree.map(np.testing.assert_array_equal, stored, said)
+        assert stored.embedding.dtype == computed.embedding.dtype == recipe.dtype
+        jax.tree.map(np.testing.assert_array_equal, stored, computed)
     assert all(report["imitation"] > 1 and report["gradient"] > 0 for report in reports.values())
     assert model.config == TINY
     assert np.abs(model.params[MOVING] - tiny_model().params[MOVING]).max() > 1e-3

@@ -1,4 +1,4 @@
-"""What a student is taught by another network, or by what that one left on disk."""
+"""The distillation loss, and teachers whose features are stored."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def loss_of(
     return float(distillation_loss(rollout_of(student), teacher, weights, B, jnp.asarray(objects)))
 
 
-def test_who_sees_the_same_pays_nothing() -> None:
+def test_equal_features_have_no_loss() -> None:
     assert loss_of(random_features(0), random_features(0)) == 0
     assert loss_of(random_features(0), random_features(1)) > 1
 
@@ -62,14 +62,14 @@ def test_it_is_the_mean_squared_error() -> None:
     assert loss_of(student, teacher, only) == pytest.approx(conditioned, rel=1e-5)
 
 
-def test_what_is_not_asked_teaches_nothing() -> None:
+def test_untracked_objects_do_not_contribute() -> None:
     student, teacher = random_features(0), random_features(1)
     silent = ~rollout_of(student).tracked[..., None, None, None]
     changed = teacher._replace(conditioned=jnp.where(silent, 100.0, teacher.conditioned))
     assert loss_of(student, teacher) == loss_of(student, changed)
 
 
-def test_more_detail_is_averaged() -> None:
+def test_finer_features_are_averaged() -> None:
     """A teacher that sees each cell of the student as four equal ones says the same."""
     student, teacher = random_features(0), random_features(1)
     finer = jax.tree.map(lambda x: jnp.repeat(jnp.repeat(x, 8, -3), 8, -2), teacher)
@@ -77,19 +77,19 @@ def test_more_detail_is_averaged() -> None:
     assert loss_of(student, finer) == pytest.approx(loss_of(student, averaged), rel=1e-5)
 
 
-def test_channels_have_to_agree() -> None:
+def test_channels_have_to_match() -> None:
     with pytest.raises(ConfigError, match="teacher's features have 4 channels, the student's 8; choose a teacher"):
         loss_of(random_features(0), random_features(0, channels=4))
 
 
-def test_nothing_flows_from_a_batch_without_objects() -> None:
+def test_a_batch_without_objects_has_only_the_embedding_loss() -> None:
     student, teacher = random_features(0), random_features(1)
     nobody = rollout_of(student)._replace(tracked=jnp.zeros((T, B, N), bool))
     found = float(distillation_loss(nobody, teacher, WEIGHTS, B, jnp.asarray(0)))
     assert found == pytest.approx(2 * float(jnp.square(student.embedding - teacher.embedding).mean()), rel=1e-5)
 
 
-def test_stored_features_are_those_that_were_made(tmp_path: Path) -> None:
+def test_stored_features_are_read_exactly(tmp_path: Path) -> None:
     teacher = random_features(1)
     save_features(tmp_path, 5, KEYS, teacher)
     found = stored_teacher(tmp_path)(5, EXAMPLES, NOTHING, KEYS)
@@ -97,7 +97,7 @@ def test_stored_features_are_those_that_were_made(tmp_path: Path) -> None:
     assert isinstance(found, TeacherFeatures)
 
 
-def test_stored_features_of_something_else_are_refused(tmp_path: Path) -> None:
+def test_stored_features_of_other_clips_are_refused(tmp_path: Path) -> None:
     teacher = stored_teacher(tmp_path)
     save_features(tmp_path, 0, KEYS, random_features(1))
     other_keys = jax.random.split(jax.random.key(1), B)

@@ -33,7 +33,7 @@ def both() -> tuple[Params, Params]:
     return jax.device_get(draw(jax.random.key(0)))
 
 
-def test_what_starts_differently(both: tuple[Params, Params]) -> None:
+def test_initial_parameters_that_are_not_random(both: tuple[Params, Params]) -> None:
     start, plain = map(flat, both)
     changed = {name for name, x in plain.items() if not np.array_equal(x, start[name])}
     keys = {name for name in changed if name.endswith("k_proj/kernel")}
@@ -48,7 +48,7 @@ def test_what_starts_differently(both: tuple[Params, Params]) -> None:
     assert rest == {name for name in plain if name.endswith("/gamma")} != set()
 
 
-def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]) -> None:
+def test_similar_regions_attend_to_each_other_in_memory(both: tuple[Params, Params]) -> None:
     """From the first step: of all that is remembered of a frame, its cells attend to their own windows."""
     start, deviation = both[0], 3.0
     looks = deviation * jax.random.normal(jax.random.key(1), (4, 4, CONFIG.hidden_dim))  # of the windows
@@ -82,7 +82,7 @@ def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]
     assert found(init_memory_from_images(start, deviation)) > 0.8
 
 
-def test_what_memory_begins_with() -> None:
+def test_initial_memory_parameters() -> None:
     model = tiny_model()
     before, after = flat(model.params), flat(init_memory_from_images(model.params, 4.0))
     changed = {name for name, x in before.items() if not np.array_equal(x, after[name])}

@@ -70,7 +70,7 @@ def each(case: Any) -> Losses:
     return cost(*case)
 
 
-def test_losses_are_those_of_a_plain_implementation(case: Any, each: Losses) -> None:
+def test_losses_match_a_plain_implementation(case: Any, each: Losses) -> None:
     want = reference(*case)
     _, _, visible, multimask = case
     assert visible.any() and not visible.all() and multimask.any() and not multimask.all()
@@ -79,7 +79,7 @@ def test_losses_are_those_of_a_plain_implementation(case: Any, each: Losses) -> 
     assert (np.asarray(each.focal)[~visible] == 0).all()
 
 
-def test_sums_are_over_valid_entries_and_an_object(case: Any, each: Losses) -> None:
+def test_sums_are_over_valid_entries_and_per_object(case: Any, each: Losses) -> None:
     valid = np.ones(LEAD, bool)
     valid[..., -1] = False
     total = reduce_losses(each, jnp.asarray(valid), jnp.asarray(3))
@@ -88,26 +88,27 @@ def test_sums_are_over_valid_entries_and_an_object(case: Any, each: Losses) -> N
 
 
 @pytest.mark.parametrize("lead", [(0,), (2, 0), (0, 3)])
-def test_empty_batches_cost_nothing(lead: tuple[int, ...]) -> None:
+def test_empty_batches_have_no_loss(lead: tuple[int, ...]) -> None:
     shapes = (*lead, 4, *SIZE), (*lead, 4), (*lead, 4, 1), lead
     prediction = MaskPrediction(*(np.zeros(shape, np.float32) for shape in shapes))
     nothing = np.zeros(lead, bool)
     each = cost(prediction, np.zeros((*lead, *SIZE), bool), nothing, nothing)
     assert each.total.shape == lead
-    assert all(float(x) == 0 for x in reduce_losses(each, nothing, jnp.zeros(())))
+    assert all(float(x) == 0 for x in reduce_losses(each, jnp.asarray(nothing), jnp.zeros(())))
 
 
-def test_batches_of_absent_objects_cost_only_their_score(case: Any) -> None:
+def test_batches_of_absent_objects_have_only_a_score_loss(case: Any) -> None:
     prediction, truth, visible, multimask = case
     each = cost(prediction, np.zeros_like(truth), np.zeros_like(visible), multimask)
     total = reduce_losses(each, jnp.ones(LEAD, bool), jnp.asarray(4))
     assert float(total.total) == float(total.score) > 0
 
 
-def test_gradients_reach_what_is_supervised_and_nothing_else(case: Any) -> None:
-    prediction, truth, visible, multimask = case
-    with_gradient = jax.jit(jax.grad(lambda p: object_losses(p, truth, visible, multimask).total.sum()))
-    gradient = jax.tree.map(np.asarray, with_gradient(prediction))
+def test_gradients_reach_only_supervised_outputs(case: Any) -> None:
+    prediction, *targets = case
+    _, visible, multimask = targets
+    with_gradient = jax.jit(jax.grad(lambda p, *targets: object_losses(p, *targets).total.sum()))
+    gradient = jax.tree.map(np.asarray, with_gradient(prediction, *targets))
     assert all(np.isfinite(x).all() for x in gradient)
     masks = np.abs(gradient.logits).max((-2, -1)) > 0  # [..., 4]
     expected = visible[..., None] & np.where(

@@ -1,4 +1,4 @@
-"""Which parameters move, and how fast."""
+"""Parameter groups, learning rates, clipping, weight decay and the moving average."""
 
 import dataclasses
 import functools
@@ -54,7 +54,7 @@ def step(options: OptimizerConfig, gradient: Any, steps: int = 10) -> Any:
     return move(gradient)
 
 
-def test_earlier_blocks_of_the_trunk_are_slower() -> None:
+def test_earlier_blocks_of_the_trunk_have_lower_learning_rates() -> None:
     found = factors(layer_decay=0.5)
     body = "image_encoder/trunk/body"
     order = ["stem", "stages_0/blocks_0", "stages_0/blocks_1"]
@@ -67,7 +67,7 @@ def test_earlier_blocks_of_the_trunk_are_slower() -> None:
     assert {rate for name, rate in found.items() if body not in name} == {0.0, 1.0}
 
 
-def test_statistics_and_the_gaussian_never_move() -> None:
+def test_statistics_and_the_gaussian_are_frozen() -> None:
     found = factors(lr_multipliers=((".", 2.0),))
     still = {name for name, rate in found.items() if rate == 0}
     assert still == {n for n in found if n.endswith(("bn/mean", "bn/var", "positional_encoding_gaussian_matrix"))}
@@ -93,13 +93,13 @@ def learning_rates_at(steps: list[int], options: OptimizerConfig, length: int) -
     return jax.jit(jax.vmap(learning_rate_schedule(options, length)))(jnp.asarray(steps)).tolist()
 
 
-def test_the_rate_rises_and_then_falls_along_a_cosine() -> None:
+def test_learning_rate_warms_up_and_decays_along_a_cosine() -> None:
     options = OptimizerConfig(learning_rate=2.0, final_lr_ratio=0.25, warmup=10)
     found = learning_rates_at([0, 5, 10, 60, 110, 200], options, 110)
     assert found == pytest.approx([0, 1, 2, 1.25, 0.5, 0.5])
 
 
-def test_a_run_may_start_at_once_or_end_before_it_is_warm() -> None:
+def test_a_run_may_have_no_warmup_or_end_within_it() -> None:
     assert learning_rates_at([0, 50], OptimizerConfig(learning_rate=2.0, final_lr_ratio=0.0), 50) == pytest.approx(
         [2, 0], abs=1e-6
     )
@@ -120,7 +120,7 @@ def test_steps_are_those_of_adamw() -> None:
     assert all(not np.any(x) for x in still)
 
 
-def test_what_is_frozen_has_no_moments_and_no_gradient() -> None:
+def test_frozen_parameters_have_no_moments_and_no_gradient() -> None:
     options = OptimizerConfig(lr_multipliers=(("^head/", 0.0),))
     flat = group_params(PARAMS, options).flatten(PARAMS)
     assert list(flat) == ["rate 0", "rate 1", "rate 1, decays"]
@@ -132,7 +132,7 @@ def test_what_is_frozen_has_no_moments_and_no_gradient() -> None:
     np.testing.assert_array_equal(grads["trunk"]["bn"]["mean"], 0)
 
 
-def test_long_gradients_are_shortened() -> None:
+def test_gradients_are_clipped() -> None:
     """Adam forgets how long a gradient is, but not if epsilon is longer still."""
     options = OptimizerConfig(learning_rate=1.0, weight_decay=0.0, max_grad_norm=1e-9)
     gradient = jax.tree.map(lambda x: np.full_like(x, 1e3), PARAMS)
@@ -141,13 +141,13 @@ def test_long_gradients_are_shortened() -> None:
     assert step(options, gradient)["neck"]["bias"] == pytest.approx(-each / (each + 1e-8), rel=1e-3)
 
 
-def test_the_average_forgets_its_beginning_and_then_little() -> None:
+def test_the_moving_average_starts_with_a_short_memory() -> None:
     mean = jax.jit(jax.vmap(lambda step: update_ema(0.0, 1.0, OptimizerConfig(ema_decay=0.9), step)))
     found = mean(jnp.asarray([0, 8, 79, 80, 10_000])).tolist()
     assert found == pytest.approx([0.9, 0.5, 1 - 80 / 89, 0.1, 0.1], rel=1e-5)
 
 
-def test_packed_parameters_come_back_as_they_were() -> None:
+def test_flat_parameters_are_unflattened_exactly() -> None:
     layout = group_params(PARAMS, OptimizerConfig(lr_multipliers=(("bias", 0.5),)))
     flat = layout.flatten(PARAMS)
     assert {name: len(paths) for name, paths in layout.groups.items()} == {

@@ -153,7 +153,7 @@ def assert_as_one(folder: Path, text: str, moves: str, processes: int) -> Path:
     return sharded
 
 
-def test_two_processes_are_as_one(folder: Path) -> None:
+def test_two_processes_match_one(folder: Path) -> None:
     """Of four devices each. If they are stopped after a step, they go on to the same to the bit."""
     sharded = assert_as_one(folder, STILLS, f"{HEADS}|{KERNEL}|{STATISTICS}", processes=2)
     stopped = shutil.copytree("many", folder / "stopped")
@@ -164,8 +164,8 @@ def test_two_processes_are_as_one(folder: Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, load(stopped / MODEL).params, load(Path("many", MODEL)).params)
 
 
-def imagine(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
-    """A teacher who does not look, so that nothing is compiled."""
+def random_teacher(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
+    """A teacher of random features, so that nothing is compiled."""
     del plan, keys
     rng, (clips, length) = np.random.default_rng(step), examples.frames.shape[:2]
     grid = TINY.embedding_size, TINY.embedding_size, TINY.hidden_dim
@@ -173,12 +173,12 @@ def imagine(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Teache
     return TeacherFeatures(jnp.asarray(embedding), jnp.asarray(conditioned))
 
 
-def test_eight_devices_are_as_one(folder: Path) -> None:
-    store_features(recipe_from_dict({**tomllib.loads(CLIPS), "teacher": ""}), "features", imagine)
+def test_eight_devices_match_one(folder: Path) -> None:
+    store_features(recipe_from_dict({**tomllib.loads(CLIPS), "teacher": ""}), "features", random_teacher)
     assert_as_one(folder, CLIPS, MEMORY, processes=1)
 
 
-def test_parameters_are_divided() -> None:
+def test_parameters_are_sharded() -> None:
     """All that can be cut into as many equal parts as there are devices; scalars are everywhere."""
     mesh: Any = AbstractMesh((8,), ("data",))
     parts = [place.spec for place in flat_shardings(mesh, [np.zeros(16), np.zeros(9)], True)]
