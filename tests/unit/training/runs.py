@@ -1,7 +1,7 @@
-"""Runs of a trainer whose steps are small: they depend on all that a step depends on, but not on the network.
+"""Training runs with cheap steps, which depend on everything that a step depends on except the network.
 
 python -m tests.unit.training.runs FOLDER OUT STEP            # a run that is killed after that step
-python -m tests.unit.training.runs FOLDER OUT STEP real       # the same of the real thing
+python -m tests.unit.training.runs FOLDER OUT STEP real       # the same with real steps
 """
 
 import contextlib
@@ -34,12 +34,12 @@ from tests.unit.data.footage import make_coco
 from tests.unit.training.network import SIZE, tiny_model
 
 MOVING = "no_mem_embed"
-# A mark of tests in which a run writes its files.
+# Mark for tests in which a run writes its files.
 of_training = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
 
 
 def make_recipe(folder: Path) -> Recipe:
-    """On a dataset of three images and with a network that are made at the first call."""
+    """For a dataset of three images and a network, which the first call writes to the folder."""
     start, images = folder / "start.safetensors", folder / "images"
     if not start.exists():
         make_coco(images, 3)
@@ -57,7 +57,7 @@ def make_recipe(folder: Path) -> Recipe:
 
 
 def real_recipe(folder: Path) -> Recipe:
-    """On synthetic clips, with real steps of one part of that network."""
+    """For synthetic clips, and with real steps that train one part of that network."""
     head = OptimizerConfig(
         learning_rate=1e-3, lr_multipliers=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0))
     )
@@ -73,7 +73,7 @@ def real_recipe(folder: Path) -> Recipe:
 
 
 def small_steps(broken: int = -1) -> Any:
-    """Within, the loss is how far a parameter is from the mean of the examples; NaN at one step, if need be."""
+    """In this context the loss is the distance of one parameter from a mean of the examples; NaN at step `broken`."""
 
     def make_train_step(
         config: TrainStepConfig, optimizer: optax.GradientTransformation, layout: FlatLayout, mesh: Mesh
@@ -100,7 +100,7 @@ def small_steps(broken: int = -1) -> Any:
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
-    """But for what the clock says."""
+    """The lines of metrics.jsonl without times."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{name: x for name, x in line.items() if name not in ("seconds", "data_share")} for line in lines]
 

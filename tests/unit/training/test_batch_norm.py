@@ -1,4 +1,4 @@
-"""Networks that normalise by the batch they see, and keep what they have seen."""
+"""BatchNorm with the statistics of the batch, and the update of the running statistics."""
 
 from functools import partial
 from typing import Any
@@ -40,7 +40,7 @@ def normalised(layer: nn.Module, params: Any) -> tuple[Any, Any]:
 
 
 def test_the_batch_is_normalized_with_its_own_statistics(layer: nn.Module) -> None:
-    """Once they are kept, the layer with constant statistics does the same."""
+    """With these statistics as its running ones, the frozen layer has the same output."""
     params = random_params(layer)
     found, seen = normalised(layer, params)
     kept = update_statistics(params, seen, momentum=1.0)
@@ -67,7 +67,7 @@ def test_only_running_statistics_are_updated(layer: nn.Module) -> None:
 
 
 def test_gradients_flow_through_mean_and_variance() -> None:
-    """A longer kernel gives the same outputs, so there is no slope in its direction."""
+    """A longer kernel gives the same outputs, so the gradient in its direction is zero."""
     layer = LAYERS["conv"]
     params = random_params(layer)
 
@@ -97,7 +97,7 @@ def test_names_of_statistics() -> None:
 
 
 def test_statistics_are_those_of_the_whole_batch_on_several_devices(layer: nn.Module) -> None:
-    """What they normalise by, and the gradient, which crosses from one to the other by way of the statistics."""
+    """So is the gradient, which flows from one device to another through the statistics."""
     params, weight = random_params(layer), np.random.default_rng(2).standard_normal(X.shape[:1]).astype(np.float32)
 
     def loss(params: Any, x: Any, weight: Any, axis: str | None) -> Any:

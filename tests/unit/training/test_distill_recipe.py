@@ -1,4 +1,4 @@
-"""The recipe that distils EDGETAM into its variant at half the size, run small.
+"""The recipe that distills EDGETAM into its variant at half the size, with small sizes.
 
 Sizes, paths and numbers of steps are replaced, users correct nothing, and one parameter moves: to compile is what takes
 time here.
@@ -31,7 +31,7 @@ pytestmark = of_training
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """One checkpoint is where the student starts, and teaches it at twice the size; as the recipe has it."""
+    """As in the original recipe, one checkpoint is the student's start and, at twice the size, the teacher."""
     folder, whole = tmp_path_factory.mktemp("distil"), read_recipe(RECIPE)
     checkpoint = folder / "edgetam.safetensors"
     save(Model(tiny_model().params, TINY.resized(2 * SIZE)), checkpoint)
@@ -73,7 +73,7 @@ def test_storing_continues_where_it_was_stopped(recipe: Recipe, tmp_path: Path) 
 
 
 def test_stored_features_are_those_of_the_teacher(recipe: Recipe, tmp_path: Path) -> None:
-    """What a student is seen is the same to the bit, so its losses are; and they are of a student that learns."""
+    """They are equal bit by bit, so the student's losses are too; and the student is trained."""
     features, seen = tmp_path / "features", []
     store_features(recipe, features)
     both = stored_teacher(features), model_teacher(load(recipe.teacher), recipe.rollout_config)
@@ -84,14 +84,14 @@ def test_stored_features_are_those_of_the_teacher(recipe: Recipe, tmp_path: Path
 
     with pytest.raises(TrainingError, match="another one is given; choose one of them"):
         train(recipe, tmp_path / "out", teacher=compute)
-    reports = {}
+    by_step = {}
     recipe = dataclasses.replace(recipe, teacher="")
-    model = train(recipe, tmp_path / "out", reports.__setitem__, compute)
-    assert len(seen) == len(reports) == STEPS
+    model = train(recipe, tmp_path / "out", by_step.__setitem__, compute)
+    assert len(seen) == len(by_step) == STEPS
     for stored, computed in seen:
         assert stored.conditioned.shape[-3] == 2 * TINY.embedding_size
         assert stored.embedding.dtype == computed.embedding.dtype == recipe.dtype
         jax.tree.map(np.testing.assert_array_equal, stored, computed)
-    assert all(report["imitation"] > 1 and report["gradient"] > 0 for report in reports.values())
+    assert all(metrics["imitation"] > 1 and metrics["gradient"] > 0 for metrics in by_step.values())
     assert model.config == TINY
     assert np.abs(model.params[MOVING] - tiny_model().params[MOVING]).max() > 1e-3

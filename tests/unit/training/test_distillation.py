@@ -51,7 +51,7 @@ def test_equal_features_have_no_loss() -> None:
 
 
 def test_it_is_the_mean_squared_error() -> None:
-    """Of frames over all clips and frames; after memory attention for each object, where they were tracked for."""
+    """Over all clips and frames; after memory attention over the tracked objects."""
     student, teacher = random_features(0), random_features(1)
     (e, c), (te, tc) = (jax.tree.map(np.asarray, x) for x in (student, teacher))
     tracked = np.asarray(rollout_of(student).tracked)
@@ -70,7 +70,7 @@ def test_untracked_objects_do_not_contribute() -> None:
 
 
 def test_finer_features_are_averaged() -> None:
-    """A teacher that sees each cell of the student as four equal ones says the same."""
+    """Features that repeat each cell of the student's grid give the same loss as their average."""
     student, teacher = random_features(0), random_features(1)
     finer = jax.tree.map(lambda x: jnp.repeat(jnp.repeat(x, 8, -3), 8, -2), teacher)
     averaged = TeacherFeatures(*(jax.image.resize(x, (*x.shape[:-3], H, H, C), "linear") for x in finer))
@@ -84,8 +84,8 @@ def test_channels_have_to_match() -> None:
 
 def test_a_batch_without_objects_has_only_the_embedding_loss() -> None:
     student, teacher = random_features(0), random_features(1)
-    nobody = rollout_of(student)._replace(tracked=jnp.zeros((T, B, N), bool))
-    found = float(distillation_loss(nobody, teacher, WEIGHTS, B, jnp.asarray(0)))
+    untracked = rollout_of(student)._replace(tracked=jnp.zeros((T, B, N), bool))
+    found = float(distillation_loss(untracked, teacher, WEIGHTS, B, jnp.asarray(0)))
     assert found == pytest.approx(2 * float(jnp.square(student.embedding - teacher.embedding).mean()), rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""What networks start from: a plain trunk, prompts that look where they point, memory that finds what looks alike."""
+"""Initial parameters: a simple trunk, and attention that matches positions and similar regions from the start."""
 
 import dataclasses
 import re
@@ -28,7 +28,7 @@ CONFIG = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def both() -> tuple[Params, Params]:
-    """What it starts from, and plain random numbers."""
+    """The initial parameters, and those of `init_params`."""
     draw = jax.jit(lambda key: (initial_params(CONFIG, key), init_params(CONFIG, key)))
     return jax.device_get(draw(jax.random.key(0)))
 
@@ -49,13 +49,13 @@ def test_initial_parameters_that_are_not_random(both: tuple[Params, Params]) -> 
 
 
 def test_similar_regions_attend_to_each_other_in_memory(both: tuple[Params, Params]) -> None:
-    """From the first step: of all that is remembered of a frame, its cells attend to their own windows."""
+    """Without training: of the memory of a frame, each cell attends most to its own window."""
     start, deviation = both[0], 3.0
     looks = deviation * jax.random.normal(jax.random.key(1), (4, 4, CONFIG.hidden_dim))  # of the windows
     embedding = looks.repeat(2, 0).repeat(2, 1)
 
     def attended(model: EdgeTAM) -> Array:
-        """How much each cell attends to each token, [N, L]: a value of its own passes linear layers by its weight."""
+        """The attention [N, L] of each cell to each token, found by the value that each token passes on."""
         tokens = model.encode_memory(embedding, jnp.zeros((CONFIG.mask_size, CONFIG.mask_size)), True)
         nothing = jnp.zeros((1, CONFIG.hidden_dim)), jnp.zeros(1, bool)
         memory = Memory(tokens[None], jnp.zeros(1, int), jnp.ones(1, bool), *nothing)
@@ -73,7 +73,7 @@ def test_similar_regions_attend_to_each_other_in_memory(both: tuple[Params, Para
         return weights / weights.sum(-1, keepdims=True)
 
     def found(params: Params) -> float:
-        """What goes to a cell's own window, on average; window tokens come first."""
+        """The mean attention of a cell to its own window; window tokens come first."""
         shares = jax.jit(partial(EdgeTAM(CONFIG).apply, method=attended))({"params": params})
         own = np.arange(16).reshape(4, 4).repeat(2, 0).repeat(2, 1).ravel()
         return float(np.mean(shares[np.arange(64), own]))

@@ -12,12 +12,12 @@ from tests.support.tolerances import assert_close
 
 LEAD, SIZE = (3, 2, 4), (12, 16)  # rounds, frames, objects
 LOSS_RTOL = 1e-5
-cost = jax.jit(object_losses)
+compute = jax.jit(object_losses)
 
 
 @pytest.fixture(scope="module")
 def case() -> tuple[MaskPrediction, np.ndarray, np.ndarray, np.ndarray]:
-    """Random logits, among them hopeless and perfect ones, and objects that are absent."""
+    """Random logits, some of them perfect and some completely wrong, and absent objects."""
     rng = np.random.default_rng(0)
     truth = rng.random((*LEAD, *SIZE)) < rng.random((*LEAD, 1, 1))
     visible = rng.random(LEAD) < 0.6
@@ -35,7 +35,7 @@ def case() -> tuple[MaskPrediction, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def reference(prediction: Any, truth: np.ndarray, visible: np.ndarray, multimask: np.ndarray) -> dict[str, np.ndarray]:
-    """One object at a time, from the formulas as the papers have them, in float64."""
+    """The formulas of the papers, one object at a time, in float64."""
     found = {name: np.zeros(visible.shape) for name in ("focal", "dice", "iou", "score", "total")}
     for at in np.ndindex(visible.shape):
         target = torch.tensor(truth[at]).double()
@@ -67,7 +67,7 @@ def reference(prediction: Any, truth: np.ndarray, visible: np.ndarray, multimask
 
 @pytest.fixture(scope="module")
 def each(case: Any) -> Losses:
-    return cost(*case)
+    return compute(*case)
 
 
 def test_losses_match_a_plain_implementation(case: Any, each: Losses) -> None:
@@ -92,14 +92,14 @@ def test_empty_batches_have_no_loss(lead: tuple[int, ...]) -> None:
     shapes = (*lead, 4, *SIZE), (*lead, 4), (*lead, 4, 1), lead
     prediction = MaskPrediction(*(np.zeros(shape, np.float32) for shape in shapes))
     nothing = np.zeros(lead, bool)
-    each = cost(prediction, np.zeros((*lead, *SIZE), bool), nothing, nothing)
+    each = compute(prediction, np.zeros((*lead, *SIZE), bool), nothing, nothing)
     assert each.total.shape == lead
     assert all(float(x) == 0 for x in reduce_losses(each, jnp.asarray(nothing), jnp.zeros(())))
 
 
 def test_batches_of_absent_objects_have_only_a_score_loss(case: Any) -> None:
     prediction, truth, visible, multimask = case
-    each = cost(prediction, np.zeros_like(truth), np.zeros_like(visible), multimask)
+    each = compute(prediction, np.zeros_like(truth), np.zeros_like(visible), multimask)
     total = reduce_losses(each, jnp.ones(LEAD, bool), jnp.asarray(4))
     assert float(total.total) == float(total.score) > 0
 
@@ -123,8 +123,8 @@ def test_gradients_reach_only_supervised_outputs(case: Any) -> None:
 def test_half_precision_is_summed_in_float32(case: Any, each: Losses) -> None:
     prediction, truth, visible, multimask = case
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), prediction)
-    got = cost(half, truth, visible, multimask)
-    want = cost(jax.tree.map(jnp.float32, half), truth, visible, multimask)
+    got = compute(half, truth, visible, multimask)
+    want = compute(jax.tree.map(jnp.float32, half), truth, visible, multimask)
     np.testing.assert_array_equal(got.total, want.total)
     assert got.total.dtype == jnp.float32
 

@@ -1,4 +1,4 @@
-"""`make nano` from nothing, with its recipes in their order, and a trainer that takes no time."""
+"""`make nano` from scratch: its recipes in order, with a trainer that does nothing."""
 
 import importlib.util
 import json

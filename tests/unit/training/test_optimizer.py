@@ -37,13 +37,13 @@ def shapes() -> Any:
 
 
 def factors(**options: Any) -> dict[str, float]:
-    """Of the minimal network, by path."""
+    """The learning rate multipliers of the minimal network, by path."""
     tree = resolve_lr_multipliers(shapes(), OptimizerConfig(**options))
     return {"/".join(path): factor for path, factor in flatten_dict(tree).items()}
 
 
 def step(options: OptimizerConfig, gradient: Any, steps: int = 10) -> Any:
-    """By how much one step moves `PARAMS`."""
+    """The updates of `PARAMS` in one step."""
     optimizer, layout = make_optimizer(PARAMS, options, steps), group_params(PARAMS, options)
 
     @jax.jit
@@ -107,7 +107,7 @@ def test_a_run_may_have_no_warmup_or_end_within_it() -> None:
 
 
 def test_steps_are_those_of_adamw() -> None:
-    """At first Adam moves everything by the rate; decay is for matrices, and what is frozen stays."""
+    """The first update of Adam is the learning rate; weight decay is for matrices; frozen parameters stay."""
     options = OptimizerConfig(
         learning_rate=0.5, weight_decay=0.1, max_grad_norm=np.inf, lr_multipliers=(("^head/", 0.0), ("bias", 0.5))
     )
@@ -133,7 +133,7 @@ def test_frozen_parameters_have_no_moments_and_no_gradient() -> None:
 
 
 def test_gradients_are_clipped() -> None:
-    """Adam forgets how long a gradient is, but not if epsilon is longer still."""
+    """Adam is invariant to the scale of gradients, except where they are smaller than its epsilon."""
     options = OptimizerConfig(learning_rate=1.0, weight_decay=0.0, max_grad_norm=1e-9)
     gradient = jax.tree.map(lambda x: np.full_like(x, 1e3), PARAMS)
     moving = {"kernel": 4, "bias": 2}

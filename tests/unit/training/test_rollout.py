@@ -133,7 +133,7 @@ def test_losses_are_those_of_every_prediction(run_rollout: Any) -> None:
         here = PLAN.prompts.valid & (PLAN.prompts.frames == t)
         masked, corrected = (here & PLAN.prompts.is_mask).any(-1), PLAN.corrected[:, t]
         prompted = here.any(-1) | corrected
-        known = (PLAN.prompts.valid & (PLAN.prompts.frames < t)).any(-1)
+        has_memory = (PLAN.prompts.valid & (PLAN.prompts.frames < t)).any(-1)
         want = dict.fromkeys(result.losses._fields, np.zeros((CLIPS, OBJECTS)))
         if prompted.any():
             want = {name: np.where(prompted & ~masked, x, 0) for name, x in expected_losses(next(remaining)).items()}
@@ -142,12 +142,12 @@ def test_losses_are_those_of_every_prediction(run_rollout: Any) -> None:
             want = {name: x + np.where(corrected, again[name], 0) for name, x in want.items()}
         tracked = next(remaining)
         np.testing.assert_array_equal(tracked.truth, EXAMPLES.masks[:, t])
-        assert tracked.multimask[known & ~prompted].all()
+        assert tracked.multimask[has_memory & ~prompted].all()
         after = expected_losses(tracked)
         for name, x in want.items():
-            expected = np.where(prompted, x, np.where(known, after[name], 0))
+            expected = np.where(prompted, x, np.where(has_memory, after[name], 0))
             assert_close(f"{name} of frame {t}", getattr(result.losses, name)[t], expected, rtol=RTOL)
-        np.testing.assert_array_equal(result.tracked[t], prompted | known)
+        np.testing.assert_array_equal(result.tracked[t], prompted | has_memory)
         np.testing.assert_array_equal(result.visible[t], EXAMPLES.masks[:, t].any((-2, -1)))
     assert next(remaining, None) is None
 

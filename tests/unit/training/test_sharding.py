@@ -1,4 +1,4 @@
-"""A network that several devices and processes train is the one that a single device would have trained."""
+"""Training on several devices and processes gives the same network as on a single device."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ MEMORY = "^memory_attention/layers_0/linear"
 
 
 def only(moving: str) -> str:
-    """What moves, and how."""
+    """The optimizer of a recipe that trains only the parameters that match."""
     return f"""
 [optimizer]
 learning_rate = 1e-3
@@ -90,7 +90,7 @@ pytestmark = of_training
 
 
 def train_together(recipe: Path, out: Path, devices: int, processes: int) -> None:
-    """By so many processes with so many devices each."""
+    """Trains with several processes, which have `devices` each."""
     flags = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -121,7 +121,7 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With all that the recipes name."""
+    """A working directory with all files that the recipes name."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("start", "teacher")):
         save(tiny_model(seed), Path(f"{name}.safetensors"))
@@ -130,10 +130,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def assert_as_one(folder: Path, text: str, moves: str, processes: int) -> Path:
-    """Also where each device keeps a part of the parameters only, and sees one image of a batch.
+def assert_matches_one_device(folder: Path, text: str, moves: str, processes: int) -> Path:
+    """Checks that a run with sharded parameters, and one image of a batch on each device, matches a run on one device.
 
-    Losses and gradients are compared too: Adam's steps do not tell how long a gradient is. Returns the recipe of many.
+    Metrics are compared too, because Adam's updates do not show the scale of gradients. Returns the second recipe.
     """
     recipe, sharded = folder / "recipe.toml", folder / "sharded.toml"
     recipe.write_text(text)
@@ -154,8 +154,8 @@ def assert_as_one(folder: Path, text: str, moves: str, processes: int) -> Path:
 
 
 def test_two_processes_match_one(folder: Path) -> None:
-    """Of four devices each. If they are stopped after a step, they go on to the same to the bit."""
-    sharded = assert_as_one(folder, STILLS, f"{HEADS}|{KERNEL}|{STATISTICS}", processes=2)
+    """With four devices each. Interrupted after a step, they resume to the same result bit by bit."""
+    sharded = assert_matches_one_device(folder, STILLS, f"{HEADS}|{KERNEL}|{STATISTICS}", processes=2)
     stopped = shutil.copytree("many", folder / "stopped")
     (stopped / MODEL).unlink()
     shutil.rmtree(stopped / "checkpoints" / "2")
@@ -175,11 +175,11 @@ def random_teacher(step: int, examples: Example, plan: Plan, keys: jax.Array) ->
 
 def test_eight_devices_match_one(folder: Path) -> None:
     store_features(recipe_from_dict({**tomllib.loads(CLIPS), "teacher": ""}), "features", random_teacher)
-    assert_as_one(folder, CLIPS, MEMORY, processes=1)
+    assert_matches_one_device(folder, CLIPS, MEMORY, processes=1)
 
 
 def test_parameters_are_sharded() -> None:
-    """All that can be cut into as many equal parts as there are devices; scalars are everywhere."""
+    """Vectors whose length is a multiple of the number of devices are sharded; scalars are replicated."""
     mesh: Any = AbstractMesh((8,), ("data",))
     parts = [place.spec for place in flat_shardings(mesh, [np.zeros(16), np.zeros(9)], True)]
     assert parts == [PartitionSpec("data"), PartitionSpec()]

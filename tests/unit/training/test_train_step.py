@@ -26,11 +26,11 @@ from edgetam_jax.training.train_step import StepMetrics, TrainState, TrainStepCo
 from tests.unit.training.network import TINY, clips, tiny_model
 
 KEY = jax.random.key(0)
-SEED = 1  # of a network that misses some objects, and whose every alternative is the best of some answer
+SEED = 1  # of a network that misses some objects, and each of whose alternative masks is sometimes the best
 SMOOTH = LossWeights(iou=0)  # the IoU of a thresholded mask moves in steps
 CLIPS = RolloutConfig(User(corrections=0), SMOOTH)
 STILLS = RolloutConfig(User(points=1.0, first_frames=1, corrected_frames=1, corrections=0))
-# Clicks are where an answer is most wrong, so that they stay when it changes a little.
+# Clicks go to the centre of the largest error, so that small changes of a prediction do not move them.
 CORRECTED = RolloutConfig(dataclasses.replace(STILLS.user, corrections=1, from_truth=0.0, aim="centre"), SMOOTH)
 ALL = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, max_grad_norm=float("inf"))
 DECODER = OptimizerConfig(learning_rate=1e-3, lr_multipliers=((".", 0.0), ("^sam_mask_decoder/", 1.0)))
@@ -69,12 +69,12 @@ def named(packed: FlatParams, options: OptimizerConfig) -> dict[str, np.ndarray]
 
 
 def has_no_effect(name: str) -> bool:
-    """Softmax is blind to what is added to all keys."""
+    """Softmax is invariant to a constant added to all keys."""
     return name.startswith("sam_mask_decoder/") and name.endswith("k_proj/bias")
 
 
 def is_unused_in_clips(name: str) -> bool:
-    """Estimates of the IoU cost nothing in `SMOOTH`."""
+    """Estimated IoUs have no loss with `SMOOTH`."""
     return is_statistic(tuple(name.split("/"))) or has_no_effect(name) or ESTIMATES in name or name == ONLY_CORRECTIONS
 
 
@@ -106,7 +106,7 @@ def corrected() -> Tried:
 
 
 def test_every_parameter_has_a_gradient(tracked: Tried) -> None:
-    """By clips in which objects are clicked, boxed, masked, missed, tracked and prompted again; see `DECODER` too."""
+    """With clips whose objects are prompted by clicks, boxes and masks, missed, tracked and prompted again."""
     grads = tracked.grads
     assert bool(tracked.metrics.finite)
     assert all(np.isfinite(x).all() for x in grads.values())
@@ -135,10 +135,10 @@ def test_gradients_through_corrections_match_finite_differences(corrected: Tried
 
 
 def assert_finite_differences(tried: Tried, modules: Sequence[str], rel: float) -> None:
-    """Along the gradient of modules, with every number weighted at random, and tensors that it hardly moves as well.
+    """Along the gradient of modules, normalized for each tensor and with random weights for each number.
 
-    The loss goes up and down by 1e-3, of which rounding is 1e-6 or less. What opens or closes on the way, ReLUs most of
-    all, is up to 0.8%.
+    The loss changes by about 1e-3, of which rounding is 1e-6 or less. ReLUs and the like that switch within this
+    distance account for up to 0.8%.
     """
     rng, grads = np.random.default_rng(0), tried.grads
     along = {name: np.zeros_like(x) for name, x in grads.items()}
@@ -189,7 +189,7 @@ def test_ema_params_are_the_moving_average(decoder_update: Any, decoder_step: An
 
 
 def test_bfloat16_is_only_in_the_network(decoder_step: Any) -> None:
-    """Parameters, moments and gradients stay float32, and point where those of float32 do."""
+    """Parameters, moments and gradients stay float32; the gradients have the direction of float32 ones."""
     update, state = prepare(TrainStepConfig(TINY, dataclasses.replace(STILLS, dtype="bfloat16"), DECODER))
     directions = []
     for after, metrics in (decoder_step, update(state, clips(4, 1), KEY)):
@@ -221,7 +221,7 @@ def test_accumulated_parts_match_the_whole_batch(decoder_step: Any) -> None:
 
 
 def test_batch_statistics_update_the_running_ones() -> None:
-    """The same batch twice, while the encoder is frozen: both times, its own mean and variance come in."""
+    """With the same batch twice and a frozen encoder, both updates have the same mean and variance."""
     update, first = prepare(TrainStepConfig(TINY, STILLS, DECODER, norm="batch"))
     second, _ = update(first, clips(4, 1), KEY)
     third, _ = update(second, clips(4, 1), KEY)

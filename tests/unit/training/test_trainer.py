@@ -29,7 +29,7 @@ pytestmark = of_training
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_fast() -> None:
-    """Not here: runs in other processes compile as users do, and are to be bit-equal to those of this one."""
+    """Disabled here: runs in other processes compile with all optimizations, and must match these bit by bit."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def states(out: Path) -> tuple[int | None, Any]:
 
 
 def assert_same_run(found: Path, wanted: Path) -> None:
-    """Bit by bit: its curve, its last state, what comes next of the data, and the network."""
+    """Compares metrics, the last state, the position in the data, and the network bit by bit."""
     assert metrics(found) == metrics(wanted)
     (step, state), (last, want) = states(found), states(wanted)
     assert step == last and state["data"] == want["data"]
@@ -158,7 +158,7 @@ def test_a_run_that_was_stored_with_former_names_is_resumed(whole: Path, recipe:
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
-    """The checkpoint where the recipe starts may have been replaced."""
+    """The file that `start` names may have been replaced."""
     out = shutil.copytree(whole, folder / "other")
     path = out / "recipe.json"
     description = json.loads(path.read_text())
@@ -174,7 +174,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: R
 
 
 def test_broken_checkpoints_and_those_of_other_networks_are_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
-    """Also where nothing says what they are about."""
+    """Even without recipe.json."""
     other = dataclasses.replace(recipe.optimizer, lr_multipliers=((".", 1.0),))
     for name, changed, broken in (
         ("other", dataclasses.replace(recipe, optimizer=other, steps=9), False),

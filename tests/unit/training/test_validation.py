@@ -29,13 +29,13 @@ def on(recipe: Recipe, path: Path, **options: Any) -> Recipe:
 
 
 def test_metrics_match_vos_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the moving average, and on the first videos of the split only."""
+    """For the moving average, on the first videos of the split only."""
     videos = make_videos(make_videos(tmp_path / "own", {"a": 5, "b": 4, "c": 9}, "valid"), {"d": 3}, "train")
-    recipe, judged = on(make_recipe(tmp_path), videos, videos=2), []
+    recipe, evaluated = on(make_recipe(tmp_path), videos, videos=2), []
     save(tiny_model(2), tmp_path / "start.safetensors", force=True)  # follows things better than others by chance
 
     def validate(model: Any, dataset: Any) -> Score:
-        judged.append(model.params[MOVING])
+        evaluated.append(model.params[MOVING])
         return trainer_validate(model, dataset)
 
     trainer_validate = trainer.validate
@@ -45,8 +45,8 @@ def test_metrics_match_vos_and_scores(tmp_path: Path, monkeypatch: pytest.Monkey
         model = train(recipe, out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert ["validation_jf" in line for line in lines] == [False, True, True]
-    assert np.any(judged[0] != judged[1])
-    np.testing.assert_array_equal(judged[1], model.params[MOVING])
+    assert np.any(evaluated[0] != evaluated[1])
+    np.testing.assert_array_equal(evaluated[1], model.params[MOVING])
 
     assert vos.main([str(videos), str(tmp_path / "masks"), "--model", str(out / MODEL)]) == 0
     objects = score_dataset(open_dataset(videos), tmp_path / "masks")
@@ -61,7 +61,7 @@ def test_metrics_match_vos_and_scores(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_datasets_that_cannot_be_used_are_refused_before_training(tmp_path: Path) -> None:
     recipe, ids = make_recipe(tmp_path), ids_of({1: square(1, 1)})
     own = make_videos(tmp_path / "own", {"a": 3}, "valid")
-    first_only = make_mose(tmp_path / "given", "a", 5, {0: ids})
+    first_only = make_mose(tmp_path / "first-only", "a", 5, {0: ids})
     empty = make_davis(tmp_path / "empty", {"a": [ids * 0] * 4})
     later = make_davis(tmp_path / "later", {"a": [ids, ids, ids[:6], ids]})
     masks = {"000": {t: square(1, 1) for t in range(4)}, "001": {0: square(1, 5)}}
