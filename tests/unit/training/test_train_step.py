@@ -92,7 +92,7 @@ class Tried(NamedTuple):
 def attempt(rollout: RolloutConfig, examples: Example) -> Tried:
     update, state = prepare(TrainStepConfig(TINY, rollout, ALL))
     after, metrics = update(state, examples, KEY)
-    return Tried(update, state, examples, after, metrics, named(after.optimizer[1], ALL))
+    return Tried(update, state, examples, after, metrics, named(after.opt_state[1], ALL))
 
 
 @pytest.fixture(scope="module")
@@ -180,11 +180,11 @@ def test_ema_params_are_the_moving_average(decoder_update: Any, decoder_step: An
     update, first = decoder_update
     second, _ = decoder_step
     third, _ = update(second, clips(4, 1), KEY)
-    mean = first.average
+    mean = first.ema_params
     for step, state in enumerate((second, third)):
         mean = update_ema(mean, state.params, DECODER, jnp.asarray(step))
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=RTOL, atol=RTOL), state.average, mean)
-    moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (third.average, third.params)), strict=True)]
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=RTOL, atol=RTOL), state.ema_params, mean)
+    moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (third.ema_params, third.params)), strict=True)]
     assert max(moved) > 10 * RTOL
 
 
@@ -194,10 +194,10 @@ def test_bfloat16_is_only_in_the_network(decoder_step: Any) -> None:
     directions = []
     for after, metrics in (decoder_step, update(state, clips(4, 1), KEY)):
         assert bool(metrics.finite) and metrics.losses.total.dtype == jnp.float32
-        assert {x.dtype for x in jax.tree.leaves((after.params, after.average, after.optimizer)) if x.ndim} == {
+        assert {x.dtype for x in jax.tree.leaves((after.params, after.ema_params, after.opt_state)) if x.ndim} == {
             np.dtype(np.float32)
         }
-        directions.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(after.optimizer[1])]))
+        directions.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(after.opt_state[1])]))
     one, other = directions
     assert 0.98 < one @ other / np.linalg.norm(one) / np.linalg.norm(other) < 1 - 1e-9
 
@@ -214,8 +214,8 @@ def test_accumulated_parts_match_the_whole_batch(decoder_step: Any) -> None:
     update, state = prepare(TrainStepConfig(TINY, STILLS, DECODER, accumulate=2))
     found, metrics = update(state, clips(4, 1), KEY)
     want, whole = decoder_step
-    for a, b in zip(*map(jax.tree.leaves, (found.optimizer[1], want.optimizer[1])), strict=True):
-        np.testing.assert_allclose(a, b, rtol=RTOL, atol=RTOL * float(whole.gradient))
+    for a, b in zip(*map(jax.tree.leaves, (found.opt_state[1], want.opt_state[1])), strict=True):
+        np.testing.assert_allclose(a, b, rtol=RTOL, atol=RTOL * float(whole.grad_norm))
     np.testing.assert_allclose(metrics.losses.total, whole.losses.total, rtol=RTOL)
     np.testing.assert_allclose(metrics.iou, whole.iou, rtol=RTOL)
 
