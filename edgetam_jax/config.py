@@ -1,7 +1,9 @@
 """Configurations: frozen, hashable, and small. Sizes follow from the image size; nothing is stated twice."""
 
 import dataclasses
-from typing import Any
+import types
+import typing
+from typing import Any, Literal
 
 from edgetam_jax.errors import ConfigError
 
@@ -116,42 +118,64 @@ class Config:
 
 
 def dataclass_from_dict(cls: Any, values: dict[str, Any], where: str, **ready: Any) -> Any:
-    """A tree of dataclasses from what JSON or TOML made of it, but for fields that are `ready`.
+    """Builds a dataclass, and the dataclasses nested in it, from parsed JSON or TOML.
 
-    Fields have the type of their default; whole numbers serve for others. What is left out keeps its default.
+    Values are checked against the type hints of the fields: `bool`, `int`, `float` (whole numbers are accepted),
+    `str`, `Literal`, `X | None`, tuples of numbers, nested dataclasses, and `tuple[tuple[str, X], ...]`, which is
+    written as a mapping. Fields that are left out keep their default.
+
+    Args:
+        cls: the dataclass.
+        values: by field name.
+        where: what the values belong to, for error messages.
+        ready: fields that are already built.
+
+    Raises:
+        ConfigError: if a key is unknown or a value has another type.
     """
     return cls(**_read_fields(cls, values, where), **ready)
 
 
 def _read_fields(cls: Any, values: dict[str, Any], where: str) -> dict[str, Any]:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields)):
         raise ConfigError(f"{where}: unknown keys {unknown}; known are {sorted(fields)}.")
+    hints = typing.get_type_hints(cls)
+    return {
+        name: _read_value(hints[name], value, f"{where}.{name}", _default(fields[name]))
+        for name, value in values.items()
+    }
 
-    def read(name: str, value: Any) -> Any:
-        default = fields[name].default
-        if default is dataclasses.MISSING:
-            factory = fields[name].default_factory
-            default = None if factory is dataclasses.MISSING else factory()
-        if dataclasses.is_dataclass(default) and not isinstance(default, type):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{where}.{name}: expected a mapping, got {value!r}.")
-            return dataclasses.replace(default, **_read_fields(type(default), value, f"{where}.{name}"))
-        if default is None:
-            return value
-        if default == ():
-            if not isinstance(value, dict):
-                raise ConfigError(f"{where}.{name}: expected a mapping, got {value!r}.")
-            return tuple(value.items())
-        if isinstance(default, tuple):
-            if not isinstance(value, list | tuple) or list(map(_is_number, value)) != [True] * len(default):
-                raise ConfigError(f"{where}.{name}: expected {len(default)} numbers, got {value!r}.")
-            return tuple(value)
-        if type(value) is not type(default) and not (type(value) is int and isinstance(default, float)):
-            raise ConfigError(f"{where}.{name}: expected {type(default).__name__}, got {value!r}.")
+
+def _read_value(hint: Any, value: Any, where: str, default: Any = None) -> Any:
+    """A value of the type `hint`. Keys missing from a nested dataclass are taken from the field's `default`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):  # X | None
+        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
+        return None if value is None else _read_value(inner, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where} is {value!r}; expected one of {arguments}.")
         return value
+    is_items = origin is tuple and arguments[-1] is Ellipsis
+    if (is_items or dataclasses.is_dataclass(hint)) and not isinstance(value, dict):
+        raise ConfigError(f"{where}: expected a mapping, got {value!r}.")
+    if is_items:
+        _, item = typing.get_args(arguments[0])
+        return tuple((key, _read_value(item, one, f"{where}.{key}")) for key, one in value.items())
+    if dataclasses.is_dataclass(hint):
+        return dataclasses.replace(default, **_read_fields(hint, value, where))
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or list(map(_is_number, value)) != [True] * len(arguments):
+            raise ConfigError(f"{where}: expected {len(arguments)} numbers, got {value!r}.")
+        return tuple(_read_value(each, one, where) for each, one in zip(arguments, value, strict=True))
+    if type(value) is not hint and not (type(value) is int and hint is float):
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}.")
+    return value
 
-    return {name: read(name, value) for name, value in values.items()}
+
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""`edgetam-jax train RECIPE --out FOLDER`: trains, and goes on where it was stopped."""
+"""`edgetam-jax train RECIPE --out FOLDER`: trains a network, and resumes a run that was interrupted."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from edgetam_jax.errors import EdgeTAMError, TrainingError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: trained to the last step; 2: it could not start or go on. What breaks in between keeps its traceback."""
+    """0: trained to the last step; 2: the run could not start or continue. Other errors keep their traceback."""
     try:
         _train(_parser().parse_args(argv))
     except EdgeTAMError as error:
@@ -26,32 +26,39 @@ def _train(arguments: argparse.Namespace) -> None:
         from edgetam_jax.training.trainer import MODEL, train
     except ModuleNotFoundError as error:
         raise TrainingError(f"training needs {error.name}: pip install 'edgetam-jax[train]'.") from error
-    recipe = read_recipe(arguments.recipe)
-    _join(arguments)
+    recipe = read_recipe(arguments.recipe, arguments.set)
+    _initialize_distributed(arguments)
     train(recipe, arguments.out)
     print(f"trained: {arguments.out / MODEL}")
 
 
-def _join(arguments: argparse.Namespace) -> None:
-    """Several processes train one network: each has its devices and its part of every batch."""
-    given = arguments.coordinator, arguments.processes, arguments.process
-    if all(value is None for value in given):
+def _initialize_distributed(arguments: argparse.Namespace) -> None:
+    """Connects several processes that train one network, each with its own devices and part of every batch."""
+    options = arguments.coordinator, arguments.processes, arguments.process
+    if all(value is None for value in options):
         return
-    if any(value is None for value in given) or not 0 <= arguments.process < arguments.processes:
+    if any(value is None for value in options) or not 0 <= arguments.process < arguments.processes:
         raise TrainingError(
-            f"--coordinator, --processes and --process are {given}; expected all three, and the process from 0."
+            f"--coordinator, --processes and --process are {options}; expected all three, and the process from 0."
         )
-    jax.distributed.initialize(*given)
+    jax.distributed.initialize(*options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgetam-jax train",
-        description="Train a network by a recipe. A run that was stopped goes on when the same line is typed again.",
+        description="Train a network by a recipe. Run the same command again to resume a run that was interrupted.",
     )
     parser.add_argument("recipe", type=Path, help="a TOML file; see recipes/")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and the network")
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, where several train together")
-    parser.add_argument("--processes", type=int, help="how many they are")
-    parser.add_argument("--process", type=int, help="which one this is, from 0")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a value of the recipe, such as optimizer.learning_rate=1e-5 (TOML); may be repeated",
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 if several train together")
+    parser.add_argument("--processes", type=int, help="number of processes")
+    parser.add_argument("--process", type=int, help="number of this process, from 0")
     return parser

@@ -1,1 +1,1 @@
-"""Training: losses, simulated users, synthetic clips."""
+"""Training: recipes, rollouts with a simulated user, losses, the training step, and distillation."""

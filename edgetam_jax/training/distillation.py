@@ -1,4 +1,4 @@
-"""Distillation after EdgeTAM: a student imitates what a teacher sees in frames, and what it makes of its memory."""
+"""Distillation as in EdgeTAM: a student matches a teacher's image embeddings and its memory-conditioned features."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float, Key, Real
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -23,6 +23,8 @@ from edgetam_jax.training.rollout import Rollout, rollout
 
 @dataclasses.dataclass(frozen=True)
 class DistillationWeights:
+    """The weights of the two distillation losses."""
+
     embedding: float = 1.0
     conditioned: float = 1.0
 
@@ -30,62 +32,73 @@ class DistillationWeights:
         check_weights(self, "distillation")
 
 
-class Features(NamedTuple):
-    """What a teacher made of B clips."""
+class TeacherFeatures(NamedTuple):
+    """A teacher's features of B clips."""
 
-    embedding: Array  # [T, B, H, W, C] of the frames
-    conditioned: Array  # [T, B, O, H, W, C] after memory attention
+    embedding: Float[Array, "T B H W C"]  # of the frames
+    conditioned: Float[Array, "T B O H W C"]  # after memory attention
 
 
 class Teacher(Protocol):
-    """Anything that takes the same lessons: a model, another framework's model, or a folder of stored features."""
+    """Anything that computes features of the same rollouts: a model, another framework's model, or a folder."""
 
-    def __call__(self, step: int, examples: Example, plan: Plan, keys: Array) -> Features: ...
+    def __call__(self, step: int, examples: Example, plan: Plan, keys: Array) -> TeacherFeatures: ...
 
 
-def model_teacher(model: Model, course: RolloutConfig) -> Teacher:
+def model_teacher(model: Model, config: RolloutConfig) -> Teacher:
+    """A teacher that is a model of this package."""
+
     @jax.jit
-    def look(model: Model, examples: Example, plan: Plan, keys: Array) -> Features:
-        lesson = rollout(model, examples, plan, keys, course, remat=False)
-        return Features(lesson.embedding, lesson.conditioned)
+    def compute(model: Model, examples: Example, plan: Plan, keys: Array) -> TeacherFeatures:
+        result = rollout(model, examples, plan, keys, config, remat=False)
+        return TeacherFeatures(result.embedding, result.conditioned)
 
-    return lambda step, examples, plan, keys: look(model, examples, plan, keys)
+    return lambda step, examples, plan, keys: compute(model, examples, plan, keys)
 
 
 def stored_teacher(folder: Path) -> Teacher:
-    """Features that `store` wrote, one file a step of the same run."""
+    """A teacher whose features `save_features` wrote, one file for each step of the same recipe.
+
+    Raises:
+        ConfigError: if the run has several processes.
+        CheckpointError: from the teacher, if a file is missing, broken, or belongs to other clips.
+    """
     if jax.process_count() > 1:
         raise ConfigError(
-            f"{folder} holds a teacher's features, which only a run of one process reads. With several, name the "
-            "teacher's checkpoint, and each process looks at its own clips."
+            f"{folder} holds a teacher's features, which only a run of one process can read. With several processes, "
+            "set teacher to the teacher's checkpoint; each process then computes the features of its own clips."
         )
 
-    def look(step: int, examples: Example, plan: Plan, keys: Array) -> Features:
-        path = stored_path(folder, step)
+    def load(step: int, examples: Example, plan: Plan, keys: Array) -> TeacherFeatures:
+        path = features_path(folder, step)
         try:
             values = load_file(path)
-            of, features = values.pop("keys"), Features(**{name: jnp.asarray(x) for name, x in values.items()})
+            stored_keys = values.pop("keys")
+            features = TeacherFeatures(**{name: jnp.asarray(x) for name, x in values.items()})
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path} does not hold a teacher's features ({error}). Store them for every step of this recipe."
             ) from error
-        if features.embedding.shape[:2] != examples.frames.shape[1::-1] or not np.array_equal(of, _key_data(keys)):
+        same_shape = features.embedding.shape[:2] == examples.frames.shape[1::-1]
+        if not same_shape or not np.array_equal(stored_keys, _key_data(keys)):
             raise CheckpointError(
                 f"{path} is about other clips than step {step} of this recipe: another seed, batch or length. "
                 "Store the features with this recipe."
             )
         return features
 
-    return look
+    return load
 
 
-def store(folder: Path, step: int, keys: Array, features: Features) -> None:
+def save_features(folder: Path, step: int, keys: Key[Array, "B"], features: TeacherFeatures) -> None:
+    """Writes the features of one step, with the keys that identify its clips."""
     values = {"keys": _key_data(keys), **features._asdict()}
-    with replacing(stored_path(folder, step), force=True) as partial:
+    with replacing(features_path(folder, step), force=True) as partial:
         save_file({name: np.ascontiguousarray(value) for name, value in values.items()}, partial)
 
 
-def stored_path(folder: Path, step: int) -> Path:
+def features_path(folder: Path, step: int) -> Path:
+    """The file of a step's features."""
     return folder / f"{step:08d}.safetensors"
 
 
@@ -94,27 +107,37 @@ def _key_data(keys: Array) -> np.ndarray:
 
 
 def distillation_loss(
-    lesson: Rollout, features: Features, weights: DistillationWeights, clips: int, objects: Array
-) -> Array:
-    """The mean squared error of a student's lesson, which is about a part of a batch of `clips` and `objects`.
+    result: Rollout, features: TeacherFeatures, weights: DistillationWeights, clips: int, objects: Real[Array, ""]
+) -> Float[Array, ""]:
+    """The weighted mean squared error between a student's features and a teacher's.
 
-    Of frames the mean over clips; after memory attention that over objects, where they were asked for. What the teacher
-    saw in more detail is averaged.
+    The teacher's features are resized to the student's grid, with antialiasing if they are finer.
+
+    Args:
+        result: the student's rollout of a part of a batch.
+        features: the teacher's, of the same part.
+        weights: of the two errors.
+        clips: the number of clips in the whole batch, over which the error of embeddings is averaged.
+        objects: the number of objects in the whole batch, over which the error of conditioned features is averaged.
+            Only tracked objects contribute.
+
+    Raises:
+        ConfigError: if the numbers of channels differ.
     """
-    embedding = _distance(lesson.embedding, features.embedding)  # [T, B]
-    conditioned = jnp.where(lesson.asked, _distance(lesson.conditioned, features.conditioned), 0)  # [T, B, O]
-    return weights.embedding * embedding.mean(0).sum() / clips + weights.conditioned * conditioned.mean(
-        0
-    ).sum() / jnp.maximum(objects, 1)
+    embedding = _mean_squared_error(result.embedding, features.embedding)  # [T, B]
+    conditioned = _mean_squared_error(result.conditioned, features.conditioned)  # [T, B, O]
+    conditioned = jnp.where(result.tracked, conditioned, 0)
+    embedding_loss = weights.embedding * embedding.mean(0).sum() / clips
+    conditioned_loss = weights.conditioned * conditioned.mean(0).sum() / jnp.maximum(objects, 1)
+    return embedding_loss + conditioned_loss
 
 
-def _distance(learnt: Array, taught: Array) -> Array:
-    """The mean square over the last three axes, [H, W, C]."""
-    if taught.shape[-1] != learnt.shape[-1]:
+def _mean_squared_error(student: Float[Array, "*b H W C"], teacher: Float[Array, "*b H2 W2 C2"]) -> Float[Array, "*b"]:
+    if teacher.shape[-1] != student.shape[-1]:
         raise ConfigError(
-            f"the teacher's features have {taught.shape[-1]} channels, the student's {learnt.shape[-1]}; "
+            f"the teacher's features have {teacher.shape[-1]} channels, the student's {student.shape[-1]}; "
             "choose a teacher with the student's hidden_dim."
         )
-    shape = (*taught.shape[:-3], *learnt.shape[-3:])
-    taught = jax.image.resize(taught.astype(jnp.float32), shape, "linear", antialias=True)
-    return jnp.square(learnt.astype(jnp.float32) - taught).mean((-3, -2, -1))
+    shape = (*teacher.shape[:-3], *student.shape[-3:])
+    teacher = jax.image.resize(teacher.astype(jnp.float32), shape, "linear", antialias=True)
+    return jnp.square(student.astype(jnp.float32) - teacher).mean((-3, -2, -1))

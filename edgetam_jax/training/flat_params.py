@@ -1,7 +1,7 @@
-"""Parameters as a few long vectors, while they are trained.
+"""Parameters as a few long vectors while they are trained.
 
-A network has hundreds of arrays, and XLA compiles what an optimizer does to each of them anew: with as many vectors as
-there are ways to move, compiling a step takes half the time.
+A network has hundreds of arrays, and XLA compiles the optimizer's update of each one separately. With one vector for
+each parameter group, a training step compiles in half the time.
 """
 
 import dataclasses
@@ -12,42 +12,48 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax import Array
+from jaxtyping import Array, Float
 
 from edgetam_jax.model import Params
 
-MULTIPLE = 1024  # of a vector's length, so that devices divide it evenly
+MULTIPLE = 1024  # the length of each vector is padded to a multiple of this, so that devices divide it evenly
 
-Packed = Mapping[str, Array]  # vectors by the names of their groups
+Path = tuple[str, ...]
+FlatParams = Mapping[str, Float[Array, "_"]]  # one vector a parameter group, by the group's name
 
 
 @dataclasses.dataclass(frozen=True)
-class Packing:
-    shapes: Mapping[tuple[str, ...], tuple[int, ...]]  # by path
-    groups: Mapping[str, tuple[tuple[str, ...], ...]]  # the paths in each vector, in their order
+class FlatLayout:
+    """Which parameter is where in which vector."""
 
-    def pack(self, tree: Params) -> Packed:
-        flat: dict[Any, Any] = flatten_dict(tree)
-        packed = {}
+    shapes: Mapping[Path, tuple[int, ...]]
+    groups: Mapping[str, tuple[Path, ...]]  # the parameters in each vector, in order
+
+    def flatten(self, tree: Params) -> FlatParams:
+        """Concatenates the parameters of each group, padded with zeros."""
+        leaves: dict[Any, Any] = flatten_dict(tree)
+        vectors = {}
         for name, paths in self.groups.items():
-            vector = jnp.concatenate([jnp.ravel(flat[path]) for path in paths])
-            packed[name] = jnp.pad(vector, (0, -len(vector) % MULTIPLE))
-        return packed
+            vector = jnp.concatenate([jnp.ravel(leaves[path]) for path in paths])
+            vectors[name] = jnp.pad(vector, (0, -len(vector) % MULTIPLE))
+        return vectors
 
-    def unpack(self, packed: Packed) -> Params:
-        flat = {}
+    def unflatten(self, vectors: FlatParams) -> Params:
+        """The inverse of `flatten`."""
+        leaves = {}
         for name, paths in self.groups.items():
             sizes = [math.prod(self.shapes[path]) for path in paths]
-            starts = itertools.accumulate(sizes, initial=0)
-            for path, start, size in zip(paths, starts, sizes, strict=False):
-                flat[path] = packed[name][start : start + size].reshape(self.shapes[path])
-        return unflatten_dict(flat)
+            starts = itertools.accumulate(sizes[:-1], initial=0)
+            for path, start, size in zip(paths, starts, sizes, strict=True):
+                leaves[path] = vectors[name][start : start + size].reshape(self.shapes[path])
+        return unflatten_dict(leaves)
 
 
-def make_packing(params: Params, group_of: Mapping[tuple[str, ...], str]) -> Packing:
-    """Of parameters, or their shapes, and the group of each path."""
-    flat: dict[Any, Any] = flatten_dict(params)
-    groups: dict[str, list[tuple[str, ...]]] = {}
-    for path in sorted(flat):
+def make_layout(params: Params, group_of: Mapping[Path, str]) -> FlatLayout:
+    """The layout of parameters, or of their shapes, given the name of each parameter's group."""
+    leaves: dict[Any, Any] = flatten_dict(params)
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(leaves):
         groups.setdefault(group_of[path], []).append(path)
-    return Packing({path: x.shape for path, x in flat.items()}, {name: tuple(groups[name]) for name in sorted(groups)})
+    shapes = {path: x.shape for path, x in leaves.items()}
+    return FlatLayout(shapes, {name: tuple(groups[name]) for name in sorted(groups)})

@@ -1,6 +1,6 @@
-"""A user and a network talk about the objects on one frame: prompts, answers, corrections, answers.
+"""Prompts and corrections on one frame of a rollout: the simulated user and the decoder take turns.
 
-Clips are a leading axis B, objects O.
+Arrays have the leading axes B (clips) and O (objects).
 """
 
 import dataclasses
@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key, Num, UInt8
 
 from edgetam_jax.data.simulated_user import Click, User, add_click, correction
 from edgetam_jax.errors import ConfigError
@@ -30,7 +31,7 @@ from edgetam_jax.tracking.step import (
     encode_memory,
     no_points,
 )
-from edgetam_jax.training.losses import Losses, LossWeights, losses
+from edgetam_jax.training.losses import Losses, LossWeights, object_losses
 from edgetam_jax.types import Label, ObjectPrediction
 
 Dtype = Literal["float32", "bfloat16"]
@@ -38,11 +39,11 @@ Dtype = Literal["float32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class RolloutConfig:
-    """How lessons go."""
+    """How clips are prompted, corrected and compared with the ground truth."""
 
     user: User = dataclasses.field(default_factory=User)
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
-    mask_size: int | None = None  # side of the masks that are compared; by default that of the frames, as in SAM 2
+    mask_size: int | None = None  # side of the masks that losses compare; by default that of the frames, as in SAM 2
     dtype: Dtype = "float32"  # of the network's arithmetic; parameters and losses are float32
 
     def __post_init__(self) -> None:
@@ -53,77 +54,91 @@ class RolloutConfig:
 
 
 class FrameTargets(NamedTuple):
-    """One frame of every clip, and what is said and known about it."""
+    """One frame of every clip, with its ground truth and prompts."""
 
-    number: Array  # []
-    pixels: Array  # [B, S, S, 3]
-    truth: Array  # [B, O, S, S] bool
-    target: Array  # [B, O, mask_size, mask_size] bool: the truth to compare with
+    frame_idx: Int[Array, ""]
+    frames: UInt8[Array, "B s s 3"]
+    masks: Bool[Array, "B O s s"]  # ground truth
+    loss_masks: Bool[Array, "B O m m"]  # ground truth in the size that losses compare
     prompts: Prompts  # [B, O, ...] those on this frame
-    corrected: Array  # [B, O] bool
-    key: Array  # [B]
+    corrected: Bool[Array, "B O"]
+    key: Key[Array, "B"]
 
 
-class _CorrectionState(NamedTuple):
-    """What has been said so far, and what it cost."""
+class CorrectionState(NamedTuple):
+    """The prompts so far, the latest prediction, and the losses of all predictions."""
 
-    points: Array  # [B, O, P, 2]
-    labels: Array  # [B, O, P]
-    sighting: ObjectPrediction
-    detail: DecoderAux
+    points: Float[Array, "B O P 2"]
+    labels: Int[Array, "B O P"]
+    prediction: ObjectPrediction
+    aux: DecoderAux
     losses: Losses  # [B, O]
 
 
 def prompted_outputs(
-    model: Model, course: RolloutConfig, features: FrameFeatures, banks: Bank | None, topic: FrameTargets
+    model: Model, config: RolloutConfig, features: FrameFeatures, banks: Bank | None, targets: FrameTargets
 ) -> tuple[StepOutput, Losses]:
-    """Entries [B, O, ...] of all objects, and the sum of what each of their answers costs.
+    """Decodes prompts, and corrects the predictions.
 
-    Prompted ones are looked for without memory, others that are corrected with their `banks`, if there are any. A mask
-    costs nothing: it is taken as it is. All this is computed for every object, and means something for those that are
-    prompted or corrected.
+    Everything is computed for all objects, and is only meaningful for those that are prompted or corrected.
+
+    Args:
+        model: the network.
+        config: the simulated user and the loss weights.
+        features: of the frames [B, ...].
+        banks: the memory of each object [B, O, ...], or None without memory. Objects that are corrected but not
+            prompted are decoded with it; prompted ones without, as in tracking.
+        targets: the frames with their ground truth and prompts.
+
+    Returns:
+        The outputs [B, O, ...] after the last correction, and the losses [B, O], summed over all predictions. A mask
+        prompt has no loss, because the mask is used as the output.
     """
-    user, prompted, is_mask = course.user, topic.prompts.valid, topic.prompts.is_mask
-    scale = model.config.image_size / topic.truth.shape[-1]
+    user, prompted, is_mask = config.user, targets.prompts.valid, targets.prompts.is_mask
+    scale = model.config.image_size / targets.masks.shape[-1]
     embedding = model.apply("add_no_memory_embedding", features.image.embedding)
     embedding = jnp.broadcast_to(embedding[:, None], (*prompted.shape, *embedding.shape[1:]))
     if banks is not None:
-        embedding = where(prompted, embedding, each(partial(_look_back, model, topic.number), features, banks))
+        conditioned = map_objects(partial(_condition_on_memory, model, targets.frame_idx), features, banks)
+        embedding = where(prompted, embedding, conditioned)
 
-    def answer(points: Array, labels: Array, *previous: Any) -> tuple[ObjectPrediction, DecoderAux, Losses]:
-        sighting, detail = each(partial(decode, model), features, embedding, points * scale, labels, *previous)
-        return sighting, detail, frame_losses(detail, topic, course.weights)
+    def predict(points: Array, labels: Array, *previous: Any) -> tuple[ObjectPrediction, DecoderAux, Losses]:
+        prediction, aux = map_objects(partial(decode, model), features, embedding, points * scale, labels, *previous)
+        return prediction, aux, frame_losses(aux, targets, config.weights)
 
-    def correct(words: _CorrectionState, keys: Array) -> tuple[_CorrectionState, None]:
-        click = jax.vmap(jax.vmap(partial(_click, user)))(keys, topic.truth, words.sighting.logits)
-        points, labels = jax.vmap(jax.vmap(add_click))(words.points, _opened(words.labels), click)
-        *now, costs = answer(points, labels, (words.sighting.logits, jnp.ones(prompted.shape, bool)))
-        sighting, detail = where(topic.corrected, tuple(now), (words.sighting, words.detail))
-        costs = jax.tree.map(lambda sofar, more: sofar + jnp.where(topic.corrected, more, 0), words.losses, costs)
-        return _CorrectionState(points, labels, sighting, detail, costs), None
+    def correct(state: CorrectionState, keys: Array) -> tuple[CorrectionState, None]:
+        click = jax.vmap(jax.vmap(partial(_click, user)))(keys, targets.masks, state.prediction.logits)
+        points, labels = jax.vmap(jax.vmap(add_click))(state.points, _make_appendable(state.labels), click)
+        *new, losses = predict(points, labels, (state.prediction.logits, jnp.ones(prompted.shape, bool)))
+        prediction, aux = where(targets.corrected, tuple(new), (state.prediction, state.aux))
+        losses = jax.tree.map(lambda a, b: a + jnp.where(targets.corrected, b, 0), state.losses, losses)
+        return CorrectionState(points, labels, prediction, aux, losses), None
 
-    said = prompted & ~is_mask
-    points, labels = where(said, (topic.prompts.points, topic.prompts.labels), no_points(user.room))
-    sighting, detail, costs = answer(points, labels)
-    words = _CorrectionState(points, labels, sighting, detail, jax.tree.map(lambda x: jnp.where(is_mask, 0, x), costs))
+    has_points = prompted & ~is_mask
+    points, labels = where(has_points, (targets.prompts.points, targets.prompts.labels), no_points(user.room))
+    prediction, aux, losses = predict(points, labels)
+    losses = jax.tree.map(lambda x: jnp.where(is_mask, 0, x), losses)
+    state = CorrectionState(points, labels, prediction, aux, losses)
     if user.corrections:
-        keys = jax.vmap(lambda key: jax.random.split(key, (user.corrections, prompted.shape[1])), out_axes=1)(topic.key)
-        words = lax.cond(topic.corrected.any(), lambda: lax.scan(correct, words, keys)[0], lambda: words)
-    entry = each(partial(encode_memory, model, from_prompt=True), features, words.sighting)
-    if topic.prompts.masks.size:
-        entry = where(is_mask, each(partial(encode_mask, model), features, topic.prompts.masks), entry)
-    return entry._replace(aux=words.detail), words.losses
+        split = partial(jax.random.split, num=(user.corrections, prompted.shape[1]))
+        keys = jax.vmap(split, out_axes=1)(targets.key)
+        state = lax.cond(targets.corrected.any(), lambda: lax.scan(correct, state, keys)[0], lambda: state)
+    output = map_objects(partial(encode_memory, model, from_prompt=True), features, state.prediction)
+    if targets.prompts.masks.size:
+        from_masks = map_objects(partial(encode_mask, model), features, targets.prompts.masks)
+        output = where(is_mask, from_masks, output)
+    return output._replace(aux=state.aux), state.losses
 
 
-def frame_losses(detail: DecoderAux, topic: FrameTargets, weights: LossWeights) -> Losses:
-    """Of answers [B, O] about a frame's objects."""
-    prediction = detail.prediction
-    prediction = prediction._replace(logits=enlarge(prediction.logits, topic.target.shape[-1]))
-    return losses(prediction, topic.target, topic.truth.any((-2, -1)), detail.multimask, weights)
+def frame_losses(aux: DecoderAux, targets: FrameTargets, weights: LossWeights) -> Losses:
+    """The losses [B, O] of predictions for a frame's objects."""
+    prediction = aux.prediction
+    prediction = prediction._replace(logits=enlarge(prediction.logits, targets.loss_masks.shape[-1]))
+    return object_losses(prediction, targets.loss_masks, targets.masks.any((-2, -1)), aux.multimask, weights)
 
 
-def enlarge(logits: Array, size: int) -> Array:
-    """`resize_logits` as matrix products, whose gradient is fast: that of a gather is a scatter."""
+def enlarge(logits: Float[Array, "*b s s"], size: int) -> Float[Array, "*b {size} {size}"]:
+    """`resize_logits` as matrix products, because the gradient of its gather is a slow scatter."""
     length = logits.shape[-1]
     first, weights = two_taps(length, size)
     matrix = np.zeros((size, length), np.float32)
@@ -132,20 +147,20 @@ def enlarge(logits: Array, size: int) -> Array:
     return jnp.einsum("yh,...hw,xw->...yx", matrix, logits, matrix)
 
 
-def each(function: Callable[..., Any], features: FrameFeatures, *args: Any) -> Any:
-    """Maps over clips, and over the objects in them, which share their clip's features."""
+def map_objects(function: Callable[..., Any], features: FrameFeatures, *args: Any) -> Any:
+    """Maps over clips [B] and objects [O]; the objects of a clip share its features."""
     return jax.vmap(lambda features, *args: jax.vmap(partial(function, features))(*args))(features, *args)
 
 
-def _look_back(model: Model, frame: Array, features: FrameFeatures, bank: Bank) -> Array:
-    return model.apply("condition_on_memory", features.queries, memory.read(bank, frame, 1, model.config))
+def _condition_on_memory(model: Model, frame_idx: Array, features: FrameFeatures, bank: Bank) -> Array:
+    return model.apply("condition_on_memory", features.queries, memory.read(bank, frame_idx, 1, model.config))
 
 
-def _click(user: User, key: Array, truth: Array, logits: Array) -> Click:
-    return correction(key, truth, resize_logits(logits, (truth.shape[0], truth.shape[1])) > 0, user)
+def _click(user: User, key: Key[Array, ""], mask: Bool[Array, "s s"], logits: Num[Array, "h w"]) -> Click:
+    return correction(key, mask, resize_logits(logits, (mask.shape[0], mask.shape[1])) > 0, user)
 
 
-def _opened(labels: Array) -> Array:
-    """Labels of a followed object, two tokens that say nothing, as a list to which points can be added."""
-    silent = labels == Label.NOT_A_POINT
-    return jnp.where(silent & (jnp.cumsum(silent, -1) > 1), Label.ABSENT, labels)
+def _make_appendable(labels: Int[Array, "*b P"]) -> Int[Array, "*b P"]:
+    """Labels that `add_click` can extend: it needs exactly one NOT_A_POINT, and a tracked object's prompt has two."""
+    empty = labels == Label.NOT_A_POINT
+    return jnp.where(empty & (jnp.cumsum(empty, -1) > 1), Label.ABSENT, labels)

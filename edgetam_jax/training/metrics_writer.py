@@ -1,4 +1,4 @@
-"""What a run writes about itself: a line of JSON a step, curves for TensorBoard, and a line on the terminal."""
+"""The metrics of a run: a line of JSON a step, curves for TensorBoard, and progress on the terminal."""
 
 import json
 import sys
@@ -7,58 +7,67 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from edgetam_jax.media.atomic import replacing
 
 METRICS = "metrics.jsonl"
+LOG_INTERVAL = 30  # seconds between two lines where standard error is not a terminal
 
 
 class MetricsWriter:
-    """Goes on where a run goes on: lines about steps that are done again are dropped first."""
+    """Appends to the files of a run that is resumed.
+
+    Metrics of `step` and later ones, which are computed again, are dropped first.
+    """
 
     def __init__(self, folder: Path, step: int, steps: int) -> None:
-        self._path, self._steps, self._shown = folder / METRICS, steps, 0.0
+        self._path, self._steps, self._logged = folder / METRICS, steps, 0.0
         lines = self._path.read_text().splitlines() if self._path.exists() else []
-        kept = [line for line in lines if _is_whole(line) and json.loads(line)["step"] < step]
+        kept = [line for line in lines if _is_complete(line) and json.loads(line)["step"] < step]
         if kept != lines:
             with replacing(self._path, force=True) as partial:
                 partial.write_text("".join(line + "\n" for line in kept))
-        self._board = _tensorboard(folder, step)
+        self._tensorboard = _open_tensorboard(folder, step)
+        self._bar = tqdm(initial=step, total=steps, unit="step", dynamic_ncols=True, disable=None)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes the metrics of a step; floats go to TensorBoard and to the terminal as well."""
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(name, value, step)
-        self._show(step, values)
+        floats = {name: value for name, value in values.items() if isinstance(value, float)}
+        if self._tensorboard is not None:
+            for name, value in floats.items():
+                self._tensorboard.add_scalar(name, value, step)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in floats.items())
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update()
+        if self._bar.disable:
+            self._log(step + 1, text)
 
     def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
+        self._bar.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
-    def _show(self, step: int, values: Mapping[str, Any]) -> None:
-        """On a terminal one line that changes, elsewhere one from time to time."""
-        now, moving = time.monotonic(), sys.stderr.isatty()
-        if now - self._shown < (0.2 if moving else 30) and step + 1 < self._steps:
-            return
-        self._shown = now
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, float))
-        print(f"{step + 1}/{self._steps}  {shown}", end="\r" if moving else "\n", file=sys.stderr, flush=True)
+    def _log(self, done: int, text: str) -> None:
+        """Prints a line from time to time, and after the last step."""
+        now = time.monotonic()
+        if now - self._logged >= LOG_INTERVAL or done == self._steps:
+            self._logged = now
+            print(f"{done}/{self._steps}  {text}", file=sys.stderr, flush=True)
 
 
-def _is_whole(line: str) -> bool:
-    """A run that was killed may have left half a line."""
+def _is_complete(line: str) -> bool:
+    """A run that was killed may have left a part of a line."""
     try:
         return "step" in json.loads(line)
     except ValueError:
         return False
 
 
-def _tensorboard(folder: Path, step: int) -> Any:
-    """A writer, if tensorboardX is there. TensorBoard drops what it had from `step` on."""
+def _open_tensorboard(folder: Path, step: int) -> Any:
+    """A writer if tensorboardX is installed. TensorBoard ignores earlier values from `step` on."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:

@@ -1,4 +1,4 @@
-"""AdamW with what fine-tuning asks for: which parameters move, and how fast."""
+"""AdamW with parameter groups: learning rate multipliers, layer decay, frozen parameters, and a moving average."""
 
 import dataclasses
 import re
@@ -11,31 +11,32 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Params, is_statistic
-from edgetam_jax.training.flat_params import Packed, Packing, make_packing
+from edgetam_jax.training.flat_params import FlatLayout, FlatParams, Path, make_layout
 
 TRUNK = "image_encoder/trunk/body/"
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """The defaults are those with which SAM 2 is fine-tuned."""
+class OptimizerConfig:
+    """The optimizer and its schedule. The defaults are those with which SAM 2 is fine-tuned."""
 
     learning_rate: float = 5e-6
-    final_learning_rate: float = 0.1  # as a share of `rate`, at the end of a cosine
-    warmup: int = 0  # steps in which the rate rises from zero
+    final_lr_ratio: float = 0.1  # learning rate at the end of the cosine, as a share of `learning_rate`
+    warmup: int = 0  # steps in which the learning rate rises linearly from zero
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.1  # of matrices and filters
-    max_grad_norm: float = 0.1  # the longest gradient
-    layer_decay: float = 1.0  # by how much each block of the trunk is slower than the one after it
-    # Factors of the rate, 0 to freeze: (pattern, factor) for parameters whose path a/b/c matches. The last one counts.
+    max_grad_norm: float = 0.1  # gradients are clipped to this global norm
+    layer_decay: float = 1.0  # ratio of the learning rates of a block of the trunk and the one after it
+    # (regular expression, multiplier of the learning rate) for parameters whose path a/b/c contains a match; 0 freezes.
+    # Of several matches the last one counts.
     lr_multipliers: tuple[tuple[str, float], ...] = ()
-    ema_decay: float = 0.999  # how much of the moving average of the parameters stays at each step
+    ema_decay: float = 0.999  # of the moving average of the parameters
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("learning_rate", 0.0, 10.0),
-            ("final_learning_rate", 0.0, 1.0),
+            ("final_lr_ratio", 0.0, 1.0),
             ("warmup", 0, 1 << 30),
             ("beta1", 0.0, 0.99999),
             ("beta2", 0.0, 0.99999),
@@ -46,102 +47,106 @@ class Optimizer:
             if not least <= getattr(self, name) <= most:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {least} to {most}.")
         if not self.max_grad_norm > 0:
-            raise ConfigError(
-                f"max_grad_norm is {self.max_grad_norm}; expected a length above 0 (inf: no gradient is shortened)."
-            )
-        for pattern, factor in self.lr_multipliers:
-            if not isinstance(factor, int | float) or not 0 <= factor < float("inf"):
-                raise ConfigError(f"the rate factor of {pattern!r} is {factor!r}; expected 0 or more.")
+            raise ConfigError(f"max_grad_norm is {self.max_grad_norm}; expected a number above 0 (inf: no clipping).")
+        for pattern, multiplier in self.lr_multipliers:
+            if not isinstance(multiplier, int | float) or not 0 <= multiplier < float("inf"):
+                raise ConfigError(f"the lr_multiplier of {pattern!r} is {multiplier!r}; expected 0 or more.")
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ConfigError(f"{pattern!r} among the rates is no regular expression ({error}).") from error
+                raise ConfigError(f"{pattern!r} in lr_multipliers is not a regular expression ({error}).") from error
 
 
 class ParamGroup(NamedTuple):
-    """How parameters move."""
+    """Parameters with the same learning rate and weight decay, which are updated as one vector."""
 
-    factor: float  # of the rate
-    decays: bool
+    lr_multiplier: float  # 0: frozen
+    weight_decay: bool
 
     @property
     def name(self) -> str:
-        return f"rate {self.factor:g}, decays" if self.decays else f"rate {self.factor:g}"
+        """The group's key in the optimizer's state; checkpoints of runs hold it."""
+        return f"rate {self.lr_multiplier:g}, decays" if self.weight_decay else f"rate {self.lr_multiplier:g}"
 
 
-def group_params(params: Params, options: Optimizer) -> Packing:
-    """Those that move alike in one vector."""
-    return make_packing(params, {path: way.name for path, way in _ways(params, options).items()})
+def group_params(params: Params, config: OptimizerConfig) -> FlatLayout:
+    """The layout with one vector for each parameter group."""
+    return make_layout(params, {path: group.name for path, group in _param_groups(params, config).items()})
 
 
-def make_optimizer(params: Params, options: Optimizer, steps: int) -> optax.GradientTransformation:
-    """For a run of `steps` steps, of what `arrange` packed. Parameters that do not move have no place in its state."""
-    ways = {way.name: way for way in _ways(params, options).values()}
-    inner = optax.chain(
-        optax.clip_by_global_norm(options.max_grad_norm),
-        optax.scale_by_adam(options.beta1, options.beta2),
-        optax.add_decayed_weights(options.weight_decay, {name: way.decays for name, way in ways.items()}),
-        optax.scale_by_learning_rate(schedule(options, steps)),
+def make_optimizer(params: Params, config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """AdamW for a run of `steps` steps, on parameters that `group_params` flattens.
+
+    Frozen parameters have no entry in its state.
+    """
+    groups = {group.name: group for group in _param_groups(params, config).values()}
+    adamw = optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.scale_by_adam(config.beta1, config.beta2),
+        optax.add_decayed_weights(config.weight_decay, {name: group.weight_decay for name, group in groups.items()}),
+        optax.scale_by_learning_rate(learning_rate_schedule(config, steps)),
     )
-
-    def scale(updates: Any, state: Any, params: Any = None) -> Any:
-        del params
-        return {name: ways[name].factor * update for name, update in updates.items()}, state
-
-    by_factor = optax.GradientTransformation(lambda params: optax.EmptyState(), scale)
-    return optax.chain(optax.masked(inner, {name: way.factor > 0 for name, way in ways.items()}), by_factor)
+    multiply = optax.stateless(
+        lambda updates, params: {name: groups[name].lr_multiplier * update for name, update in updates.items()}
+    )
+    return optax.chain(optax.masked(adamw, {name: group.lr_multiplier > 0 for name, group in groups.items()}), multiply)
 
 
-def _ways(params: Params, options: Optimizer) -> dict[tuple[str, ...], ParamGroup]:
+def _param_groups(params: Params, config: OptimizerConfig) -> dict[Path, ParamGroup]:
     flat: dict[Any, Any] = flatten_dict(params)
-    factors: dict[Any, Any] = flatten_dict(learning_rate_factors(params, options))
-    return {path: ParamGroup(factors[path], factors[path] > 0 and x.ndim > 1) for path, x in flat.items()}
+    multipliers: dict[Any, Any] = flatten_dict(resolve_lr_multipliers(params, config))
+    return {path: ParamGroup(multipliers[path], multipliers[path] > 0 and x.ndim > 1) for path, x in flat.items()}
 
 
-def freeze(params: Params, options: Optimizer) -> Params:
-    """Parameters of which those that do not move have no gradient, so that none is computed."""
-    factors = learning_rate_factors(params, options)
-    return jax.tree.map(lambda x, factor: x if factor else jax.lax.stop_gradient(x), params, factors)
+def freeze(params: Params, config: OptimizerConfig) -> Params:
+    """Stops the gradients of frozen parameters, so that they are not computed."""
+    multipliers = resolve_lr_multipliers(params, config)
+    return jax.tree.map(lambda x, multiplier: x if multiplier else jax.lax.stop_gradient(x), params, multipliers)
 
 
-def schedule(options: Optimizer, steps: int) -> optax.Schedule:
-    warmup = min(options.warmup, steps - 1)
-    cosine = optax.cosine_decay_schedule(options.learning_rate, max(steps - warmup, 1), options.final_learning_rate)
-    return optax.join_schedules([optax.linear_schedule(0.0, options.learning_rate, warmup), cosine], [warmup])
+def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """A linear warmup, and a cosine decay until the last step."""
+    peak, warmup = config.learning_rate, min(config.warmup, steps - 1)
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, config.final_lr_ratio * peak)
 
 
-def learning_rate_factors(params: Params, options: Optimizer) -> Any:
-    """A tree of floats; 0 where nothing moves, as in all that are statistics and no weights."""
+def resolve_lr_multipliers(params: Params, config: OptimizerConfig) -> Params:
+    """The learning rate multiplier of each parameter, as a tree of floats. Statistics have 0.
+
+    Raises:
+        ConfigError: if a pattern matches no parameter, or if all parameters are frozen.
+    """
     paths = {path: "/".join(path) for path in flatten_dict(params)}
-    for pattern, _ in options.lr_multipliers:
+    for pattern, _ in config.lr_multipliers:
         if not any(re.search(pattern, name) for name in paths.values()):
             raise ConfigError(
                 f"no parameter's path matches the pattern {pattern!r}; one is {next(iter(paths.values()))!r}."
             )
     blocks = sorted({_block(name) for name in paths.values() if name.startswith(TRUNK)})
-    factors = {}
+    multipliers = {}
     for path, name in paths.items():
-        factor = 1.0
+        multiplier = 1.0
         if name.startswith(TRUNK):
-            factor = options.layer_decay ** (len(blocks) - blocks.index(_block(name)))
-        for pattern, rate in options.lr_multipliers:
+            multiplier = config.layer_decay ** (len(blocks) - blocks.index(_block(name)))
+        for pattern, value in config.lr_multipliers:
             if re.search(pattern, name):
-                factor = rate
-        factors[path] = 0.0 if is_statistic(path) else factor
-    if not any(factors.values()):
-        raise ConfigError("no parameter is left to train; some rate factor must be above 0.")
-    return unflatten_dict(factors)
+                multiplier = value
+        multipliers[path] = 0.0 if is_statistic(path) else multiplier
+    if not any(multipliers.values()):
+        raise ConfigError("no parameter is left to train; some lr_multiplier must be above 0.")
+    return unflatten_dict(multipliers)
 
 
 def _block(name: str) -> tuple[int, int]:
-    """Where in the trunk a parameter is: the stem, then by stage, what halves its input first."""
+    """The position of a parameter's block in the trunk, for sorting: the stem, then each stage's downsampling first."""
     numbers = [int(n) for n in re.findall(r"(?:stages|blocks)_(\d+)", name)]
     if not numbers:
         return -1, 0
     return numbers[0], numbers[1] if len(numbers) > 1 else -1
 
 
-def update_ema(old: Packed, new: Packed, options: Optimizer, step: jax.Array) -> Packed:
-    """The moving average of parameters; short at the beginning, so that it forgets where it started."""
-    keep = jnp.minimum(options.ema_decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda a, b: a + (1 - keep) * (b - a), old, new)  # what does not move stays to the bit
+def update_ema(old: FlatParams, new: FlatParams, config: OptimizerConfig, step: jax.Array) -> FlatParams:
+    """The moving average of the parameters, with a shorter memory in the first steps."""
+    decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
+    # Not `optax.incremental_update`: in this form, frozen parameters keep their exact values.
+    return jax.tree.map(lambda a, b: a + (1 - decay) * (b - a), old, new)

@@ -1,10 +1,11 @@
-"""Recipes: all that a training run follows from, in a TOML file.
+"""Recipes: everything that determines a training run, in a TOML file.
 
-recipe = read_recipe("recipes/nano/1-images-128.toml")
+recipe = read_recipe("recipes/nano/1-images-128.toml", ["steps=100", "optimizer.learning_rate=1e-4"])
 """
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,22 +18,32 @@ from edgetam_jax.errors import ConfigError
 from edgetam_jax.training.distillation import DistillationWeights
 from edgetam_jax.training.interaction import Dtype, RolloutConfig
 from edgetam_jax.training.losses import LossWeights
-from edgetam_jax.training.optimizer import Optimizer
-from edgetam_jax.training.train_step import Norm, Settings
+from edgetam_jax.training.optimizer import OptimizerConfig
+from edgetam_jax.training.train_step import Norm, TrainStepConfig
 
-LARGEST = 1 << 31  # below it are the seeds that all random numbers take, and more than any size in pixels
+LIMIT = 1 << 31  # of seeds, which are 32-bit, and of sizes in pixels
+# Former names of keys, by table.
+RENAMED = {
+    "optimizer": {
+        "rate": "learning_rate",
+        "final_rate": "final_lr_ratio",
+        "rates": "lr_multipliers",
+        "clip": "max_grad_norm",
+        "average": "ema_decay",
+    }
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """On held-out synthetic clips, see `evaluation.held_out`, or on videos, see `evaluation.validation`."""
+class EvaluationConfig:
+    """Evaluation during training: on held-out synthetic clips (`evaluation.held_out`) or videos (`.validation`)."""
 
     every: int = 0  # steps; 0: never
-    clips: int = 10
-    frames: int = 16
+    clips: int = 10  # number of synthetic clips
+    frames: int = 16  # of each synthetic clip
     path: str = ""  # a dataset of videos instead of synthetic clips
-    split: str | None = None  # of it, the one for validation
-    videos: int = 10  # the first of the split
+    split: str | None = None  # of the dataset; by default the one for validation
+    videos: int = 10  # number of videos, the first ones of the split
 
     def __post_init__(self) -> None:
         if self.every < 0 or self.clips < 1 or self.frames < 3:
@@ -45,34 +56,36 @@ class Evaluation:
         if not isinstance(self.split, str | None):
             raise ConfigError(f"split is {self.split!r}; expected the name of one, or none.")
         if self.path and not self.every:
-            raise ConfigError(f"evaluation is on {self.path}, but never; say after how many steps: every.")
+            raise ConfigError(f"evaluation has the path {self.path}, but every is 0; set every to a number of steps.")
         if self.split is not None and not self.path:
-            raise ConfigError(f"evaluation is on the split {self.split} of no dataset; give its path, or no split.")
+            raise ConfigError(f"evaluation has the split {self.split}, but no path; set path, or leave split out.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    start: str = ""  # a checkpoint of any kind; or nothing, and `network` says what starts from random parameters
-    network: str = "nano"
-    image_size: int = 256  # of the network
-    frame_size: int = 0  # side of the frames that it is shown, and of their masks; 0: its image size
+    """Everything that determines a training run; the defaults are those of a TOML file that leaves a key out."""
+
+    start: str = ""  # a checkpoint of any kind; without one, `network` is trained from scratch
+    network: str = "nano"  # a preset of `config.PRESETS`
+    image_size: int = 256  # input size of the network
+    frame_size: int = 0  # side of the frames and their masks; 0: the image size
     steps: int = 1000
     batch: int = 4  # clips a step
     seed: int = 0
     norm: Norm = "frozen"
-    accumulate: int = 1
+    accumulate: int = 1  # number of parts of a batch that are computed one after the other
     dtype: Dtype = "float32"
     shard_parameters: bool = False
     save_every: int = 200  # steps
-    mask_size: int = 0  # side of the masks that the loss compares; 0: that of the frames
+    mask_size: int = 0  # side of the masks that losses compare; 0: that of the frames
     user: User = dataclasses.field(default_factory=User)
     losses: LossWeights = dataclasses.field(default_factory=LossWeights)
-    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
     data: tuple[DataConfig, ...] = ()  # datasets instead of synthetic clips
     teacher: str = ""  # a checkpoint, or a folder of features that `store_features` wrote
     distillation: DistillationWeights = dataclasses.field(default_factory=DistillationWeights)
-    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
         if self.network not in PRESETS:
@@ -83,8 +96,8 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1.")
         for name in ("seed", "frame_size", "mask_size"):
-            if not 0 <= getattr(self, name) < LARGEST:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to {LARGEST - 1}.")
+            if not 0 <= getattr(self, name) < LIMIT:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to {LIMIT - 1}.")
         if self.frame_size % 2 or 0 < self.frame_size < LEAST_SIDE:
             raise ConfigError(
                 f"frame_size is {self.frame_size}; expected an even number from {LEAST_SIDE} on, or 0: the image size."
@@ -96,7 +109,7 @@ class Recipe:
                 f'norm is "batch" with {self.frames} frames and accumulate {self.accumulate}; statistics of the batch '
                 'are for whole batches of single frames. Use norm = "frozen".'
             )
-        _ = self.course  # is possible
+        _ = self.rollout_config  # checks its fields
         if not self.start:
             _ = PRESETS[self.network].resized(self.image_size)
         if not self.data:
@@ -104,35 +117,94 @@ class Recipe:
 
     @property
     def frames(self) -> int:
+        """The number of frames of a clip."""
         return self.data[0].frames if self.data else self.synthetic.frames
 
     @property
-    def course(self) -> RolloutConfig:
+    def rollout_config(self) -> RolloutConfig:
         return RolloutConfig(self.user, self.losses, self.mask_size or None, self.dtype)
 
-    def settings(self, config: Config) -> Settings:
+    def train_step_config(self, model: Config) -> TrainStepConfig:
         """For a network of this configuration."""
-        return Settings(config, self.course, self.optimizer, self.norm, self.accumulate, self.distillation)
+        return TrainStepConfig(
+            model, self.rollout_config, self.optimizer, self.norm, self.accumulate, self.distillation
+        )
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe from a TOML file.
+
+    Args:
+        path: the file.
+        overrides: assignments such as `optimizer.learning_rate=1e-5`, with TOML values, which replace or add keys.
+
+    Raises:
+        ConfigError: if the file or an assignment cannot be read, a key is unknown, or a value cannot be used.
+    """
     try:
         values = tomllib.loads(Path(path).read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no recipe that can be read ({error}); expected a TOML file.") from error
-    return recipe_from_dict(values, str(path))
+        raise ConfigError(f"{path} is not a recipe that can be read ({error}); expected a TOML file.") from error
+    for assignment in overrides:
+        values = _merge(values, _parse_assignment(assignment))
+    return recipe_from_dict(values, f"{path} with --set" if overrides else str(path))
 
 
 def recipe_from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Builds a recipe from what a TOML file holds; `where` is for error messages.
+
+    Raises:
+        ConfigError: if a key is unknown or has a former name, or if a value cannot be used.
+    """
+    for table, names in RENAMED.items():
+        entries = values.get(table)
+        if isinstance(entries, dict) and (old := [name for name in names if name in entries]):
+            renamed = ", ".join(f"{name} is now {names[name]}" for name in old)
+            raise ConfigError(f"{where}.{table} has former names of keys: {renamed}. Rename them in the recipe.")
     values = dict(values)
     data = values.pop("data", [])
     if not isinstance(data, list):
         raise ConfigError(f"{where}: data is {data!r}; expected a list of tables, [[data]].")
-    sets = tuple(_dataset(entry, f"{where}: data {number}") for number, entry in enumerate(data))
-    return dataclass_from_dict(Recipe, values, where, data=sets)
+    datasets = tuple(_dataset(entry, f"{where}: data {number}") for number, entry in enumerate(data))
+    return dataclass_from_dict(Recipe, values, where, data=datasets)
+
+
+def with_current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with its keys renamed as in `RENAMED`."""
+    renamed = {
+        table: {names.get(name, name): value for name, value in values[table].items()}
+        for table, names in RENAMED.items()
+        if table in values
+    }
+    return values | renamed
 
 
 def _dataset(values: Any, where: str) -> DataConfig:
     if not isinstance(values, dict) or not isinstance(values.get("path"), str):
         raise ConfigError(f"{where} has no path; expected the folder of a dataset.")
     return dataclass_from_dict(DataConfig, values, where)
+
+
+def _parse_assignment(text: str) -> dict[str, Any]:
+    """`table.key=value` as nested dictionaries."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        values, reason = {}, f" ({error})"
+    else:
+        reason = ""
+    if not values or "=" not in text:
+        raise ConfigError(
+            f"--set {text} cannot be read{reason}; expected KEY=VALUE with a TOML value, such as "
+            'optimizer.learning_rate=1e-5, or dtype="bfloat16" with the quotes of a string.'
+        )
+    return values
+
+
+def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries in which the values of `overrides` replace those of `values`."""
+    merged = dict(values)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,10 +1,10 @@
-"""A lesson: a network follows objects through clips as users would have it, is corrected, and pays for its errors.
+"""A rollout: tracking objects through clips with a simulated user, and the losses of every prediction.
 
-    plan = make_plans(keys, examples.masks, course.user)
-    lesson = take_lesson(model, examples, plan, keys, course)
-    loss = reduce_losses(lesson.losses, valid, count).total
+    plan = make_plans(keys, examples.masks, config.user)
+    result = rollout(model, examples, plan, keys, config)
+    loss = reduce_losses(result.losses, result.tracked, count).total
 
-It is `step` that is differentiated, the same that `track` scans. Clips are a leading axis B.
+Training differentiates `tracking.step.step`, the function that `track` scans. Clips are a leading axis B.
 """
 
 from functools import partial
@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from einops import rearrange
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan, User, make_plan
@@ -27,19 +29,19 @@ from edgetam_jax.training.losses import Losses, mask_iou
 
 
 class Rollout(NamedTuple):
-    """What became of O objects in B clips of T frames."""
+    """The results for O objects in B clips of T frames."""
 
-    losses: Losses  # [T, B, O] summed over the rounds of prompting; 0 where nothing was asked
-    ious: Array  # [T, B, O] of the last answers with the truth
-    scores: Array  # [T, B, O] logit of the object's presence
-    asked: Array  # [T, B, O] bool: were they asked for?
-    visible: Array  # [T, B, O] bool
-    embedding: Array  # [T, B, H, W, C] of the frames
-    conditioned: Array  # [T, B, O, H, W, C] after memory attention
+    losses: Losses  # [T, B, O] summed over the correction rounds; 0 where the object is not tracked yet
+    ious: Float[Array, "T B O"]  # of the last prediction with the ground truth
+    scores: Float[Array, "T B O"]  # logit of the object's presence
+    tracked: Bool[Array, "T B O"]  # whether the object was prompted or corrected on this frame or an earlier one
+    visible: Bool[Array, "T B O"]
+    embedding: Float[Array, "T B H W C"]  # of the frames
+    conditioned: Float[Array, "T B O H W C"]  # after memory attention
 
 
-def make_plans(keys: Array, masks: Array, user: User) -> Plan:
-    """A plan for every clip, from keys [B] and masks [B, T, O, S, S]."""
+def make_plans(keys: Key[Array, "B"], masks: Bool[Array, "B T O s s"], user: User) -> Plan:
+    """A plan for every clip."""
     return jax.vmap(lambda key, masks: make_plan(key, masks, user))(keys, masks)
 
 
@@ -47,36 +49,43 @@ def rollout(
     model: Model,
     examples: Example,
     plan: Plan,
-    keys: Array,
-    course: RolloutConfig,
+    keys: Key[Array, "B"],
+    config: RolloutConfig,
     remat: bool = True,
 ) -> Rollout:
-    """Tracks all clips [B, T, ...] from their prompts, with keys [B] for what users do at random on the way.
+    """Tracks the objects of all clips from their prompts.
 
-    `remat` computes each frame again on the way back.
+    Args:
+        model: the network.
+        examples: clips [B, T, ...].
+        plan: the prompts of all clips, and the frames that are corrected.
+        keys: for the corrections of each clip.
+        config: the simulated user, the losses and the dtype.
+        remat: whether the backward pass computes each frame again instead of storing its activations.
     """
     clips, length, size, _ = examples.frames.shape[:4]
-    numbers = jnp.arange(length)
-    topics = FrameTargets(
-        number=numbers,
-        pixels=jnp.moveaxis(examples.frames, 1, 0),
-        truth=jnp.moveaxis(examples.masks, 1, 0),
-        target=jnp.moveaxis(shrink(examples.masks, course.mask_size or size), 1, 0),
-        prompts=jax.vmap(partial(_prompts_on, plan.prompts))(numbers),
-        corrected=jnp.moveaxis(plan.corrected, 1, 0),
+    frame_indices = jnp.arange(length)
+    loss_masks = shrink(examples.masks, config.mask_size or size)
+    targets = FrameTargets(
+        frame_idx=frame_indices,
+        frames=rearrange(examples.frames, "b t ... -> t b ..."),
+        masks=rearrange(examples.masks, "b t ... -> t b ..."),
+        loss_masks=rearrange(loss_masks, "b t ... -> t b ..."),
+        prompts=jax.vmap(partial(_prompts_on_frame, plan.prompts))(frame_indices),
+        corrected=rearrange(plan.corrected, "b t o -> t b o"),
         key=jax.vmap(lambda key: jax.random.split(key, length), out_axes=1)(keys),
     )
-    visit = partial(_visit, model, course)
+    body = partial(_rollout_frame, model, config)
     if length == 1:
-        _, lesson = visit(None, jax.tree.map(lambda x: x[0], topics))
-        return jax.tree.map(lambda x: x[None], lesson)
-    bank = memory.init(model.config, course.user.corrected_frames)
+        _, result = body(None, jax.tree.map(lambda x: x[0], targets))
+        return jax.tree.map(lambda x: x[None], result)
+    bank = memory.init(model.config, config.user.corrected_frames)
     banks = jax.tree.map(lambda x: jnp.broadcast_to(x, (clips, examples.valid.shape[1], *x.shape)), bank)
-    return lax.scan(jax.checkpoint(visit) if remat else visit, banks, topics)[1]
+    return lax.scan(jax.checkpoint(body) if remat else body, banks, targets)[1]
 
 
-def shrink(masks: Array, size: int) -> Array:
-    """Masks [..., S, S] in another size: of each larger pixel the majority, else bilinear."""
+def shrink(masks: Bool[Array, "*b s s"], size: int) -> Bool[Array, "*b {size} {size}"]:
+    """Resizes masks: a pixel is set where at least half of the area that it averages is."""
     old = masks.shape[-1]
     if old == size:
         return masks
@@ -84,48 +93,59 @@ def shrink(masks: Array, size: int) -> Array:
     return share >= 0.5
 
 
-def _prompts_on(prompts: Prompts, frame: Array) -> Prompts:
-    """Of prompts [B, O, K, ...] those on one frame, [B, O, ...]."""
-    here = prompts.valid & (prompts.frames == frame)
+def _prompts_on_frame(prompts: Prompts, frame_idx: Int[Array, ""]) -> Prompts:
+    """The prompts [B, O, ...] on one frame, out of prompts [B, O, K, ...]."""
+    here = prompts.valid & (prompts.frames == frame_idx)
     index = jnp.argmax(here, -1)
 
     def pick(x: Array) -> Array:
-        return jnp.take_along_axis(x, index.reshape(*index.shape, *[1] * (x.ndim - 2)), 2)[:, :, 0]
+        return jnp.take_along_axis(x, jnp.expand_dims(index, tuple(range(2, x.ndim))), 2)[:, :, 0]
 
     picked = jax.tree.map(pick, prompts._replace(obj_ids=here, valid=here, is_mask=here & prompts.is_mask))
     return picked._replace(obj_ids=prompts.obj_ids)
 
 
-def _visit(model: Model, course: RolloutConfig, banks: Bank | None, topic: FrameTargets) -> tuple[Bank | None, Rollout]:
-    # Here, and not for the whole clip, so that the gradients of frames add up in float32.
-    model = model.astype(course.dtype)
-    features = encode_frames(model, topic.pixels)
-    asked = topic.prompts.valid | topic.corrected
+def _rollout_frame(
+    model: Model, config: RolloutConfig, banks: Bank | None, targets: FrameTargets
+) -> tuple[Bank | None, Rollout]:
+    """The body of the scan over frames: the banks after a frame, and its results [B, O, ...].
 
-    def speak() -> tuple[StepOutput, Losses]:
-        return prompted_outputs(model, course, features, banks, topic)
+    The one frame of a still image needs no banks.
+    """
+    # Cast here, and not once for the whole clip, so that the gradients of frames are summed in float32.
+    model = model.astype(config.dtype)
+    features = encode_frames(model, targets.frames)
+    prompted = targets.prompts.valid | targets.corrected
 
-    if banks is None:  # a single frame: nobody is followed
-        entry, costs = speak()
-        costs = jax.tree.map(lambda x: jnp.where(asked, x, 0), costs)
+    def interact() -> tuple[StepOutput, Losses]:
+        return prompted_outputs(model, config, features, banks, targets)
+
+    if banks is None:
+        output, losses = interact()
+        losses = jax.tree.map(lambda x: jnp.where(prompted, x, 0), losses)
+        tracked = prompted
     else:
-        known = jax.vmap(jax.vmap(memory.has_memory))(banks)
-        answers, costs = lax.cond(asked.any(), speak, lambda: zeros_like_output(speak))
+        has_memory = jax.vmap(jax.vmap(memory.has_memory))(banks)
+        entries, losses = lax.cond(prompted.any(), interact, lambda: zeros_like_output(interact))
         advance = partial(step, model, vectorize=True, detail=True)
-        given = PrecomputedEntries(answers, asked, asked)
-        banks, entry = jax.vmap(advance, (0, 0, None, 0))(banks, features, topic.number, given)
-        assert isinstance(entry.aux, DecoderAux)
-        followed = frame_losses(entry.aux, topic, course.weights)
-        costs = jax.tree.map(lambda a, b: jnp.where(asked, a, jnp.where(known, b, 0)), costs, followed)
-        asked = asked | known
-    assert isinstance(entry.aux, DecoderAux)
-    lesson = Rollout(
-        losses=costs,
-        ious=mask_iou(enlarge(entry.prediction.logits, topic.truth.shape[-1]) > 0, topic.truth),
-        scores=entry.prediction.score,
-        asked=asked,
-        visible=topic.truth.any((-2, -1)),
+        given = PrecomputedEntries(entries, prompted, prompted)
+        banks, output = jax.vmap(advance, (0, 0, None, 0))(banks, features, targets.frame_idx, given)
+        assert isinstance(output.aux, DecoderAux)
+        from_memory = frame_losses(output.aux, targets, config.weights)
+        losses = jax.tree.map(
+            lambda a, b: jnp.where(prompted, a, jnp.where(has_memory, b, 0)),
+            losses,
+            from_memory,
+        )
+        tracked = prompted | has_memory
+    assert isinstance(output.aux, DecoderAux)
+    result = Rollout(
+        losses=losses,
+        ious=mask_iou(enlarge(output.prediction.logits, targets.masks.shape[-1]) > 0, targets.masks),
+        scores=output.prediction.score,
+        tracked=tracked,
+        visible=targets.masks.any((-2, -1)),
         embedding=features.image.embedding,
-        conditioned=entry.aux.embedding,
+        conditioned=output.aux.embedding,
     )
-    return banks, lesson
+    return banks, result

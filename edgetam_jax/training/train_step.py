@@ -1,4 +1,4 @@
-"""One step of training: a batch of lessons, their gradient, and parameters that are a little better."""
+"""One training step: the rollouts of a batch, their gradients, and the update of the parameters."""
 
 import contextlib
 from collections.abc import Callable
@@ -8,21 +8,23 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array, lax
+from einops import rearrange
+from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from edgetam_jax.config import Config
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.model import Model, Params
 from edgetam_jax.ops.tree import where, zeros_like_output
-from edgetam_jax.training.batch_norm import batch_statistics, keep_statistics
-from edgetam_jax.training.distillation import DistillationWeights, Features, distillation_loss
-from edgetam_jax.training.flat_params import Packed, Packing
+from edgetam_jax.training.batch_norm import Statistics, batch_statistics, update_statistics
+from edgetam_jax.training.distillation import DistillationWeights, TeacherFeatures, distillation_loss
+from edgetam_jax.training.flat_params import FlatLayout, FlatParams
 from edgetam_jax.training.interaction import RolloutConfig
 from edgetam_jax.training.losses import Losses, reduce_losses
-from edgetam_jax.training.optimizer import Optimizer, freeze, update_ema
+from edgetam_jax.training.optimizer import OptimizerConfig, freeze, update_ema
 from edgetam_jax.training.rollout import Rollout, make_plans, rollout
 from edgetam_jax.training.sharding import AXIS, replicated
 
@@ -30,183 +32,202 @@ Norm = Literal["frozen", "batch"]
 
 
 class TrainState(NamedTuple):
-    step: Array  # [] int32
-    params: Packed
-    average: Packed  # their moving average, which is what is evaluated and kept
-    optimizer: optax.OptState
+    step: Int[Array, ""]
+    params: FlatParams
+    ema_params: FlatParams  # their moving average, which is evaluated and saved as the trained network
+    opt_state: optax.OptState
 
 
 class StepMetrics(NamedTuple):
-    """What a step came to, all []."""
+    """Scalars that describe a step."""
 
-    losses: Losses  # per object: sums over its frames and rounds
-    imitation: Array  # how far from the teacher; 0 without one
-    iou: Array  # mean over the objects seen
-    present: Array  # share of right answers about objects that are seen
-    absent: Array  # and about those that are not; 1 if there are none
-    gradient: Array  # its length
-    finite: Array  # bool; where it is not, the step changed nothing
+    losses: Losses  # per object: sums over its frames and correction rounds
+    distillation: Float[Array, ""]  # 0 without a teacher
+    iou: Float[Array, ""]  # mean over visible objects
+    present: Float[Array, ""]  # share of visible objects whose score says so
+    absent: Float[Array, ""]  # share of objects out of view whose score says so; 1 if there are none
+    grad_norm: Float[Array, ""]
+    finite: Bool[Array, ""]  # where this is false, the step changed nothing
 
 
-class Settings(NamedTuple):
-    """How a step is made; static."""
+class TrainStepConfig(NamedTuple):
+    """The static configuration of a step."""
 
-    config: Config
-    course: RolloutConfig
-    optimizer: Optimizer
+    model: Config
+    rollout: RolloutConfig
+    optimizer: OptimizerConfig
     norm: Norm = "frozen"
-    accumulate: int = 1  # parts of a batch that are computed one after the other
+    accumulate: int = 1  # the number of parts of a batch that are computed one after the other
     distillation: DistillationWeights = DistillationWeights()
 
 
-def init_train_state(params: Packed, optimizer: optax.GradientTransformation) -> TrainState:
+def init_train_state(params: FlatParams, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
 @partial(jax.jit, static_argnums=0)
-def plans_for(course: RolloutConfig, examples: Example, key: Array) -> tuple[Plan, Array]:
-    """What the simulated users do with a batch, and keys [B] for the rest of the lesson."""
-    keys, rest = jax.random.split(key, (2, len(examples.frames)))
-    return make_plans(keys, examples.masks & examples.valid[:, None, :, None, None], course.user), rest
+def plan_batch(config: RolloutConfig, examples: Example, key: Key[Array, ""]) -> tuple[Plan, Key[Array, "B"]]:
+    """The plans of the simulated users for a batch, and keys for the rest of the rollout."""
+    keys, rollout_keys = jax.random.split(key, (2, len(examples.frames)))
+    return make_plans(keys, examples.masks & examples.valid[:, None, :, None, None], config.user), rollout_keys
 
 
-TrainStep = Callable[[TrainState, Example, Array, Features | None], tuple[TrainState, StepMetrics]]
+TrainStep = Callable[[TrainState, Example, Array, TeacherFeatures | None], tuple[TrainState, StepMetrics]]
 
 
 def make_train_step(
-    settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh
+    config: TrainStepConfig, optimizer: optax.GradientTransformation, layout: FlatLayout, mesh: Mesh
 ) -> TrainStep:
-    """`update(state, examples, key, features)`; a teacher's `features` are those of the same examples and key."""
-    shared = P(AXIS)
-    # Each device learns from its own clips, and `_learn` adds up once. Left to find that out by itself, XLA adds up
-    # every parameter's gradient at every frame; so would JAX, at every use, if it checked what varies over devices.
-    learn = jax.shard_map(
-        partial(_compute_grads, settings, packing),
+    """Makes the function `train_step(state, examples, key, features=None)`, which is not jitted.
+
+    Args:
+        config: the static configuration.
+        optimizer: from `make_optimizer`.
+        layout: of the flat parameters in the state.
+        mesh: one axis, over which the batch is sharded.
+
+    Returns:
+        A function to the next state and the metrics. `features` are a teacher's, of the same examples and key.
+    """
+    sharded = P(AXIS)
+    # With `shard_map` each device computes the gradients of its own clips, and `compute_grads` sums them once. Without
+    # it, XLA sums the gradient of every parameter at every frame. With `check_vma`, JAX would do so at every use.
+    grads_of_batch = jax.shard_map(
+        partial(compute_grads, config, layout),
         mesh=mesh,
-        in_specs=(P(), P(), shared, shared, P(None, AXIS), shared),
+        in_specs=(P(), P(), sharded, sharded, P(None, AXIS), sharded),
         out_specs=P(),
         check_vma=False,
     )
 
-    def whole(packed: Packed) -> Packed:
-        """On every device: XLA takes minutes to compile what packs and unpacks vectors that devices share."""
-        return lax.with_sharding_constraint(packed, replicated(mesh))
+    def replicate(params: FlatParams) -> FlatParams:
+        """Keeps vectors whole on each device: XLA takes minutes to compile slices of sharded ones."""
+        return lax.with_sharding_constraint(params, replicated(mesh))
 
-    def update(state: TrainState, examples: Example, key: Array, features: Features | None = None) -> Any:
-        plan, keys = plans_for(settings.course, examples, key)
+    def train_step(
+        state: TrainState, examples: Example, key: Key[Array, ""], features: TeacherFeatures | None = None
+    ) -> tuple[TrainState, StepMetrics]:
+        plan, keys = plan_batch(config.rollout, examples, key)
         count = plan.prompts.valid.any(-1).sum()
-        slope, sums, seen = learn(whole(state.params), count, examples, plan, features, keys)
-        length = _length(slope)
-        finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(length)
-        changes, moments = optimizer.update(slope, state.optimizer, state.params)
-        finite &= jnp.isfinite(_length(changes))
-        packed = jax.tree.map(jnp.add, state.params, changes)
-        if seen:
-            packed = whole(packing.pack(keep_statistics(packing.unpack(whole(packed)), seen)))
-        mean = update_ema(state.average, packed, settings.optimizer, state.step)
-        after = where(finite, TrainState(state.step + 1, packed, mean, moments), state)
-        return after, _report(sums, length, finite)
+        grads, sums, statistics = grads_of_batch(replicate(state.params), count, examples, plan, features, keys)
+        grad_norm = optax.tree.norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))
+        params = optax.apply_updates(state.params, updates)
+        if statistics:
+            tree = update_statistics(layout.unflatten(replicate(params)), statistics)
+            params = replicate(layout.flatten(tree))
+        ema_params = update_ema(state.ema_params, params, config.optimizer, state.step)
+        new_state = TrainState(state.step + 1, params, ema_params, opt_state)
+        return where(finite, new_state, state), _step_metrics(sums, grad_norm, finite)
 
-    return update
+    return train_step
 
 
-class _Sums(NamedTuple):
-    """Of a batch or a part of it."""
+class BatchSums(NamedTuple):
+    """Sums over a batch or a part of it."""
 
     losses: Losses
-    imitation: Array
-    iou: Array
-    present: Array
-    absent: Array
-    seen: Array  # how many answers were about objects that are seen
-    unseen: Array
+    distillation: Float[Array, ""]
+    iou: Float[Array, ""]
+    present: Int[Array, ""]
+    absent: Int[Array, ""]
+    visible: Int[Array, ""]  # the number of predictions for visible objects
+    hidden: Int[Array, ""]  # and for objects out of view
 
 
-def _compute_grads(
-    settings: Settings,
-    packing: Packing,
-    packed: Packed,
-    count: Array,
+def compute_grads(
+    config: TrainStepConfig,
+    layout: FlatLayout,
+    params: FlatParams,
+    count: Int[Array, ""],
     examples: Example,
     plan: Plan,
-    features: Features | None,
-    keys: Array,
-) -> tuple[Packed, _Sums, dict[tuple[str, ...], Array]]:
-    """What a batch of `count` objects, of which each device has its own part, says about the parameters."""
-    gradient = jax.grad(partial(_loss, settings, count), has_aux=True)
-    params = packing.unpack(packed)
-    if settings.accumulate == 1:
-        slope, (sums, seen) = gradient(params, examples, plan, features, keys)
+    features: TeacherFeatures | None,
+    keys: Key[Array, "B"],
+) -> tuple[FlatParams, BatchSums, Statistics]:
+    """The gradients of a batch, summed over devices; inside `shard_map`.
+
+    Args:
+        config: the static configuration.
+        layout: of `params` and of the gradients.
+        params: of the network.
+        count: the number of objects in the whole batch.
+        examples: the part of the batch that this device has; so are the arguments after it.
+        plan: of the simulated users.
+        features: a teacher's, or None.
+        keys: for corrections.
+
+    Returns:
+        Gradients, sums of metrics, and the statistics of the batch (empty if BatchNorm is frozen).
+    """
+    grad = jax.grad(partial(_loss, config, count), has_aux=True)
+    tree = layout.unflatten(params)
+    if config.accumulate == 1:
+        grads, (sums, statistics) = grad(tree, examples, plan, features, keys)
     else:
-        parts = partial(_parts, settings.accumulate)
-        batch = parts(examples, 0), parts(plan, 0), parts(features, 1), parts(keys, 0)
-        slope, (sums, seen) = _sum(lambda part: gradient(params, *part), batch)
-    return *lax.psum((packing.pack(slope), sums), AXIS), seen
+        split = partial(_split_axis, config.accumulate)
+        parts = split(examples, 0), split(plan, 0), split(features, 1), split(keys, 0)
+        grads, (sums, statistics) = _sum_over(lambda part: grad(tree, *part), parts)
+    return *lax.psum((layout.flatten(grads), sums), AXIS), statistics
 
 
 def _loss(
-    settings: Settings,
-    count: Array,
+    config: TrainStepConfig,
+    count: Int[Array, ""],
     params: Params,
     examples: Example,
     plan: Plan,
-    features: Features | None,
-    keys: Array,
-) -> tuple[Array, tuple[_Sums, dict[tuple[str, ...], Array]]]:
-    """Of a part of a batch that has `count` objects in all."""
-    model = Model(freeze(params, settings.optimizer), settings.config)
-    with batch_statistics(AXIS) if settings.norm == "batch" else contextlib.nullcontext({}) as seen:
-        lesson = rollout(model, examples, plan, keys, settings.course)
-    losses = reduce_losses(lesson.losses, lesson.asked, count)
-    apart = jnp.zeros(())
+    features: TeacherFeatures | None,
+    keys: Key[Array, "B"],
+) -> tuple[Float[Array, ""], tuple[BatchSums, Statistics]]:
+    """The loss of a part of a batch, divided by the `count` objects of the whole batch."""
+    model = Model(freeze(params, config.optimizer), config.model)
+    with batch_statistics(AXIS) if config.norm == "batch" else contextlib.nullcontext({}) as statistics:
+        result = rollout(model, examples, plan, keys, config.rollout)
+    losses = reduce_losses(result.losses, result.tracked, count)
+    distillation = jnp.zeros(())
     if features is not None:
-        clips = settings.accumulate * len(examples.frames) * lax.axis_size(AXIS)
-        apart = distillation_loss(lesson, features, settings.distillation, clips, count)
-    sums = _sums(lesson, losses, apart)
-    return losses.total + apart, (sums, seen)
+        clips = config.accumulate * len(examples.frames) * lax.axis_size(AXIS)
+        distillation = distillation_loss(result, features, config.distillation, clips, count)
+    return losses.total + distillation, (_batch_sums(result, losses, distillation), statistics)
 
 
-def _length(tree: Any) -> Array:
-    return jnp.sqrt(jnp.stack([jnp.square(x).sum() for x in jax.tree.leaves(tree)]).sum())
-
-
-def _sums(lesson: Rollout, losses: Losses, apart: Array) -> _Sums:
-    seen, unseen = lesson.asked & lesson.visible, lesson.asked & ~lesson.visible
-    return _Sums(
+def _batch_sums(result: Rollout, losses: Losses, distillation: Float[Array, ""]) -> BatchSums:
+    visible, hidden = result.tracked & result.visible, result.tracked & ~result.visible
+    return BatchSums(
         losses=losses,
-        imitation=apart,
-        iou=jnp.where(seen, lesson.ious, 0).sum(),
-        present=(seen & (lesson.scores > 0)).sum(),
-        absent=(unseen & (lesson.scores <= 0)).sum(),
-        seen=seen.sum(),
-        unseen=unseen.sum(),
+        distillation=distillation,
+        iou=jnp.where(visible, result.ious, 0).sum(),
+        present=(visible & (result.scores > 0)).sum(),
+        absent=(hidden & (result.scores <= 0)).sum(),
+        visible=visible.sum(),
+        hidden=hidden.sum(),
     )
 
 
-def _report(sums: _Sums, length: Array, finite: Array) -> StepMetrics:
-    seen, unseen = jnp.maximum(sums.seen, 1), jnp.maximum(sums.unseen, 1)
+def _step_metrics(sums: BatchSums, grad_norm: Float[Array, ""], finite: Bool[Array, ""]) -> StepMetrics:
+    visible, hidden = jnp.maximum(sums.visible, 1), jnp.maximum(sums.hidden, 1)
     return StepMetrics(
         losses=sums.losses,
-        imitation=sums.imitation,
-        iou=sums.iou / seen,
-        present=sums.present / seen,
-        absent=jnp.where(sums.unseen > 0, sums.absent / unseen, 1),
-        gradient=length,
+        distillation=sums.distillation,
+        iou=sums.iou / visible,
+        present=sums.present / visible,
+        absent=jnp.where(sums.hidden > 0, sums.absent / hidden, 1),
+        grad_norm=grad_norm,
         finite=finite,
     )
 
 
-def _parts(count: int, tree: Any, axis: int) -> Any:
-    """Splits an axis into `count` parts, which come first."""
-
-    def split(x: Array) -> Array:
-        x = x.reshape(*x.shape[:axis], count, x.shape[axis] // count, *x.shape[axis + 1 :])
-        return jnp.moveaxis(x, axis, 0)
-
-    return jax.tree.map(split, tree)
+def _split_axis(parts: int, tree: Any, axis: int) -> Any:
+    """Splits an axis of each array into `parts`, as a new leading axis."""
+    before = " ".join(f"a{i}" for i in range(axis))
+    pattern = f"{before} (parts b) ... -> parts {before} b ..."
+    return jax.tree.map(lambda x: rearrange(x, pattern, parts=parts), tree)
 
 
-def _sum(function: Callable[[Any], Any], xs: Any) -> Any:
-    """Of what a function returns for each of `xs`, one after the other."""
+def _sum_over(function: Callable[[Any], Any], xs: Any) -> Any:
+    """The sum of a function's results for each element of `xs`, computed one after the other."""
     zeros = zeros_like_output(function, jax.tree.map(lambda x: x[0], xs))
     return lax.scan(lambda total, x: (jax.tree.map(jnp.add, total, function(x)), None), zeros, xs)[0]

@@ -1,8 +1,8 @@
-"""NANO from nothing: the recipes of this folder, one after the other, and the file in the package.
+"""Trains NANO from scratch: the recipes of this folder, one after the other, and the file in the package.
 
-python recipes/nano/make.py    # from the repository's root; goes on where it was stopped, also in the middle of a run
+python recipes/nano/make.py    # from the repository's root; run it again to resume
 
-The file that is there was made by these recipes, but not in one go: see docs/training.md for where this differs.
+The file in the package was trained with these recipes, but not in one go; docs/training.md lists the differences.
 """
 
 import json
@@ -24,41 +24,41 @@ from edgetam_jax.training.trainer import train
 HERE, RUNS = Path(__file__).parent, Path("runs/nano")
 CURVE = HERE / "curve.json"
 RECIPES = sorted((path.stem for path in HERE.glob("*.toml")), key=lambda name: int(name.split("-")[0]))
-POINT = 100  # steps of which the curve has the mean
+POINT = 100  # steps that are averaged to a point of the curve
 SHOWN = ("loss", "loss_focal", "loss_dice", "loss_iou", "loss_score", "iou", "absent", "seconds", "data_share")
 
 
 def main() -> None:
     curve = {}
-    stills, larger, following, *later = RECIPES
-    learn(stills, curve)
-    model = learn(larger, curve)
-    params = init_memory_from_images(model.params, deviation(larger, model))
+    images_128, images_256, memory_128, *later = RECIPES
+    run_recipe(images_128, curve)
+    model = run_recipe(images_256, curve)
+    params = init_memory_from_images(model.params, embedding_deviation(images_256, model))
     save(Model(params, model.config), RUNS / "with-memory.safetensors", force=True)
-    learn(following, curve)
+    run_recipe(memory_128, curve)
     for name in later:
-        model = learn(name, curve)
+        model = run_recipe(name, curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
     save(Model(half, model.config), EMBEDDED_PATH, force=True)
     with replacing(CURVE, force=True) as partial:
         partial.write_text(json.dumps(curve, indent=1) + "\n")
 
 
-def learn(name: str, curve: dict[str, Any]) -> Model:
+def run_recipe(name: str, curve: dict[str, Any]) -> Model:
     model = train(read_recipe(HERE / f"{name}.toml"), RUNS / name)
     curve[name] = curve_of(RUNS / name / "metrics.jsonl")
     return model
 
 
-def deviation(name: str, model: Model) -> float:
-    """Of the image embedding, on a recipe's frames."""
+def embedding_deviation(name: str, model: Model) -> float:
+    """The standard deviation of the image embedding, on a recipe's frames."""
     recipe = read_recipe(HERE / f"{name}.toml")
     frames = next(SyntheticBatches(recipe.synthetic, recipe.image_size, recipe.batch, recipe.seed)).frames[:, 0]
     return float(jax.jit(encode_frames)(model, frames).image.embedding.std())
 
 
 def curve_of(metrics: Path) -> list[dict[str, float]]:
-    """Means over so many steps each, and the evaluations among them."""
+    """Metrics averaged over `POINT` steps each, and the evaluations in these steps."""
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     points = [lines[i : i + POINT] for i in range(0, len(lines), POINT)]
     return [

@@ -23,7 +23,7 @@ from edgetam_jax.evaluation.protocols import offline, online
 from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.training import trainer
 from edgetam_jax.training.losses import LossWeights
-from edgetam_jax.training.optimizer import Optimizer
+from edgetam_jax.training.optimizer import OptimizerConfig
 from edgetam_jax.training.recipe import Recipe, read_recipe
 from tests.unit.training.runs import of_training
 
@@ -153,7 +153,7 @@ def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyP
         save_every=OFTEN,
         user=User(points=1.0, first_frames=1, corrected_frames=1, corrections=0),
         losses=LossWeights(focal=5.0),
-        optimizer=Optimizer(learning_rate=1e-3, warmup=10, weight_decay=0.0, max_grad_norm=5.0, ema_decay=0.0),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=10, weight_decay=0.0, max_grad_norm=5.0, ema_decay=0.0),
         synthetic=SyntheticConfig(frames=8, objects=1, distractors=0, occluders=0, radius=(0.25, 0.3), leaving=0.0),
     )
     example = next(SyntheticBatches(recipe.synthetic, recipe.image_size, 1, recipe.seed))

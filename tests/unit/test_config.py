@@ -1,14 +1,23 @@
-"""Configurations: what follows from them, what they refuse, and that they survive being written down."""
+"""Configurations: derived sizes, refused values, the way to JSON and back, and reading by type hints."""
 
 import dataclasses
 import json
+from typing import Any, Literal
 
 import jax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetam_jax.config import EDGETAM, EDGETAM_512, EDGETAM_768, Config, PerceiverConfig, TrunkConfig
+from edgetam_jax.config import (
+    EDGETAM,
+    EDGETAM_512,
+    EDGETAM_768,
+    Config,
+    PerceiverConfig,
+    TrunkConfig,
+    dataclass_from_dict,
+)
 from edgetam_jax.errors import ConfigError, EdgeTAMError
 from edgetam_jax.model import param_shapes
 from tests.support.checkpoints import SMALL
@@ -39,7 +48,7 @@ def test_what_is_left_out_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"image_sise": 512}, "image_sise"),
         ({"decoder": {"head": 8}}, "configuration.decoder: unknown keys"),
@@ -49,11 +58,60 @@ def test_what_is_left_out_is_the_default() -> None:
         ({"image_size": 512.5}, "expected int"),
         ({"trunk": {"widths": [1, 2, 3]}}, "expected 4 numbers"),
         ({"trunk": {"widths": 48}}, "expected 4 numbers"),
+        ({"trunk": {"widths": [1, 2, 3, 4.5]}}, r"configuration\.trunk\.widths: expected int, got 4\.5"),
     ],
 )
-def test_bad_values_are_named(values: dict, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_bad_values_are_named(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Config.from_dict(values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    weight: float = 1.0
+    size: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    name: str
+    kind: Literal["a", "b"] = "a"
+    split: "str | None" = None
+    count: int | None = 3
+    inner: Inner = Inner(weight=0.5)
+    made: Inner = dataclasses.field(default_factory=lambda: Inner(size=7))
+    pair: tuple[float, int] = (0.0, 0)
+    items: tuple[tuple[str, float], ...] = ()
+    on: bool = False
+
+
+def test_dataclasses_are_read_by_their_type_hints() -> None:
+    """Not by their defaults; nested ones keep what the default of the field has."""
+    values = {"name": "x", "split": "valid", "count": None, "inner": {"size": 4}, "made": {"weight": 3}}
+    values |= {"pair": [1, 2], "items": {"z": 1, "a": 0.5}, "kind": "b", "on": True}
+    want = Outer("x", "b", "valid", None, Inner(0.5, 4), Inner(3, 7), (1, 2), (("z", 1), ("a", 0.5)), True)
+    assert dataclass_from_dict(Outer, values, "it") == want
+    assert dataclass_from_dict(Outer, {}, "it", name="y") == Outer("y")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"split": 3}, r"it\.split: expected str, got 3"),
+        ({"count": "3"}, r"it\.count: expected int, got '3'"),
+        ({"kind": "c"}, r"it\.kind is 'c'; expected one of \('a', 'b'\)"),
+        ({"kind": ["a"]}, r"it\.kind is \['a'\]; expected one of"),
+        ({"pair": [1, 2.5]}, r"it\.pair: expected int, got 2\.5"),
+        ({"pair": [1, True]}, r"it\.pair: expected 2 numbers, got \[1, True\]"),
+        ({"items": {"z": "much"}}, r"it\.items\.z: expected float, got 'much'"),
+        ({"items": [["z", 1]]}, r"it\.items: expected a mapping"),
+        ({"made": {"size": 1.0}}, r"it\.made\.size: expected int, got 1\.0"),
+        ({"on": 1}, r"it\.on: expected bool, got 1"),
+    ],
+)
+def test_values_of_other_types_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dataclass_from_dict(Outer, values, "it", name="x")
 
 
 @pytest.mark.parametrize("size", [0, -512, 100, 544, 1000, 1040])

@@ -1,4 +1,4 @@
-"""A network as small as it gets, random in every parameter, and clips for it to learn from."""
+"""A minimal network with random parameters, and clips to train it on."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ TINY = dataclasses.replace(
 
 @functools.cache
 def tiny_model(seed: int = 0) -> Model:
-    """Whose answers depend on all that it sees, and who finds most objects. Nothing is compiled."""
+    """A model whose outputs depend on all of its inputs, and which finds most objects. Nothing is compiled."""
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
@@ -45,8 +45,8 @@ def _shapes(config: Config) -> Params:
 
 
 def clips(count: int, length: int, seed: int = 0) -> Example:
-    """[B, T, ...] of two objects: a disk that moves to the right, and a square that is away on the first frame only
-    in clips of odd number."""
+    """Clips [B, T, ...] of two objects: a disk that moves to the right, and a square, which is absent from the first
+    frame of every second clip."""
     rng = np.random.default_rng(seed)
     frames = np.empty((count, length, SIZE, SIZE, 3), np.uint8)
     masks = np.zeros((count, length, 2, SIZE, SIZE), bool)

@@ -1,7 +1,7 @@
-"""Runs of a trainer whose steps are small: they depend on all that a step depends on, but not on the network.
+"""Training runs with cheap steps, which depend on everything that a step depends on except the network.
 
 python -m tests.unit.training.runs FOLDER OUT STEP            # a run that is killed after that step
-python -m tests.unit.training.runs FOLDER OUT STEP real       # the same of the real thing
+python -m tests.unit.training.runs FOLDER OUT STEP real       # the same with real steps
 """
 
 import contextlib
@@ -24,22 +24,22 @@ from edgetam_jax.checkpoints.api import save
 from edgetam_jax.data import DataConfig
 from edgetam_jax.data.simulated_user import User
 from edgetam_jax.data.synthetic.batches import SyntheticConfig
-from edgetam_jax.training import trainer
-from edgetam_jax.training.flat_params import Packing
+from edgetam_jax.training import run, trainer
+from edgetam_jax.training.flat_params import FlatLayout
 from edgetam_jax.training.losses import Losses
-from edgetam_jax.training.optimizer import Optimizer, freeze, update_ema
+from edgetam_jax.training.optimizer import OptimizerConfig, freeze, update_ema
 from edgetam_jax.training.recipe import Recipe
-from edgetam_jax.training.train_step import Settings, StepMetrics, TrainState, TrainStep
+from edgetam_jax.training.train_step import StepMetrics, TrainState, TrainStep, TrainStepConfig
 from tests.unit.data.footage import make_coco
 from tests.unit.training.network import SIZE, tiny_model
 
 MOVING = "no_mem_embed"
-# A mark of tests in which a run writes its files.
+# Mark for tests in which a run writes its files.
 of_training = pytest.mark.filterwarnings("ignore::DeprecationWarning:orbax", "ignore::DeprecationWarning:tensorboardX")
 
 
 def make_recipe(folder: Path) -> Recipe:
-    """On a dataset of three images and with a network that are made at the first call."""
+    """For a dataset of three images and a network, which the first call writes to the folder."""
     start, images = folder / "start.safetensors", folder / "images"
     if not start.exists():
         make_coco(images, 3)
@@ -52,13 +52,15 @@ def make_recipe(folder: Path) -> Recipe:
         seed=3,
         save_every=3,
         data=(DataConfig(str(images), frames=1, objects=2),),
-        optimizer=Optimizer(learning_rate=0.1, warmup=2, lr_multipliers=((".", 0.0), (f"^{MOVING}$", 1.0))),
+        optimizer=OptimizerConfig(learning_rate=0.1, warmup=2, lr_multipliers=((".", 0.0), (f"^{MOVING}$", 1.0))),
     )
 
 
 def real_recipe(folder: Path) -> Recipe:
-    """On synthetic clips, with real steps of one part of that network."""
-    head = Optimizer(learning_rate=1e-3, lr_multipliers=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0)))
+    """For synthetic clips, and with real steps that train one part of that network."""
+    head = OptimizerConfig(
+        learning_rate=1e-3, lr_multipliers=((".", 0.0), ("^sam_mask_decoder/iou_prediction_head/", 1.0))
+    )
     return dataclasses.replace(
         make_recipe(folder),
         steps=4,
@@ -71,34 +73,34 @@ def real_recipe(folder: Path) -> Recipe:
 
 
 def small_steps(broken: int = -1) -> Any:
-    """Within, the loss is how far a parameter is from the mean of the examples; NaN at one step, if need be."""
+    """In this context the loss is the distance of one parameter from a mean of the examples; NaN at step `broken`."""
 
-    def make_update(
-        settings: Settings, optimizer: optax.GradientTransformation, packing: Packing, mesh: Mesh
+    def make_train_step(
+        config: TrainStepConfig, optimizer: optax.GradientTransformation, layout: FlatLayout, mesh: Mesh
     ) -> TrainStep:
         def loss(params: Any, step: Any, examples: Any, key: Any) -> Any:
             aim = examples.frames.mean() / 255 + examples.masks.mean() + jax.random.uniform(key)
-            distance = jnp.square(freeze(packing.unpack(params), settings.optimizer)[MOVING] - aim).mean()
+            distance = jnp.square(freeze(layout.unflatten(params), config.optimizer)[MOVING] - aim).mean()
             return jnp.where(step == broken, jnp.nan, distance)
 
-        def update(state: TrainState, examples: Any, key: Any, features: Any = None) -> Any:
-            value, slope = jax.value_and_grad(loss)(state.params, state.step, examples, key)
-            changes, moments = optimizer.update(slope, state.optimizer, state.params)
-            params = optax.apply_updates(state.params, changes)
-            mean = update_ema(state.average, params, settings.optimizer, state.step)
+        def train_step(state: TrainState, examples: Any, key: Any, features: Any = None) -> Any:
+            value, grads = jax.value_and_grad(loss)(state.params, state.step, examples, key)
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            ema_params = update_ema(state.ema_params, params, config.optimizer, state.step)
             finite = jnp.isfinite(value)
-            new = TrainState(state.step + 1, params, mean, moments)
+            new = TrainState(state.step + 1, params, ema_params, opt_state)
             zero = jnp.zeros(())
-            report = StepMetrics(Losses(zero, zero, zero, zero, value), zero, zero, zero, zero, zero, finite)
-            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), report
+            metrics = StepMetrics(Losses(zero, zero, zero, zero, value), zero, zero, zero, zero, zero, finite)
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), metrics
 
-        return update
+        return train_step
 
-    return mock.patch.object(trainer, "make_update", make_update)
+    return mock.patch.object(run, "make_train_step", make_train_step)
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
-    """But for what the clock says."""
+    """The lines of metrics.jsonl without times."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{name: x for name, x in line.items() if name not in ("seconds", "data_share")} for line in lines]
 

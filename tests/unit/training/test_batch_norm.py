@@ -1,4 +1,4 @@
-"""Networks that normalise by the batch they see, and keep what they have seen."""
+"""BatchNorm with the statistics of the batch, and the update of the running statistics."""
 
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from edgetam_jax.model import is_statistic
 from edgetam_jax.nn.layers import ConvNorm
 from edgetam_jax.nn.repvit import TokenMixer
-from edgetam_jax.training.batch_norm import batch_statistics, keep_statistics
+from edgetam_jax.training.batch_norm import batch_statistics, update_statistics
 
 LAYERS = {"conv": ConvNorm(3, 4, size=3, stride=2), "mixer": TokenMixer(3)}
 X = 5 + 2 * np.random.default_rng(0).standard_normal((6, 8, 8, 3)).astype(np.float32)
@@ -39,35 +39,35 @@ def normalised(layer: nn.Module, params: Any) -> tuple[Any, Any]:
     return run(params)
 
 
-def test_the_batch_is_normalised_as_by_its_own_statistics(layer: nn.Module) -> None:
-    """Once they are kept, the layer with constant statistics does the same."""
+def test_the_batch_is_normalized_with_its_own_statistics(layer: nn.Module) -> None:
+    """With these statistics as its running ones, the frozen layer has the same output."""
     params = random_params(layer)
     found, seen = normalised(layer, params)
-    kept = keep_statistics(params, seen, momentum=1.0)
+    kept = update_statistics(params, seen, momentum=1.0)
     run = jax.jit(lambda params: layer.apply({"params": params}, X))
     np.testing.assert_allclose(run(kept), found, rtol=1e-4, atol=1e-4)
     assert np.abs(run(params) - found).max() > 0.1
 
 
-def test_outputs_have_the_scale_and_the_bias_that_was_learnt() -> None:
+def test_outputs_have_the_learned_scale_and_bias() -> None:
     params = random_params(LAYERS["conv"])
     found, _ = normalised(LAYERS["conv"], params)
     np.testing.assert_allclose(found.mean((0, 1, 2)), params["bn"]["bias"], rtol=1e-4)
     np.testing.assert_allclose(found.std((0, 1, 2)), params["bn"]["scale"], rtol=1e-3)
 
 
-def test_what_is_kept_moves_a_little_and_nothing_else_does(layer: nn.Module) -> None:
+def test_only_running_statistics_are_updated(layer: nn.Module) -> None:
     params = random_params(layer)
     _, seen = normalised(layer, params)
-    before, after = flatten_dict(params), flatten_dict(keep_statistics(params, seen, momentum=0.25))
+    before, after = flatten_dict(params), flatten_dict(update_statistics(params, seen, momentum=0.25))
     assert set(seen) == {path for path in before if is_statistic(path)} != set()
     for path, value in before.items():
         want = 0.75 * value + 0.25 * seen[path] if path in seen else value
         np.testing.assert_allclose(after[path], want, rtol=1e-6)
 
 
-def test_gradients_know_that_mean_and_spread_depend_on_the_kernel() -> None:
-    """A longer kernel gives the same outputs, so there is no slope in its direction."""
+def test_gradients_flow_through_mean_and_variance() -> None:
+    """A longer kernel gives the same outputs, so the gradient in its direction is zero."""
     layer = LAYERS["conv"]
     params = random_params(layer)
 
@@ -81,7 +81,7 @@ def test_gradients_know_that_mean_and_spread_depend_on_the_kernel() -> None:
     assert np.abs(parts).sum() > 1 and abs(parts.sum()) < 1e-3 * np.abs(parts).sum()
 
 
-def test_it_ends_with_the_block() -> None:
+def test_it_ends_with_the_context() -> None:
     layer, params = LAYERS["conv"], random_params(LAYERS["conv"])
     before = layer.apply({"params": params}, X)
     with batch_statistics() as seen:
@@ -96,8 +96,8 @@ def test_names_of_statistics() -> None:
     assert not is_statistic(("bn", "scale")) and not is_statistic(("mean",)) and not is_statistic(("norm", "var"))
 
 
-def test_devices_with_a_part_of_a_batch_each_are_as_one_with_all_of_it(layer: nn.Module) -> None:
-    """What they normalise by, and the gradient, which crosses from one to the other by way of the statistics."""
+def test_statistics_are_those_of_the_whole_batch_on_several_devices(layer: nn.Module) -> None:
+    """So is the gradient, which flows from one device to another through the statistics."""
     params, weight = random_params(layer), np.random.default_rng(2).standard_normal(X.shape[:1]).astype(np.float32)
 
     def loss(params: Any, x: Any, weight: Any, axis: str | None) -> Any:

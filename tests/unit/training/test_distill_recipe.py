@@ -1,4 +1,4 @@
-"""The recipe that distils EDGETAM into its variant at half the size, run small.
+"""The recipe that distills EDGETAM into its variant at half the size, with small sizes.
 
 Sizes, paths and numbers of steps are replaced, users correct nothing, and one parameter moves: to compile is what takes
 time here.
@@ -17,7 +17,7 @@ from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.model import Model
-from edgetam_jax.training.distillation import Features, model_teacher, stored_teacher
+from edgetam_jax.training.distillation import TeacherFeatures, model_teacher, stored_teacher
 from edgetam_jax.training.recipe import Recipe, read_recipe
 from edgetam_jax.training.trainer import store_features, train
 from tests.unit.data.footage import make_videos
@@ -31,7 +31,7 @@ pytestmark = of_training
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """One checkpoint is where the student starts, and teaches it at twice the size; as the recipe has it."""
+    """As in the original recipe, one checkpoint is the student's start and, at twice the size, the teacher."""
     folder, whole = tmp_path_factory.mktemp("distil"), read_recipe(RECIPE)
     checkpoint = folder / "edgetam.safetensors"
     save(Model(tiny_model().params, TINY.resized(2 * SIZE)), checkpoint)
@@ -55,43 +55,43 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     )
 
 
-def test_storing_goes_on_where_it_was_stopped(recipe: Recipe, tmp_path: Path) -> None:
+def test_storing_continues_where_it_was_stopped(recipe: Recipe, tmp_path: Path) -> None:
     recipe, broken = dataclasses.replace(recipe, teacher=""), [1]
 
-    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
+    def compute(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
         if step in broken:
             broken.remove(step)
             raise KeyboardInterrupt
-        return Features(jax.numpy.asarray(examples.frames), plan.prompts.points)
+        return TeacherFeatures(jax.numpy.asarray(examples.frames), plan.prompts.points)
 
     with pytest.raises(KeyboardInterrupt):
-        store_features(recipe, tmp_path / "stopped", look)
+        store_features(recipe, tmp_path / "stopped", compute)
     for name in ("stopped", "whole"):
-        store_features(recipe, tmp_path / name, look)
+        store_features(recipe, tmp_path / name, compute)
     stopped, whole = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("stopped", "whole"))
     assert stopped == whole and len(set(whole.values())) == STEPS
 
 
-def test_stored_features_teach_as_their_teacher_does(recipe: Recipe, tmp_path: Path) -> None:
-    """What a student is told is the same to the bit, so its losses are; and they are of a student that learns."""
-    features, told = tmp_path / "features", []
+def test_stored_features_are_those_of_the_teacher(recipe: Recipe, tmp_path: Path) -> None:
+    """They are equal bit by bit, so the student's losses are too; and the student is trained."""
+    features, seen = tmp_path / "features", []
     store_features(recipe, features)
-    both = stored_teacher(features), model_teacher(load(recipe.teacher), recipe.course)
+    both = stored_teacher(features), model_teacher(load(recipe.teacher), recipe.rollout_config)
 
-    def look(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
-        told.append(tuple(teacher(step, examples, plan, keys) for teacher in both))
-        return told[-1][0]
+    def compute(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
+        seen.append(tuple(teacher(step, examples, plan, keys) for teacher in both))
+        return seen[-1][0]
 
     with pytest.raises(TrainingError, match="another one is given; choose one of them"):
-        train(recipe, tmp_path / "out", teacher=look)
-    reports = {}
+        train(recipe, tmp_path / "out", teacher=compute)
+    by_step = {}
     recipe = dataclasses.replace(recipe, teacher="")
-    model = train(recipe, tmp_path / "out", reports.__setitem__, look)
-    assert len(told) == len(reports) == STEPS
-    for stored, said in told:
+    model = train(recipe, tmp_path / "out", by_step.__setitem__, compute)
+    assert len(seen) == len(by_step) == STEPS
+    for stored, computed in seen:
         assert stored.conditioned.shape[-3] == 2 * TINY.embedding_size
-        assert stored.embedding.dtype == said.embedding.dtype == recipe.dtype
-        jax.tree.map(np.testing.assert_array_equal, stored, said)
-    assert all(report["imitation"] > 1 and report["gradient"] > 0 for report in reports.values())
+        assert stored.embedding.dtype == computed.embedding.dtype == recipe.dtype
+        jax.tree.map(np.testing.assert_array_equal, stored, computed)
+    assert all(metrics["imitation"] > 1 and metrics["gradient"] > 0 for metrics in by_step.values())
     assert model.config == TINY
     assert np.abs(model.params[MOVING] - tiny_model().params[MOVING]).max() > 1e-3

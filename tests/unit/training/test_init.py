@@ -1,4 +1,4 @@
-"""What networks start from: a plain trunk, prompts that look where they point, memory that finds what looks alike."""
+"""Initial parameters: a simple trunk, and attention that matches positions and similar regions from the start."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ from edgetam_jax.config import PerceiverConfig
 from edgetam_jax.model import Params, init_params
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.memory_attention import MemoryKeys
-from edgetam_jax.training.init import GAIN, init_memory_from_images, initial_params
+from edgetam_jax.training.init import DECODER_QK_GAIN, init_memory_from_images, initial_params
 from edgetam_jax.types import Memory
 from tests.support.scene import MINIMAL
 from tests.unit.training.network import TINY, tiny_model
@@ -28,12 +28,12 @@ CONFIG = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def both() -> tuple[Params, Params]:
-    """What it starts from, and plain random numbers."""
+    """The initial parameters, and those of `init_params`."""
     draw = jax.jit(lambda key: (initial_params(CONFIG, key), init_params(CONFIG, key)))
     return jax.device_get(draw(jax.random.key(0)))
 
 
-def test_what_starts_differently(both: tuple[Params, Params]) -> None:
+def test_initial_parameters_that_are_not_random(both: tuple[Params, Params]) -> None:
     start, plain = map(flat, both)
     changed = {name for name, x in plain.items() if not np.array_equal(x, start[name])}
     keys = {name for name in changed if name.endswith("k_proj/kernel")}
@@ -41,21 +41,21 @@ def test_what_starts_differently(both: tuple[Params, Params]) -> None:
     for name in keys:
         assert "_image" in name or "_token" in name
         np.testing.assert_array_equal(start[name], start[name.replace("k_proj", "q_proj")])
-        np.testing.assert_allclose(start[name], GAIN * plain[name], rtol=1e-6)
+        np.testing.assert_allclose(start[name], DECODER_QK_GAIN * plain[name], rtol=1e-6)
     closed = {name for name, x in start.items() if name.startswith("image_encoder/trunk") and not x.any()} & changed
     assert closed == {name for name in plain if re.search(r"(channel_mixer|ffn)/conv2/bn/scale$", name)} != set()
     rest = changed - keys - closed - {name.replace("k_proj", "q_proj") for name in keys}
     assert rest == {name for name in plain if name.endswith("/gamma")} != set()
 
 
-def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]) -> None:
-    """From the first step: of all that is remembered of a frame, its cells attend to their own windows."""
+def test_similar_regions_attend_to_each_other_in_memory(both: tuple[Params, Params]) -> None:
+    """Without training: of the memory of a frame, each cell attends most to its own window."""
     start, deviation = both[0], 3.0
     looks = deviation * jax.random.normal(jax.random.key(1), (4, 4, CONFIG.hidden_dim))  # of the windows
     embedding = looks.repeat(2, 0).repeat(2, 1)
 
     def attended(model: EdgeTAM) -> Array:
-        """How much each cell attends to each token, [N, L]: a value of its own passes linear layers by its weight."""
+        """The attention [N, L] of each cell to each token, found by the value that each token passes on."""
         tokens = model.encode_memory(embedding, jnp.zeros((CONFIG.mask_size, CONFIG.mask_size)), True)
         nothing = jnp.zeros((1, CONFIG.hidden_dim)), jnp.zeros(1, bool)
         memory = Memory(tokens[None], jnp.zeros(1, int), jnp.ones(1, bool), *nothing)
@@ -73,7 +73,7 @@ def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]
         return weights / weights.sum(-1, keepdims=True)
 
     def found(params: Params) -> float:
-        """What goes to a cell's own window, on average; window tokens come first."""
+        """The mean attention of a cell to its own window; window tokens come first."""
         shares = jax.jit(partial(EdgeTAM(CONFIG).apply, method=attended))({"params": params})
         own = np.arange(16).reshape(4, 4).repeat(2, 0).repeat(2, 1).ravel()
         return float(np.mean(shares[np.arange(64), own]))
@@ -82,7 +82,7 @@ def test_what_looks_alike_finds_each_other_in_memory(both: tuple[Params, Params]
     assert found(init_memory_from_images(start, deviation)) > 0.8
 
 
-def test_what_memory_begins_with() -> None:
+def test_initial_memory_parameters() -> None:
     model = tiny_model()
     before, after = flat(model.params), flat(init_memory_from_images(model.params, 4.0))
     changed = {name for name, x in before.items() if not np.array_equal(x, after[name])}

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from edgetam_jax.training.losses import Losses, LossWeights, losses, reduce_losses
+from edgetam_jax.training.losses import Losses, LossWeights, object_losses, reduce_losses
 from edgetam_jax.types import MaskPrediction
 from tests.support.tolerances import assert_close
 
 LEAD, SIZE = (3, 2, 4), (12, 16)  # rounds, frames, objects
 LOSS_RTOL = 1e-5
-cost = jax.jit(losses)
+compute = jax.jit(object_losses)
 
 
 @pytest.fixture(scope="module")
 def case() -> tuple[MaskPrediction, np.ndarray, np.ndarray, np.ndarray]:
-    """Random logits, among them hopeless and perfect ones, and objects that are absent."""
+    """Random logits, some of them perfect and some completely wrong, and absent objects."""
     rng = np.random.default_rng(0)
     truth = rng.random((*LEAD, *SIZE)) < rng.random((*LEAD, 1, 1))
     visible = rng.random(LEAD) < 0.6
@@ -35,7 +35,7 @@ def case() -> tuple[MaskPrediction, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def reference(prediction: Any, truth: np.ndarray, visible: np.ndarray, multimask: np.ndarray) -> dict[str, np.ndarray]:
-    """One object at a time, from the formulas as the papers have them, in float64."""
+    """The formulas of the papers, one object at a time, in float64."""
     found = {name: np.zeros(visible.shape) for name in ("focal", "dice", "iou", "score", "total")}
     for at in np.ndindex(visible.shape):
         target = torch.tensor(truth[at]).double()
@@ -67,10 +67,10 @@ def reference(prediction: Any, truth: np.ndarray, visible: np.ndarray, multimask
 
 @pytest.fixture(scope="module")
 def each(case: Any) -> Losses:
-    return cost(*case)
+    return compute(*case)
 
 
-def test_losses_are_those_of_a_plain_implementation(case: Any, each: Losses) -> None:
+def test_losses_match_a_plain_implementation(case: Any, each: Losses) -> None:
     want = reference(*case)
     _, _, visible, multimask = case
     assert visible.any() and not visible.all() and multimask.any() and not multimask.all()
@@ -79,7 +79,7 @@ def test_losses_are_those_of_a_plain_implementation(case: Any, each: Losses) -> 
     assert (np.asarray(each.focal)[~visible] == 0).all()
 
 
-def test_sums_are_over_valid_entries_and_an_object(case: Any, each: Losses) -> None:
+def test_sums_are_over_valid_entries_and_per_object(case: Any, each: Losses) -> None:
     valid = np.ones(LEAD, bool)
     valid[..., -1] = False
     total = reduce_losses(each, jnp.asarray(valid), jnp.asarray(3))
@@ -88,26 +88,27 @@ def test_sums_are_over_valid_entries_and_an_object(case: Any, each: Losses) -> N
 
 
 @pytest.mark.parametrize("lead", [(0,), (2, 0), (0, 3)])
-def test_empty_batches_cost_nothing(lead: tuple[int, ...]) -> None:
+def test_empty_batches_have_no_loss(lead: tuple[int, ...]) -> None:
     shapes = (*lead, 4, *SIZE), (*lead, 4), (*lead, 4, 1), lead
     prediction = MaskPrediction(*(np.zeros(shape, np.float32) for shape in shapes))
     nothing = np.zeros(lead, bool)
-    each = cost(prediction, np.zeros((*lead, *SIZE), bool), nothing, nothing)
+    each = compute(prediction, np.zeros((*lead, *SIZE), bool), nothing, nothing)
     assert each.total.shape == lead
-    assert all(float(x) == 0 for x in reduce_losses(each, nothing, jnp.zeros(())))
+    assert all(float(x) == 0 for x in reduce_losses(each, jnp.asarray(nothing), jnp.zeros(())))
 
 
-def test_batches_of_absent_objects_cost_only_their_score(case: Any) -> None:
+def test_batches_of_absent_objects_have_only_a_score_loss(case: Any) -> None:
     prediction, truth, visible, multimask = case
-    each = cost(prediction, np.zeros_like(truth), np.zeros_like(visible), multimask)
+    each = compute(prediction, np.zeros_like(truth), np.zeros_like(visible), multimask)
     total = reduce_losses(each, jnp.ones(LEAD, bool), jnp.asarray(4))
     assert float(total.total) == float(total.score) > 0
 
 
-def test_gradients_reach_what_is_supervised_and_nothing_else(case: Any) -> None:
-    prediction, truth, visible, multimask = case
-    with_gradient = jax.jit(jax.grad(lambda p: losses(p, truth, visible, multimask).total.sum()))
-    gradient = jax.tree.map(np.asarray, with_gradient(prediction))
+def test_gradients_reach_only_supervised_outputs(case: Any) -> None:
+    prediction, *targets = case
+    _, visible, multimask = targets
+    with_gradient = jax.jit(jax.grad(lambda p, *targets: object_losses(p, *targets).total.sum()))
+    gradient = jax.tree.map(np.asarray, with_gradient(prediction, *targets))
     assert all(np.isfinite(x).all() for x in gradient)
     masks = np.abs(gradient.logits).max((-2, -1)) > 0  # [..., 4]
     expected = visible[..., None] & np.where(
@@ -122,12 +123,12 @@ def test_gradients_reach_what_is_supervised_and_nothing_else(case: Any) -> None:
 def test_half_precision_is_summed_in_float32(case: Any, each: Losses) -> None:
     prediction, truth, visible, multimask = case
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), prediction)
-    got = cost(half, truth, visible, multimask)
-    want = cost(jax.tree.map(jnp.float32, half), truth, visible, multimask)
+    got = compute(half, truth, visible, multimask)
+    want = compute(jax.tree.map(jnp.float32, half), truth, visible, multimask)
     np.testing.assert_array_equal(got.total, want.total)
     assert got.total.dtype == jnp.float32
 
 
 def test_weights(case: Any, each: Losses) -> None:
-    got = jax.jit(losses, static_argnums=4)(*case, LossWeights(focal=0, dice=0, iou=2, score=0.5))
+    got = jax.jit(object_losses, static_argnums=4)(*case, LossWeights(focal=0, dice=0, iou=2, score=0.5))
     np.testing.assert_allclose(got.total, 2 * each.iou + 0.5 * each.score, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""`make nano` from nothing, with its recipes in their order, and a trainer that takes no time."""
+"""`make nano` from scratch: its recipes in order, with a trainer that does nothing."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ from edgetam_jax import load, save
 from edgetam_jax.checkpoints.api import read
 from edgetam_jax.config import NANO
 from edgetam_jax.model import Model
-from edgetam_jax.training.init import LIKENESS
+from edgetam_jax.training.init import MEMORY_QK_GAIN
 from edgetam_jax.training.recipe import Recipe
 from tests.support.pages import ROOT
 
@@ -32,7 +32,7 @@ def train(recipe: Recipe, out: Path) -> Model:
     return model
 
 
-def test_each_recipe_begins_where_the_one_before_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_recipe_starts_from_the_previous_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("make_nano", ROOT / "recipes" / "nano" / "make.py")
     assert spec is not None and spec.loader is not None
     make: Any = importlib.util.module_from_spec(spec)
@@ -48,7 +48,7 @@ def test_each_recipe_begins_where_the_one_before_ended(tmp_path: Path, monkeypat
     np.testing.assert_array_equal(found.model.params[COUNTED], len(make.RECIPES))
     begun = load("runs/nano/with-memory.safetensors").params["memory_attention"]
     asking = begun["layers_0"]["cross_attn_image"]["q_proj"]["kernel"]
-    np.testing.assert_array_equal(asking, LIKENESS * np.eye(NANO.hidden_dim))
+    np.testing.assert_array_equal(asking, MEMORY_QK_GAIN * np.eye(NANO.hidden_dim))
     half = jax.tree.map(lambda x: np.asarray(x, np.float16), begun)
     jax.tree.map(np.testing.assert_array_equal, found.model.params["memory_attention"], half)
     curve = json.loads((tmp_path / "curve.json").read_text())

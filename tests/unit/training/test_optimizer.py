@@ -1,4 +1,4 @@
-"""Which parameters move, and how fast."""
+"""Parameter groups, learning rates, clipping, weight decay and the moving average."""
 
 import dataclasses
 import functools
@@ -13,12 +13,12 @@ from flax.traverse_util import flatten_dict
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import param_shapes
 from edgetam_jax.training.optimizer import (
-    Optimizer,
+    OptimizerConfig,
     freeze,
     group_params,
-    learning_rate_factors,
+    learning_rate_schedule,
     make_optimizer,
-    schedule,
+    resolve_lr_multipliers,
     update_ema,
 )
 from tests.support.scene import MINIMAL
@@ -37,24 +37,24 @@ def shapes() -> Any:
 
 
 def factors(**options: Any) -> dict[str, float]:
-    """Of the minimal network, by path."""
-    tree = learning_rate_factors(shapes(), Optimizer(**options))
+    """The learning rate multipliers of the minimal network, by path."""
+    tree = resolve_lr_multipliers(shapes(), OptimizerConfig(**options))
     return {"/".join(path): factor for path, factor in flatten_dict(tree).items()}
 
 
-def step(options: Optimizer, gradient: Any, steps: int = 10) -> Any:
-    """By how much one step moves `PARAMS`."""
-    optimizer, packing = make_optimizer(PARAMS, options, steps), group_params(PARAMS, options)
+def step(options: OptimizerConfig, gradient: Any, steps: int = 10) -> Any:
+    """The updates of `PARAMS` in one step."""
+    optimizer, layout = make_optimizer(PARAMS, options, steps), group_params(PARAMS, options)
 
     @jax.jit
     def move(gradient: Any) -> Any:
-        packed = packing.pack(PARAMS)
-        return packing.unpack(optimizer.update(packing.pack(gradient), optimizer.init(packed), packed)[0])
+        flat = layout.flatten(PARAMS)
+        return layout.unflatten(optimizer.update(layout.flatten(gradient), optimizer.init(flat), flat)[0])
 
     return move(gradient)
 
 
-def test_earlier_blocks_of_the_trunk_are_slower() -> None:
+def test_earlier_blocks_of_the_trunk_have_lower_learning_rates() -> None:
     found = factors(layer_decay=0.5)
     body = "image_encoder/trunk/body"
     order = ["stem", "stages_0/blocks_0", "stages_0/blocks_1"]
@@ -67,7 +67,7 @@ def test_earlier_blocks_of_the_trunk_are_slower() -> None:
     assert {rate for name, rate in found.items() if body not in name} == {0.0, 1.0}
 
 
-def test_statistics_and_the_gaussian_never_move() -> None:
+def test_statistics_and_the_gaussian_are_frozen() -> None:
     found = factors(lr_multipliers=((".", 2.0),))
     still = {name for name, rate in found.items() if rate == 0}
     assert still == {n for n in found if n.endswith(("bn/mean", "bn/var", "positional_encoding_gaussian_matrix"))}
@@ -89,26 +89,26 @@ def test_patterns_have_to_match_and_leave_something() -> None:
         factors(lr_multipliers=((".", 0.0),))
 
 
-def rates_at(steps: list[int], options: Optimizer, length: int) -> list[float]:
-    return jax.jit(jax.vmap(schedule(options, length)))(jnp.asarray(steps)).tolist()
+def learning_rates_at(steps: list[int], options: OptimizerConfig, length: int) -> list[float]:
+    return jax.jit(jax.vmap(learning_rate_schedule(options, length)))(jnp.asarray(steps)).tolist()
 
 
-def test_the_rate_rises_and_then_falls_along_a_cosine() -> None:
-    options = Optimizer(learning_rate=2.0, final_learning_rate=0.25, warmup=10)
-    found = rates_at([0, 5, 10, 60, 110, 200], options, 110)
+def test_learning_rate_warms_up_and_decays_along_a_cosine() -> None:
+    options = OptimizerConfig(learning_rate=2.0, final_lr_ratio=0.25, warmup=10)
+    found = learning_rates_at([0, 5, 10, 60, 110, 200], options, 110)
     assert found == pytest.approx([0, 1, 2, 1.25, 0.5, 0.5])
 
 
-def test_a_run_may_start_at_once_or_end_before_it_is_warm() -> None:
-    assert rates_at([0, 50], Optimizer(learning_rate=2.0, final_learning_rate=0.0), 50) == pytest.approx(
+def test_a_run_may_have_no_warmup_or_end_within_it() -> None:
+    assert learning_rates_at([0, 50], OptimizerConfig(learning_rate=2.0, final_lr_ratio=0.0), 50) == pytest.approx(
         [2, 0], abs=1e-6
     )
-    assert rates_at([0, 2, 4], Optimizer(learning_rate=2.0, warmup=100), 5) == pytest.approx([0, 1, 2])
+    assert learning_rates_at([0, 2, 4], OptimizerConfig(learning_rate=2.0, warmup=100), 5) == pytest.approx([0, 1, 2])
 
 
 def test_steps_are_those_of_adamw() -> None:
-    """At first Adam moves everything by the rate; decay is for matrices, and what is frozen stays."""
-    options = Optimizer(
+    """The first update of Adam is the learning rate; weight decay is for matrices; frozen parameters stay."""
+    options = OptimizerConfig(
         learning_rate=0.5, weight_decay=0.1, max_grad_norm=np.inf, lr_multipliers=(("^head/", 0.0), ("bias", 0.5))
     )
     gradient = jax.tree.map(lambda x: np.full_like(x, -2), PARAMS)
@@ -120,41 +120,41 @@ def test_steps_are_those_of_adamw() -> None:
     assert all(not np.any(x) for x in still)
 
 
-def test_what_is_frozen_has_no_moments_and_no_gradient() -> None:
-    options = Optimizer(lr_multipliers=(("^head/", 0.0),))
-    packed = group_params(PARAMS, options).pack(PARAMS)
-    assert list(packed) == ["rate 0", "rate 1", "rate 1, decays"]
-    moments = [x for x in jax.tree.leaves(make_optimizer(PARAMS, options, 3).init(packed)) if x.ndim]
+def test_frozen_parameters_have_no_moments_and_no_gradient() -> None:
+    options = OptimizerConfig(lr_multipliers=(("^head/", 0.0),))
+    flat = group_params(PARAMS, options).flatten(PARAMS)
+    assert list(flat) == ["rate 0", "rate 1", "rate 1, decays"]
+    moments = [x for x in jax.tree.leaves(make_optimizer(PARAMS, options, 3).init(flat)) if x.ndim]
     assert len(moments) == 2 * 2  # two for each vector that moves
-    slope = jax.jit(jax.grad(lambda p: sum(x.sum() for x in jax.tree.leaves(freeze(p, options)))))(PARAMS)
-    np.testing.assert_array_equal(slope["neck"]["kernel"], 1)
-    np.testing.assert_array_equal(slope["head"]["kernel"], 0)
-    np.testing.assert_array_equal(slope["trunk"]["bn"]["mean"], 0)
+    grads = jax.jit(jax.grad(lambda p: sum(x.sum() for x in jax.tree.leaves(freeze(p, options)))))(PARAMS)
+    np.testing.assert_array_equal(grads["neck"]["kernel"], 1)
+    np.testing.assert_array_equal(grads["head"]["kernel"], 0)
+    np.testing.assert_array_equal(grads["trunk"]["bn"]["mean"], 0)
 
 
-def test_long_gradients_are_shortened() -> None:
-    """Adam forgets how long a gradient is, but not if epsilon is longer still."""
-    options = Optimizer(learning_rate=1.0, weight_decay=0.0, max_grad_norm=1e-9)
+def test_gradients_are_clipped() -> None:
+    """Adam is invariant to the scale of gradients, except where they are smaller than its epsilon."""
+    options = OptimizerConfig(learning_rate=1.0, weight_decay=0.0, max_grad_norm=1e-9)
     gradient = jax.tree.map(lambda x: np.full_like(x, 1e3), PARAMS)
     moving = {"kernel": 4, "bias": 2}
     each = 1e-9 / np.sqrt(sum(moving.values()) + 2 + 4)  # the scale and the other kernel
     assert step(options, gradient)["neck"]["bias"] == pytest.approx(-each / (each + 1e-8), rel=1e-3)
 
 
-def test_the_average_forgets_its_beginning_and_then_little() -> None:
-    mean = jax.jit(jax.vmap(lambda step: update_ema(0.0, 1.0, Optimizer(ema_decay=0.9), step)))
+def test_the_moving_average_starts_with_a_short_memory() -> None:
+    mean = jax.jit(jax.vmap(lambda step: update_ema(0.0, 1.0, OptimizerConfig(ema_decay=0.9), step)))
     found = mean(jnp.asarray([0, 8, 79, 80, 10_000])).tolist()
     assert found == pytest.approx([0.9, 0.5, 1 - 80 / 89, 0.1, 0.1], rel=1e-5)
 
 
-def test_packed_parameters_come_back_as_they_were() -> None:
-    packing = group_params(PARAMS, Optimizer(lr_multipliers=(("bias", 0.5),)))
-    packed = packing.pack(PARAMS)
-    assert {name: len(paths) for name, paths in packing.groups.items()} == {
+def test_flat_parameters_are_unflattened_exactly() -> None:
+    layout = group_params(PARAMS, OptimizerConfig(lr_multipliers=(("bias", 0.5),)))
+    flat = layout.flatten(PARAMS)
+    assert {name: len(paths) for name, paths in layout.groups.items()} == {
         "rate 0": 3,
         "rate 0.5": 1,
         "rate 1": 1,
         "rate 1, decays": 2,
     }
-    assert all(vector.ndim == 1 and len(vector) % 64 == 0 for vector in packed.values())
-    jax.tree.map(np.testing.assert_array_equal, packing.unpack(packed), PARAMS)
+    assert all(vector.ndim == 1 and len(vector) % 64 == 0 for vector in flat.values())
+    jax.tree.map(np.testing.assert_array_equal, layout.unflatten(flat), PARAMS)

@@ -1,4 +1,4 @@
-"""A lesson is tracking as users have it, and its losses are those of its answers, each counted as often as given."""
+"""A rollout tracks as users do, and its losses are those of its predictions, each counted once."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -17,9 +17,9 @@ from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
 from edgetam_jax.tracking.step import encode_frames, track_object
-from edgetam_jax.training import interaction as talk
+from edgetam_jax.training import interaction
 from edgetam_jax.training.interaction import RolloutConfig, enlarge
-from edgetam_jax.training.losses import losses
+from edgetam_jax.training.losses import object_losses
 from edgetam_jax.training.rollout import Rollout, rollout, shrink
 from edgetam_jax.types import Label
 from tests.support.tolerances import assert_close
@@ -36,14 +36,14 @@ LABELS = {
 }
 
 
-def plan_of(said: dict[tuple[int, int, int], str], corrected: list[tuple[int, int, int]], user: User = USER) -> Plan:
-    """From what is said, and corrected, by (clip, object, frame); of each object on up to two frames."""
+def plan_of(prompts: dict[tuple[int, int, int], str], corrected: list[tuple[int, int, int]], user: User = USER) -> Plan:
+    """From kinds of prompts and corrections by (clip, object, frame); for each object on up to two frames."""
     lead = CLIPS, OBJECTS, 2
     points = np.zeros((*lead, user.room, 2), np.float32)
     labels = np.full((*lead, user.room), Label.ABSENT, np.int32)
     masks = np.zeros((*lead, SIZE, SIZE), bool)
     frames, valid, is_mask = np.zeros(lead, np.int32), np.zeros(lead, bool), np.zeros(lead, bool)
-    for (clip, o, frame), kind in said.items():
+    for (clip, o, frame), kind in prompts.items():
         at = clip, o, int(valid[clip, o].sum())
         truth = EXAMPLES.masks[clip, frame, o]
         ys, xs = np.nonzero(truth)
@@ -61,8 +61,8 @@ def plan_of(said: dict[tuple[int, int, int], str], corrected: list[tuple[int, in
     return Plan(Prompts(ids, frames, valid, points, labels, masks, is_mask), again)
 
 
-class Answer(NamedTuple):
-    """What the losses were asked about, [B, O, ...]."""
+class Supervised(NamedTuple):
+    """The arguments of the losses [B, O, ...]."""
 
     logits: np.ndarray
     ious: np.ndarray
@@ -72,46 +72,48 @@ class Answer(NamedTuple):
     multimask: np.ndarray
 
 
-heard: list[Answer] = []
+recorded: list[Supervised] = []
 
 
 @pytest.fixture(scope="module")
-def teach() -> Iterator[Any]:
-    """A lesson, compiled once, that notes every answer in `heard`, in their order."""
+def run_rollout() -> Iterator[Any]:
+    """A rollout, compiled once, that appends the arguments of every loss to `recorded`, in order."""
 
-    def overheard(prediction: Any, truth: Any, visible: Any, multimask: Any, weights: Any) -> Any:
-        told = prediction.logits, prediction.ious, prediction.score, truth, visible, multimask
-        jax.debug.callback(lambda *args: heard.append(Answer(*map(np.asarray, args))), *told, ordered=True)
-        return losses(prediction, truth, visible, multimask, weights)
+    def record(prediction: Any, truth: Any, visible: Any, multimask: Any, weights: Any) -> Any:
+        arguments = prediction.logits, prediction.ious, prediction.score, truth, visible, multimask
+        jax.debug.callback(lambda *args: recorded.append(Supervised(*map(np.asarray, args))), *arguments, ordered=True)
+        return object_losses(prediction, truth, visible, multimask, weights)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(talk, "losses", overheard)
-        yield jax.jit(partial(rollout, course=RolloutConfig(USER), remat=False))
+        patch.setattr(interaction, "object_losses", record)
+        yield jax.jit(partial(rollout, config=RolloutConfig(USER), remat=False))
 
 
-def lesson_of(teach: Any, plan: Plan) -> tuple[Rollout, list[Answer]]:
-    heard.clear()
-    lesson = jax.tree.map(np.asarray, teach(tiny_model(), EXAMPLES, plan, jax.random.split(jax.random.key(0), CLIPS)))
+def rollout_of(run_rollout: Any, plan: Plan) -> tuple[Rollout, list[Supervised]]:
+    recorded.clear()
+    result = jax.tree.map(
+        np.asarray, run_rollout(tiny_model(), EXAMPLES, plan, jax.random.split(jax.random.key(0), CLIPS))
+    )
     jax.effects_barrier()
-    return lesson, list(heard)
+    return result, list(recorded)
 
 
-def cost_of(answer: Answer) -> dict[str, np.ndarray]:
+def expected_losses(call: Supervised) -> dict[str, np.ndarray]:
     """[B, O] each, one object at a time, from the formulas, in float64."""
-    found = {name: np.zeros(answer.visible.shape) for name in ("focal", "dice", "iou", "score", "total")}
-    for at in np.ndindex(answer.visible.shape):
-        truth, sign = answer.truth[at], 1 if answer.visible[at] else -1
-        found["score"][at] = np.log1p(np.exp(-sign * float(answer.score[at])))
+    found = {name: np.zeros(call.visible.shape) for name in ("focal", "dice", "iou", "score", "total")}
+    for at in np.ndindex(call.visible.shape):
+        truth, sign = call.truth[at], 1 if call.visible[at] else -1
+        found["score"][at] = np.log1p(np.exp(-sign * float(call.score[at])))
         options = []
-        for mask in (1, 2, 3) if answer.multimask[at] else (0,):
-            x = answer.logits[at][mask].astype(float)
+        for mask in (1, 2, 3) if call.multimask[at] else (0,):
+            x = call.logits[at][mask].astype(float)
             p = 1 / (1 + np.exp(-x))
             right = np.where(truth, p, 1 - p)
             focal = np.mean(np.where(truth, 0.25, 0.75) * (1 - right) ** 2 * np.logaddexp(0, np.where(truth, -x, x)))
             dice = 1 - (2 * p[truth].sum() + 1) / (p.sum() + truth.sum() + 1)
             iou = ((x > 0) & truth).sum() / max(((x > 0) | truth).sum(), 1)
-            options.append((20 * focal + dice, focal, dice, abs(answer.ious[at][mask] - iou)))
-        if answer.visible[at]:
+            options.append((20 * focal + dice, focal, dice, abs(call.ious[at][mask] - iou)))
+        if call.visible[at]:
             _, found["focal"][at], found["dice"][at], _ = min(options)
             found["iou"][at] = np.mean([off for *_, off in options])
     found["total"] = 20 * found["focal"] + found["dice"] + found["iou"] + found["score"]
@@ -124,62 +126,62 @@ PLAN = plan_of(
 )
 
 
-def test_losses_are_those_of_every_answer(teach: Any) -> None:
-    lesson, answers = lesson_of(teach, PLAN)
-    told = iter(answers)
+def test_losses_are_those_of_every_prediction(run_rollout: Any) -> None:
+    result, calls = rollout_of(run_rollout, PLAN)
+    remaining = iter(calls)
     for t in range(LENGTH):
         here = PLAN.prompts.valid & (PLAN.prompts.frames == t)
         masked, corrected = (here & PLAN.prompts.is_mask).any(-1), PLAN.corrected[:, t]
-        asked = here.any(-1) | corrected
-        known = (PLAN.prompts.valid & (PLAN.prompts.frames < t)).any(-1)
-        want = dict.fromkeys(lesson.losses._fields, np.zeros((CLIPS, OBJECTS)))
-        if asked.any():
-            want = {name: np.where(asked & ~masked, x, 0) for name, x in cost_of(next(told)).items()}
+        prompted = here.any(-1) | corrected
+        has_memory = (PLAN.prompts.valid & (PLAN.prompts.frames < t)).any(-1)
+        want = dict.fromkeys(result.losses._fields, np.zeros((CLIPS, OBJECTS)))
+        if prompted.any():
+            want = {name: np.where(prompted & ~masked, x, 0) for name, x in expected_losses(next(remaining)).items()}
         if corrected.any():
-            again = cost_of(next(told))
+            again = expected_losses(next(remaining))
             want = {name: x + np.where(corrected, again[name], 0) for name, x in want.items()}
-        followed = next(told)
-        np.testing.assert_array_equal(followed.truth, EXAMPLES.masks[:, t])
-        assert followed.multimask[known & ~asked].all()
-        after = cost_of(followed)
+        tracked = next(remaining)
+        np.testing.assert_array_equal(tracked.truth, EXAMPLES.masks[:, t])
+        assert tracked.multimask[has_memory & ~prompted].all()
+        after = expected_losses(tracked)
         for name, x in want.items():
-            expected = np.where(asked, x, np.where(known, after[name], 0))
-            assert_close(f"{name} of frame {t}", getattr(lesson.losses, name)[t], expected, rtol=RTOL)
-        np.testing.assert_array_equal(lesson.asked[t], asked | known)
-        np.testing.assert_array_equal(lesson.visible[t], EXAMPLES.masks[:, t].any((-2, -1)))
-    assert next(told, None) is None
+            expected = np.where(prompted, x, np.where(has_memory, after[name], 0))
+            assert_close(f"{name} of frame {t}", getattr(result.losses, name)[t], expected, rtol=RTOL)
+        np.testing.assert_array_equal(result.tracked[t], prompted | has_memory)
+        np.testing.assert_array_equal(result.visible[t], EXAMPLES.masks[:, t].any((-2, -1)))
+    assert next(remaining, None) is None
 
 
-def test_alternatives_are_on_offer_where_little_is_said(teach: Any) -> None:
-    _, answers = lesson_of(teach, PLAN)
-    first, corrected = answers[:2]  # of the first frame: clicked and masked, boxed and nothing yet
+def test_alternative_masks_are_candidates_for_ambiguous_prompts(run_rollout: Any) -> None:
+    _, calls = rollout_of(run_rollout, PLAN)
+    first, corrected = calls[:2]  # of the first frame: clicked and masked, boxed and nothing yet
     np.testing.assert_array_equal(first.multimask[[0, 1], [0, 0]], [True, False])
     assert not corrected.multimask[0, 0]  # a click and another one
 
 
-def test_answers_are_those_of_track(teach: Any) -> None:
+def test_predictions_are_those_of_track(run_rollout: Any) -> None:
     plan = plan_of({(0, 0, 0): "click", (0, 1, 0): "mask", (1, 0, 0): "box"}, corrected=[])
-    lesson, _ = lesson_of(teach, plan)
+    result, _ = rollout_of(run_rollout, plan)
     for clip in range(CLIPS):
         prompts = jax.tree.map(lambda x, clip=clip: jnp.asarray(x[clip]), plan.prompts)
         tracks = track(EXAMPLES.frames[clip], prompts, _on_device())
-        asked = lesson.asked[:, clip]
-        assert_close("scores", lesson.scores[:, clip][asked], np.asarray(tracks.scores)[asked], rtol=RTOL)
+        tracked = result.tracked[:, clip]
+        assert_close("scores", result.scores[:, clip][tracked], np.asarray(tracks.scores)[tracked], rtol=RTOL)
         masks, truth = np.asarray(tracks.masks((SIZE, SIZE))), EXAMPLES.masks[clip]
         ious = (masks & truth).sum((-2, -1)) / np.maximum((masks | truth).sum((-2, -1)), 1)
-        assert_close("IoU", lesson.ious[:, clip][asked], ious[asked], rtol=RTOL)
-    np.testing.assert_array_equal(lesson.asked, np.tile([[[True, True], [True, False]]], (LENGTH, 1, 1)))
+        assert_close("IoU", result.ious[:, clip][tracked], ious[tracked], rtol=RTOL)
+    np.testing.assert_array_equal(result.tracked, np.tile([[[True, True], [True, False]]], (LENGTH, 1, 1)))
 
 
-def test_corrections_are_those_of_a_user_at_work() -> None:
-    """Two clicks on a prompted frame and on one that was tracked, each at what the answer before has left wrong.
+def test_corrections_match_the_interactive_predictor() -> None:
+    """Two clicks on a prompted frame and on a tracked one, each in the largest error of the previous prediction.
 
-    The interactive predictor gives the same masks, there and on the frames that follow.
+    The interactive predictor gives the same masks, there and on the following frames.
     """
     user = User(corrections=2, aim="centre", from_truth=0.0)
     plan = plan_of({(0, 0, 0): "click"}, [(0, 0, 0), (0, 0, 2)], user)
     keys = jax.random.split(jax.random.key(0), CLIPS)
-    lesson = jax.jit(partial(rollout, course=RolloutConfig(user)))(tiny_model(), EXAMPLES, plan, keys)
+    result = jax.jit(partial(rollout, config=RolloutConfig(user)))(tiny_model(), EXAMPLES, plan, keys)
     predictor, truth = VideoPredictor(_on_device()), EXAMPLES.masks[0, :, 0]
     state = predictor.init_state(EXAMPLES.frames[0])
     found = {}
@@ -201,8 +203,8 @@ def test_corrections_are_those_of_a_user_at_work() -> None:
     masks = np.stack([found[t][0, 0] > 0 for t in range(LENGTH)])
     ious = (masks & truth).sum((-2, -1)) / (masks | truth).sum((-2, -1))
     assert len(set(ious.round(3))) == LENGTH and np.any(masks[2] != (tracked[2][0, 0] > 0))
-    assert_close("IoU", np.asarray(lesson.ious)[:, 0, 0], ious, rtol=RTOL)
-    # Both frames are remembered for good. The predictor, as SAM 2's, does so with prompted ones alone.
+    assert_close("IoU", np.asarray(result.ious)[:, 0, 0], ious, rtol=RTOL)
+    # Both are conditioning frames. In the predictor, as in SAM 2's, only prompted frames are.
     answers, between = state.objects[1].answers, state.objects[1].found[1]
     bank = memory.init(TINY, user.corrected_frames)
     for frame, entry in ((0, answers[0].entry), (1, None), (2, answers[2].entry)):
@@ -217,11 +219,11 @@ def test_corrections_are_those_of_a_user_at_work() -> None:
 
     want = last(tiny_model(), bank)
     assert abs(state.objects[1].found[3].score - float(want)) > 20 * RTOL
-    assert_close("score", np.asarray(lesson.scores)[3, 0, 0], np.asarray(want), rtol=RTOL)
+    assert_close("score", np.asarray(result.scores)[3, 0, 0], np.asarray(want), rtol=RTOL)
 
 
-def test_frames_are_computed_again_on_the_way_back() -> None:
-    """What the way forward saves for it, in bytes."""
+def test_remat_saves_less_for_the_backward_pass() -> None:
+    """Compared in bytes."""
     keys = jax.random.split(jax.random.key(0), CLIPS)
 
     def total(remat: bool, model: Model) -> jax.Array:
@@ -238,11 +240,10 @@ def _on_device() -> Model:
     return jax.tree.map(jnp.asarray, tiny_model())
 
 
-def test_masks_shrink_by_the_majority_and_grow_between_pixels() -> None:
-    mask = np.zeros((1, 8, 8), bool)
-    mask[0, :4, :4] = True
+def test_masks_shrink_by_majority_and_grow_bilinearly() -> None:
+    mask = jnp.zeros((1, 8, 8), bool).at[0, :4, :4].set(True)
     np.testing.assert_array_equal(shrink(mask, 4)[0], np.pad(np.ones((2, 2), bool), ((0, 2), (0, 2))))
     np.testing.assert_array_equal(shrink(mask, 8), mask)
-    logits = np.array([[0.0, 4.0], [8.0, 12.0]], np.float32)
+    logits = jnp.array([[0.0, 4.0], [8.0, 12.0]])
     np.testing.assert_allclose(enlarge(logits, 4)[0], [0, 1, 3, 4])
     np.testing.assert_allclose(enlarge(logits, 4)[:, 0], [0, 2, 6, 8])

@@ -1,4 +1,4 @@
-"""A network that several devices and processes train is the one that a single device would have trained."""
+"""Training on several devices and processes gives the same network as on a single device."""
 
 import contextlib
 import os
@@ -23,10 +23,10 @@ from edgetam_jax.checkpoints.api import save
 from edgetam_jax.checkpoints.mapping import flat
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan
-from edgetam_jax.training.distillation import Features
-from edgetam_jax.training.optimizer import Optimizer, group_params
+from edgetam_jax.training.distillation import TeacherFeatures
+from edgetam_jax.training.optimizer import OptimizerConfig, group_params
 from edgetam_jax.training.recipe import read_recipe, recipe_from_dict
-from edgetam_jax.training.sharding import shardings
+from edgetam_jax.training.sharding import flat_shardings
 from edgetam_jax.training.train_step import init_train_state
 from edgetam_jax.training.trainer import MODEL, store_features, train
 from tests.support.ports import free_port
@@ -42,7 +42,7 @@ MEMORY = "^memory_attention/layers_0/linear"
 
 
 def only(moving: str) -> str:
-    """What moves, and how."""
+    """The optimizer of a recipe that trains only the parameters that match."""
     return f"""
 [optimizer]
 learning_rate = 1e-3
@@ -90,7 +90,7 @@ pytestmark = of_training
 
 
 def train_together(recipe: Path, out: Path, devices: int, processes: int) -> None:
-    """By so many processes with so many devices each."""
+    """Trains with several processes, which have `devices` each."""
     flags = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -121,7 +121,7 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With all that the recipes name."""
+    """A working directory with all files that the recipes name."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("start", "teacher")):
         save(tiny_model(seed), Path(f"{name}.safetensors"))
@@ -130,10 +130,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def assert_as_one(folder: Path, text: str, moves: str, processes: int) -> Path:
-    """Also where each device keeps a part of the parameters only, and sees one image of a batch.
+def assert_matches_one_device(folder: Path, text: str, moves: str, processes: int) -> Path:
+    """Checks that a run with sharded parameters, and one image of a batch on each device, matches a run on one device.
 
-    Losses and gradients are compared too: Adam's steps do not tell how long a gradient is. Returns the recipe of many.
+    Metrics are compared too, because Adam's updates do not show the scale of gradients. Returns the second recipe.
     """
     recipe, sharded = folder / "recipe.toml", folder / "sharded.toml"
     recipe.write_text(text)
@@ -153,9 +153,9 @@ def assert_as_one(folder: Path, text: str, moves: str, processes: int) -> Path:
     return sharded
 
 
-def test_two_processes_are_as_one(folder: Path) -> None:
-    """Of four devices each. If they are stopped after a step, they go on to the same to the bit."""
-    sharded = assert_as_one(folder, STILLS, f"{HEADS}|{KERNEL}|{STATISTICS}", processes=2)
+def test_two_processes_match_one(folder: Path) -> None:
+    """With four devices each. Interrupted after a step, they resume to the same result bit by bit."""
+    sharded = assert_matches_one_device(folder, STILLS, f"{HEADS}|{KERNEL}|{STATISTICS}", processes=2)
     stopped = shutil.copytree("many", folder / "stopped")
     (stopped / MODEL).unlink()
     shutil.rmtree(stopped / "checkpoints" / "2")
@@ -164,27 +164,27 @@ def test_two_processes_are_as_one(folder: Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, load(stopped / MODEL).params, load(Path("many", MODEL)).params)
 
 
-def imagine(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Features:
-    """A teacher who does not look, so that nothing is compiled."""
+def random_teacher(step: int, examples: Example, plan: Plan, keys: jax.Array) -> TeacherFeatures:
+    """A teacher of random features, so that nothing is compiled."""
     del plan, keys
     rng, (clips, length) = np.random.default_rng(step), examples.frames.shape[:2]
     grid = TINY.embedding_size, TINY.embedding_size, TINY.hidden_dim
     embedding, conditioned = (rng.standard_normal((length, clips, *each, *grid)) for each in ((), (2,)))
-    return Features(jnp.asarray(embedding), jnp.asarray(conditioned))
+    return TeacherFeatures(jnp.asarray(embedding), jnp.asarray(conditioned))
 
 
-def test_eight_devices_are_as_one(folder: Path) -> None:
-    store_features(recipe_from_dict({**tomllib.loads(CLIPS), "teacher": ""}), "features", imagine)
-    assert_as_one(folder, CLIPS, MEMORY, processes=1)
+def test_eight_devices_match_one(folder: Path) -> None:
+    store_features(recipe_from_dict({**tomllib.loads(CLIPS), "teacher": ""}), "features", random_teacher)
+    assert_matches_one_device(folder, CLIPS, MEMORY, processes=1)
 
 
-def test_parameters_are_divided() -> None:
-    """All that can be cut into as many equal parts as there are devices; scalars are everywhere."""
+def test_parameters_are_sharded() -> None:
+    """Vectors whose length is a multiple of the number of devices are sharded; scalars are replicated."""
     mesh: Any = AbstractMesh((8,), ("data",))
-    parts = [place.spec for place in shardings(mesh, [np.zeros(16), np.zeros(9)], True)]
+    parts = [place.spec for place in flat_shardings(mesh, [np.zeros(16), np.zeros(9)], True)]
     assert parts == [PartitionSpec("data"), PartitionSpec()]
-    packed = group_params(tiny_model().params, Optimizer()).pack(tiny_model().params)
+    packed = group_params(tiny_model().params, OptimizerConfig()).flatten(tiny_model().params)
     state = jax.eval_shape(partial(init_train_state, optimizer=optax.adam(1e-3)), packed)
     for divided, spec in ((True, PartitionSpec("data")), (False, PartitionSpec())):
-        for x, place in zip(*map(jax.tree.leaves, (state, shardings(mesh, state, divided))), strict=True):
+        for x, place in zip(*map(jax.tree.leaves, (state, flat_shardings(mesh, state, divided))), strict=True):
             assert place.spec == (spec if x.ndim else PartitionSpec())

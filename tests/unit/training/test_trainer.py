@@ -1,4 +1,4 @@
-"""Runs are stopped, go on, and are refused. What a step does to a network is in test_update.py."""
+"""Runs are interrupted, resumed, and refused. What a step does to a network is in test_train_step.py."""
 
 import dataclasses
 import json
@@ -17,7 +17,8 @@ from edgetam_jax import load
 from edgetam_jax.cli.main import main
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.evaluation import held_out
-from edgetam_jax.training.recipe import Evaluation, Recipe
+from edgetam_jax.training.optimizer import OptimizerConfig
+from edgetam_jax.training.recipe import RENAMED, EvaluationConfig, Recipe
 from edgetam_jax.training.trainer import MODEL, train
 from tests.unit.training.network import tiny_model
 from tests.unit.training.runs import MOVING, make_recipe, metrics, of_training, real_recipe, small_steps
@@ -28,7 +29,7 @@ pytestmark = of_training
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_fast() -> None:
-    """Not here: runs in other processes compile as users do, and are to be bit-equal to those of this one."""
+    """Disabled here: runs in other processes compile with all optimizations, and must match these bit by bit."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def states(out: Path) -> tuple[int | None, Any]:
 
 
 def assert_same_run(found: Path, wanted: Path) -> None:
-    """Bit by bit: its curve, its last state, what comes next of the data, and the network."""
+    """Compares metrics, the last state, the position in the data, and the network bit by bit."""
     assert metrics(found) == metrics(wanted)
     (step, state), (last, want) = states(found), states(wanted)
     assert step == last and state["data"] == want["data"]
@@ -74,7 +75,7 @@ def assert_equal(found: Any, wanted: Any) -> None:
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_run_moves_its_network(whole: Path, recipe: Recipe) -> None:
+def test_a_run_trains_its_network(whole: Path, recipe: Recipe) -> None:
     found = metrics(whole)
     assert [line["step"] for line in found] == list(range(recipe.steps))
     assert len({line["loss"] for line in found}) == recipe.steps
@@ -85,7 +86,7 @@ def test_a_run_moves_its_network(whole: Path, recipe: Recipe) -> None:
     assert all(name in board.read_bytes() for name in (b"loss_dice", b"iou", b"seconds"))
 
 
-def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(whole: Path, recipe: Recipe, folder: Path) -> None:
+def test_a_run_that_was_killed_is_resumed_exactly(whole: Path, recipe: Recipe, folder: Path) -> None:
     out = killed(folder, "killed", "4")
     assert [line["step"] for line in metrics(out)] == [0, 1, 2, 3, 4] and states(out)[0] == 3
     with (out / "metrics.jsonl").open("a") as file:
@@ -102,7 +103,7 @@ def killed(folder: Path, name: str, *arguments: str) -> Path:
     return folder / name
 
 
-def test_the_real_thing_goes_on_so_too(folder: Path) -> None:
+def test_a_run_with_real_steps_is_resumed_exactly(folder: Path) -> None:
     recipe = real_recipe(folder)
     train(recipe, folder / "whole-real")
     out = killed(folder, "killed-real", "2", "real")
@@ -113,7 +114,7 @@ def test_the_real_thing_goes_on_so_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [4, 3], ids=["between", "just-saved"])
-def test_what_is_not_finite_ends_a_run_and_its_last_good_state_is_kept(
+def test_a_step_that_is_not_finite_ends_a_run_and_keeps_the_state_before_it(
     whole: Path, recipe: Recipe, folder: Path, step: int
 ) -> None:
     out = folder / f"broken-{step}"
@@ -141,8 +142,23 @@ def test_folders_of_other_recipes_are_refused(whole: Path, recipe: Recipe, folde
     assert (whole / "recipe.json").read_text() == before
 
 
+def test_a_run_that_was_stored_with_former_names_is_resumed(whole: Path, recipe: Recipe, folder: Path) -> None:
+    """Its recipe.json is read with the current names; checkpoints have always had theirs."""
+    out = shutil.copytree(whole, folder / "former")
+    description = json.loads((whole / "recipe.json").read_text())
+    former = {new: old for old, new in RENAMED["optimizer"].items()}
+    description["optimizer"] = {former.get(name, name): x for name, x in description["optimizer"].items()}
+    assert set(former.values()) < set(description["optimizer"])
+    (out / "recipe.json").write_text(json.dumps(description))
+    with small_steps():
+        train(recipe, out)
+        with pytest.raises(TrainingError, match="run of another recipe: optimizer changed"):
+            train(dataclasses.replace(recipe, optimizer=OptimizerConfig()), out)
+    assert (out / "recipe.json").read_text() == (whole / "recipe.json").read_text()
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
-    """The checkpoint where the recipe starts may have been replaced."""
+    """The file that `start` names may have been replaced."""
     out = shutil.copytree(whole, folder / "other")
     path = out / "recipe.json"
     description = json.loads(path.read_text())
@@ -158,7 +174,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: R
 
 
 def test_broken_checkpoints_and_those_of_other_networks_are_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
-    """Also where nothing says what they are about."""
+    """Even without recipe.json."""
     other = dataclasses.replace(recipe.optimizer, lr_multipliers=((".", 1.0),))
     for name, changed, broken in (
         ("other", dataclasses.replace(recipe, optimizer=other, steps=9), False),
@@ -178,19 +194,19 @@ def test_broken_checkpoints_and_those_of_other_networks_are_refused(whole: Path,
         assert (out / "metrics.jsonl").read_text() == before and not (out / "recipe.json").exists()
 
 
-def test_evaluation_in_between_is_on_held_out_clips(recipe: Recipe, folder: Path) -> None:
-    once = Evaluation(every=8, clips=1, frames=3)
+def test_evaluation_during_training_is_on_held_out_clips(recipe: Recipe, folder: Path) -> None:
+    once = EvaluationConfig(every=8, clips=1, frames=3)
     with small_steps():
-        train(dataclasses.replace(recipe, evaluation=once), folder / "really-judged")
-    *_, last = metrics(folder / "really-judged")
+        train(dataclasses.replace(recipe, evaluation=once), folder / "evaluated")
+    *_, last = metrics(folder / "evaluated")
     found = [last[f"held_out_{kind}"] for kind in held_out.KINDS]
     assert all(0 <= value <= 1 for value in found) and len(set(found)) > 1
 
 
-def test_evaluation_in_between_writes_its_numbers(
+def test_evaluation_during_training_writes_its_metrics(
     recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On the moving average. The terminal sees them too."""
+    """They are those of the moving average, and are logged too."""
     seen = []
 
     def evaluate(model: Any, clips: Any) -> Any:
@@ -200,8 +216,10 @@ def test_evaluation_in_between_writes_its_numbers(
     monkeypatch.setattr(held_out, "evaluate", evaluate)
     evaluation = dataclasses.replace(recipe.evaluation, every=3)
     with small_steps():
-        model = train(dataclasses.replace(recipe, evaluation=evaluation), folder / "judged")
-    found = {line["step"]: line["held_out_click"] for line in metrics(folder / "judged") if "held_out_click" in line}
+        model = train(dataclasses.replace(recipe, evaluation=evaluation), folder / "with-metrics")
+    found = {
+        line["step"]: line["held_out_click"] for line in metrics(folder / "with-metrics") if "held_out_click" in line
+    }
     assert found == {2: 1.25, 5: 2.25, 7: 3.25}
     *_, shown = capsys.readouterr().err.splitlines()
     assert shown.startswith("8/8  loss ") and "held_out_click 3.25" in shown
@@ -212,15 +230,18 @@ def test_evaluation_in_between_writes_its_numbers(
 @pytest.mark.parametrize(
     ("content", "extra", "message"),
     [
-        (None, [], "recipe.toml is no recipe that can be read"),
+        (None, [], "recipe.toml is not a recipe that can be read"),
         ("stepz = 3", [], "unknown keys ['stepz']"),
-        ("steps = [", [], "is no recipe that can be read"),
+        ("steps = [", [], "is not a recipe that can be read"),
+        ("steps = 1", ["--set", "seed=2", "--set", "optimizer.lr=1"], "unknown keys ['lr']"),
+        ("steps = 1", ["--set", "steps"], "--set steps cannot be read"),
+        ('start = "here"', ["--set", 'start="nowhere"'], "nowhere"),
         ("steps = 1", ["--processes", "2"], "expected all three, and the process from 0"),
         ('start = "nowhere"', [], "nowhere"),
         ('[[data]]\npath = "nowhere"\n', [], "nowhere"),
     ],
 )
-def test_the_command_says_in_a_line_what_is_wrong(
+def test_errors_of_the_command_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, extra: list[str], message: str
 ) -> None:
     path = tmp_path / "recipe.toml"

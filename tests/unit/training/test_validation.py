@@ -1,4 +1,4 @@
-"""Evaluation in between on videos of the user's: the numbers are those of `vos` and `scores`."""
+"""Evaluation on videos during training: its metrics are those of `vos` and `scores`."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation import vos
 from edgetam_jax.evaluation.scores import Score, average, score_dataset
 from edgetam_jax.training import trainer
-from edgetam_jax.training.recipe import Evaluation, Recipe
+from edgetam_jax.training.recipe import EvaluationConfig, Recipe
 from edgetam_jax.training.trainer import MODEL, train
 from tests.unit.data.footage import make_videos
 from tests.unit.evaluation.folders import ids_of, make_davis, make_mose, make_sav, save_frames, square
@@ -25,17 +25,17 @@ pytestmark = of_training
 
 
 def on(recipe: Recipe, path: Path, **options: Any) -> Recipe:
-    return dataclasses.replace(recipe, steps=3, evaluation=Evaluation(every=2, path=str(path), **options))
+    return dataclasses.replace(recipe, steps=3, evaluation=EvaluationConfig(every=2, path=str(path), **options))
 
 
-def test_the_numbers_are_those_of_vos_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the moving average, and on the first videos of the split only."""
+def test_metrics_match_vos_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the moving average, on the first videos of the split only."""
     videos = make_videos(make_videos(tmp_path / "own", {"a": 5, "b": 4, "c": 9}, "valid"), {"d": 3}, "train")
-    recipe, judged = on(make_recipe(tmp_path), videos, videos=2), []
+    recipe, evaluated = on(make_recipe(tmp_path), videos, videos=2), []
     save(tiny_model(2), tmp_path / "start.safetensors", force=True)  # follows things better than others by chance
 
     def validate(model: Any, dataset: Any) -> Score:
-        judged.append(model.params[MOVING])
+        evaluated.append(model.params[MOVING])
         return trainer_validate(model, dataset)
 
     trainer_validate = trainer.validate
@@ -45,8 +45,8 @@ def test_the_numbers_are_those_of_vos_and_scores(tmp_path: Path, monkeypatch: py
         model = train(recipe, out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert ["validation_jf" in line for line in lines] == [False, True, True]
-    assert np.any(judged[0] != judged[1])
-    np.testing.assert_array_equal(judged[1], model.params[MOVING])
+    assert np.any(evaluated[0] != evaluated[1])
+    np.testing.assert_array_equal(evaluated[1], model.params[MOVING])
 
     assert vos.main([str(videos), str(tmp_path / "masks"), "--model", str(out / MODEL)]) == 0
     objects = score_dataset(open_dataset(videos), tmp_path / "masks")
@@ -58,10 +58,10 @@ def test_the_numbers_are_those_of_vos_and_scores(tmp_path: Path, monkeypatch: py
     assert all(name.encode() in board.read_bytes() for name in found)
 
 
-def test_what_cannot_be_evaluated_on_is_refused_before_training(tmp_path: Path) -> None:
+def test_datasets_that_cannot_be_used_are_refused_before_training(tmp_path: Path) -> None:
     recipe, ids = make_recipe(tmp_path), ids_of({1: square(1, 1)})
     own = make_videos(tmp_path / "own", {"a": 3}, "valid")
-    given = make_mose(tmp_path / "given", "a", 5, {0: ids})
+    first_only = make_mose(tmp_path / "first-only", "a", 5, {0: ids})
     empty = make_davis(tmp_path / "empty", {"a": [ids * 0] * 4})
     later = make_davis(tmp_path / "later", {"a": [ids, ids, ids[:6], ids]})
     masks = {"000": {t: square(1, 1) for t in range(4)}, "001": {0: square(1, 5)}}
@@ -73,7 +73,7 @@ def test_what_cannot_be_evaluated_on_is_refused_before_training(tmp_path: Path) 
         (tmp_path / "nowhere", None, "nowhere is not a folder; expected a dataset"),
         (tmp_path / "images", None, "images is no dataset that is known here"),
         (own, "test", "there is no split test; there are valid"),
-        (given, None, "a: 1 frames are annotated, and the first and last do not count"),
+        (first_only, None, "a: 1 frames are annotated, and the first and last do not count"),
         (short, None, "a: 1 frames are annotated, and the first and last do not count"),
         (empty, None, "a: its annotations show no object"),
         (later, None, r"00002.png is \(6, 16\), the video \(12, 16\)"),
