@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from jax import Array
 
+LARGEST_ID = 255  # of an object, as far as palette images hold it
+
 
 class Label(enum.IntEnum):
     """What a point means. A box is a BOX_START and a BOX_END, its top left and bottom right corners."""

@@ -1,4 +1,4 @@
-"""Draws docs/pictures/synthetic.jpg: what synthetic clips look like, and the truth about them."""
+"""Draws docs/pictures/synthetic.jpg: synthetic clips with their ground truth."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""The browser app: `edgetam-jax app`. `actions` are what it does, without a browser; `page` makes a page of them."""
+"""The browser app, `edgetam-jax app`. `actions` does the work without a browser; `page` connects it to gradio."""

@@ -1,4 +1,7 @@
-"""What the page's buttons do: a visitor's key and what they chose in, what the page shows out. No browser is needed."""
+"""Actions of the page's buttons: they take a session's key and its inputs, and return what the page shows.
+
+No browser is needed to call them.
+"""
 
 import contextlib
 import shutil
@@ -10,29 +13,29 @@ import numpy as np
 
 from edgetam_jax.app import clips, images
 from edgetam_jax.app.app_state import AppState
-from edgetam_jax.app.pointing import Mark
+from edgetam_jax.app.gestures import Gesture
 from edgetam_jax.app.sessions import AppSession
 from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.media.video import open_video
 
-Report = Callable[[int, int], None]  # is told how many frames of how many are done
+ProgressCallback = Callable[[int, int], None]  # takes the numbers of frames done and of all frames
 
 
-class View(NamedTuple):
-    picture: np.ndarray
-    note: str  # one sentence
+class FrameView(NamedTuple):
+    picture: np.ndarray  # [H, W, 3] uint8
+    note: str  # one or two sentences
 
 
-class Opened(NamedTuple):
-    picture: np.ndarray
-    note: str
-    last: int  # frame
-
-
-class Tracked(NamedTuple):
+class ClipView(NamedTuple):
     picture: np.ndarray
     note: str
-    film: Path
+    last_frame: int
+
+
+class TrackedView(NamedTuple):
+    picture: np.ndarray
+    note: str
+    video: Path
     masks: Path
 
 
@@ -43,35 +46,38 @@ class ImageView(NamedTuple):
 
 
 @contextlib.contextmanager
-def _turn(studio: AppState, key: str) -> Iterator[AppSession]:
-    visitor = studio.visitors.find(key)
-    studio.wait()
-    with visitor.turn():
-        yield visitor
+def _action(state: AppState, key: str) -> Iterator[AppSession]:
+    session = state.sessions.get(key)
+    state.wait_until_ready()
+    with session.action():
+        yield session
 
 
-def open_clip(studio: AppState, key: str, upload: Path | None) -> Opened:
-    """The visitor's file, which moves to a folder of theirs, or the example. The clip of before stays if it fails."""
-    with _taken(studio, upload), _turn(studio, key) as visitor:
-        folder = visitor.new_folder()
+def open_clip(state: AppState, key: str, upload: Path | None) -> ClipView:
+    """Opens an upload, which moves to a folder of the session, or the example. If that fails, the last clip stays."""
+    with _removing_upload(state, upload), _action(state, key) as session:
+        folder = session.new_folder()
         try:
-            path = studio.example() if upload is None else Path(shutil.move(upload, folder))
-            work = clips.open_clip(studio.predictor, path, folder)
+            path = state.example_path() if upload is None else Path(shutil.move(upload, folder))
+            clip = clips.open_clip(state.predictor, path, folder)
         except BaseException:
             shutil.rmtree(folder)
             raise
-        visitor.put_clip(work)
-        video = work.video
+        session.set_clip(clip)
+        video = clip.video
         rate = "" if video.fps is None else f", {video.fps:g} a second"
         note = f"{len(video)} frames of {video.width}x{video.height}{rate}. Click an object, or drag a box around it."
-        return Opened(clips.picture(work, 0), note, len(video) - 1)
+        return ClipView(clips.draw_frame(clip, 0), note, len(video) - 1)
 
 
 @contextlib.contextmanager
-def _taken(studio: AppState, upload: Path | None) -> Iterator[None]:
-    """An upload is gone at the end. gradio lets browsers name any file that it may serve, the studio's too."""
-    if upload is not None and upload.resolve().is_relative_to(studio.root.resolve()):
-        raise EdgeTAMError("this is no upload; upload a file.")
+def _removing_upload(state: AppState, upload: Path | None) -> Iterator[None]:
+    """Removes the upload at the end.
+
+    Gradio lets a browser name any file that it may serve, so files of the app itself are refused.
+    """
+    if upload is not None and upload.resolve().is_relative_to(state.root.resolve()):
+        raise EdgeTAMError("this file is not an upload; upload a file.")
     if upload is not None and not upload.is_file():
         raise EdgeTAMError("the upload is gone; upload it again.")
     try:
@@ -81,90 +87,91 @@ def _taken(studio: AppState, upload: Path | None) -> Iterator[None]:
             upload.unlink(missing_ok=True)
 
 
-def show_frame(studio: AppState, key: str, frame: int) -> np.ndarray:
-    visitor = studio.visitors.find(key)
-    with visitor.turn(looking=True):
-        return clips.picture(visitor.the_clip(), frame)
+def show_frame(state: AppState, key: str, frame: int) -> np.ndarray:
+    """The picture [H, W, 3] of a frame, also while the clip is being tracked."""
+    session = state.sessions.get(key)
+    with session.action(read_only=True):
+        return clips.draw_frame(session.require_clip(), frame)
 
 
-def mark_clip(studio: AppState, key: str, frame: int, obj_id: int, mark: Mark) -> View:
-    with _turn(studio, key) as visitor:
-        work = visitor.the_clip()
-        clips.mark(work, frame, obj_id, mark)
+def prompt_clip(state: AppState, key: str, frame: int, obj_id: int, gesture: Gesture) -> FrameView:
+    with _action(state, key) as session:
+        clip = session.require_clip()
+        clips.add_gesture(clip, frame, obj_id, gesture)
         note = f"Object {obj_id} on frame {frame}. Correct it, add another object, or track."
-        return View(clips.picture(work, frame), note)
+        return FrameView(clips.draw_frame(clip, frame), note)
 
 
-def undo_clip(studio: AppState, key: str, frame: int, obj_id: int) -> View:
-    with _turn(studio, key) as visitor:
-        work = visitor.the_clip()
-        clips.undo(work, frame, obj_id)
-        return View(clips.picture(work, frame), f"Taken back: object {obj_id} on frame {frame}.")
+def undo_clip(state: AppState, key: str, frame: int, obj_id: int) -> FrameView:
+    with _action(state, key) as session:
+        clip = session.require_clip()
+        clips.undo(clip, frame, obj_id)
+        return FrameView(clips.draw_frame(clip, frame), f"Taken back: object {obj_id} on frame {frame}.")
 
 
-def forget_object(studio: AppState, key: str, frame: int, obj_id: int) -> View:
-    with _turn(studio, key) as visitor:
-        work = visitor.the_clip()
-        clips.forget(work, obj_id)
-        return View(clips.picture(work, frame), f"Object {obj_id} is forgotten.")
+def remove_object(state: AppState, key: str, frame: int, obj_id: int) -> FrameView:
+    with _action(state, key) as session:
+        clip = session.require_clip()
+        clips.remove_object(clip, obj_id)
+        return FrameView(clips.draw_frame(clip, frame), f"Object {obj_id} is removed.")
 
 
-def track(studio: AppState, key: str, frame: int, report: Report) -> Tracked:
-    """Until the end, or until the visitor stops it or leaves; what is tracked by then is kept."""
-    visitor, done, total = studio.visitors.find(key), 0, 0
-    studio.wait()
-    with visitor.tracking_turn():
-        work = visitor.the_clip()
-        for done, total in clips.track(work):
-            report(done, total)
-            if visitor.stop.is_set():
+def track(state: AppState, key: str, frame: int, report_progress: ProgressCallback) -> TrackedView:
+    """Tracks to the end of the clip, or until the user stops it or leaves. Masks of the frames done are kept."""
+    session, done, total = state.sessions.get(key), 0, 0
+    state.wait_until_ready()
+    with session.tracking_action():
+        clip = session.require_clip()
+        for done, total in clips.track(clip):
+            report_progress(done, total)
+            if session.stop.is_set():
                 break
-        visitor.check_here()
-        film, masks = clips.write_results(work)
-        count, stopped = len(work.session.objects), "" if done == total else f"Stopped after {done} of {total} frames. "
+        session.check_active()
+        video, masks = clips.write_results(clip)
+        count, stopped = len(clip.session.objects), "" if done == total else f"Stopped after {done} of {total} frames. "
         note = f"Tracked {count} object{'s' * (count > 1)}. {stopped}Go to a frame and click to correct it."
-        return Tracked(clips.picture(work, frame), note, film, masks)
+        return TrackedView(clips.draw_frame(clip, frame), note, video, masks)
 
 
-def stop(studio: AppState, key: str) -> str:
-    visitor = studio.visitors.find(key)
-    visitor.stop.set()
-    return "Stopping after this frame." if visitor.tracking else "Nothing is being tracked."
+def stop(state: AppState, key: str) -> str:
+    session = state.sessions.get(key)
+    session.stop.set()
+    return "Stopping after this frame." if session.tracking else "Nothing is being tracked."
 
 
-def open_image(studio: AppState, key: str, upload: Path | None) -> ImageView:
-    """The visitor's file, or the example's first frame."""
-    with _taken(studio, upload), _turn(studio, key) as visitor:
+def open_image(state: AppState, key: str, upload: Path | None) -> ImageView:
+    """Opens an upload, or the first frame of the example."""
+    with _removing_upload(state, upload), _action(state, key) as session:
         if upload is not None:
-            visitor.image = images.open_image(studio.model, upload, upload.stem)
+            session.image = images.open_image(state.model, upload, upload.stem)
         else:
-            with open_video(studio.example()) as video:
-                visitor.image = images.open_image(studio.model, video[0], "example")
-        work = visitor.image
-        height, width, _ = work.pixels.shape
-        size = f"{width}x{height} pixels{', scaled down' * work.scaled}"
+            with open_video(state.example_path()) as video:
+                session.image = images.open_image(state.model, video[0], "example")
+        image = session.image
+        height, width, _ = image.pixels.shape
+        size = f"{width}x{height} pixels{', scaled down' * image.is_scaled}"
         note = f"{size}. Click an object, drag a box around it, or find everything."
-        return _view(visitor, note, images.no_masks(work))
+        return _image_view(session, note, images.no_masks(image))
 
 
-def mark_image(studio: AppState, key: str, mark: Mark) -> ImageView:
-    with _turn(studio, key) as visitor:
-        masks = images.mark(visitor.the_image(), mark)
-        return _view(visitor, "Correct it with more clicks, or take the mask.", masks)
+def prompt_image(state: AppState, key: str, gesture: Gesture) -> ImageView:
+    with _action(state, key) as session:
+        masks = images.add_gesture(session.require_image(), gesture)
+        return _image_view(session, "Correct it with more clicks, or take the mask.", masks)
 
 
-def undo_image(studio: AppState, key: str) -> ImageView:
-    with _turn(studio, key) as visitor:
-        return _view(visitor, "Taken back.", images.undo(visitor.the_image()))
+def undo_image(state: AppState, key: str) -> ImageView:
+    with _action(state, key) as session:
+        return _image_view(session, "Taken back.", images.undo(session.require_image()))
 
 
-def find_everything(studio: AppState, key: str, points_per_side: int) -> ImageView:
-    with _turn(studio, key) as visitor:
-        masks = images.find_everything(visitor.the_image(), points_per_side)
-        return _view(visitor, f"{len(masks)} masks, from {points_per_side**2} clicks.", masks)
+def segment_everything(state: AppState, key: str, points_per_side: int) -> ImageView:
+    with _action(state, key) as session:
+        masks = images.segment_everything(session.require_image(), points_per_side)
+        return _image_view(session, f"{len(masks)} masks, from {points_per_side**2} points.", masks)
 
 
-def _view(visitor: AppSession, note: str, masks: np.ndarray) -> ImageView:
-    work, folder = visitor.the_image(), visitor.new_masks()
-    file = images.write_masks(work, masks, folder) if len(masks) else None
-    return ImageView(images.picture(work, masks), note, file)
+def _image_view(session: AppSession, note: str, masks: np.ndarray) -> ImageView:
+    image, folder = session.require_image(), session.new_masks_folder()
+    file = images.write_masks(image, masks, folder) if len(masks) else None
+    return ImageView(images.draw_image(image, masks), note, file)

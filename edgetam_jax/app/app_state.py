@@ -1,4 +1,4 @@
-"""What all visitors share: the network, its compiled programs, and an example clip, made ready in the background."""
+"""What all sessions share: the network, its compiled programs, and an example clip, prepared in the background."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgetam_jax.app import clips, images
-from edgetam_jax.app.pointing import MIDDLE
+from edgetam_jax.app.gestures import CENTER_CLICK
 from edgetam_jax.app.sessions import Sessions
 from edgetam_jax.data.synthetic import ClipConfig
 from edgetam_jax.errors import EdgeTAMError
@@ -26,17 +26,23 @@ EXAMPLE_FPS = 12.0
 
 
 def synthetic_example() -> np.ndarray:
-    """Frames [T, H, W, 3] that are made here, so that nothing is downloaded."""
+    """Frames [T, H, W, 3] of a synthetic clip, so that nothing is downloaded."""
     return np.asarray(held_out_clip(EXAMPLE_NUMBER, EXAMPLE).frames)
 
 
 class AppState:
-    """Files of all kinds go below `root`, where no uploads are. Whoever makes the studio removes it at the end."""
+    """The shared state.
+
+    Args:
+        model: The network.
+        root: Folder for all files of the app except uploads. The caller removes it at the end.
+        example: Returns the frames [T, H, W, 3] of the example clip.
+    """
 
     def __init__(self, model: Model, root: Path, example: Callable[[], np.ndarray] = synthetic_example) -> None:
         self.model, self.predictor = model, VideoPredictor(model, non_overlap_masks=True)
-        self.visitors = Sessions(root)
-        self.root, self._example, self._frames = root, root / "example.mp4", example
+        self.sessions = Sessions(root)
+        self.root, self._example_path, self._make_example = root, root / "example.mp4", example
         root.mkdir(exist_ok=True)
         self._ready, self._failure = threading.Event(), ""
 
@@ -44,43 +50,44 @@ class AppState:
     def is_ready(self) -> bool:
         return self._ready.is_set()
 
-    def wait(self) -> None:
-        """Before a network's program is called: two threads would compile it twice."""
+    def wait_until_ready(self) -> None:
+        """Must come before any call of the network: two threads that call the same program would compile it twice."""
         self._ready.wait()
 
-    def example(self) -> Path:
-        self.wait()
-        if not self._example.exists():
+    def example_path(self) -> Path:
+        self.wait_until_ready()
+        if not self._example_path.exists():
             raise EdgeTAMError(f"the example could not be made ({self._failure}); upload a clip of your own.")
-        return self._example
+        return self._example_path
 
     def start(self) -> None:
-        threading.Thread(target=self.make_ready, name="edgetam-make-ready", daemon=True).start()
+        """Runs `prepare` in the background."""
+        threading.Thread(target=self.prepare, name="edgetam-app-prepare", daemon=True).start()
 
-    def make_ready(self) -> None:
-        """Draws the example, and compiles what clicks and tracking need."""
+    def prepare(self) -> None:
+        """Makes the example, and compiles the programs of clicks and tracking."""
         try:
-            frames = self._frames()
-            write_clip(self._example, frames)
-            self._rehearse()
-        except Exception as error:  # whatever it is, visitors must not wait for ever
-            logging.getLogger("edgetam_jax").exception("the app could not get ready")
+            frames = self._make_example()
+            write_clip(self._example_path, frames)
+            self._warm_up()
+        except Exception as error:  # any error at all, because sessions wait for the end of this
+            logging.getLogger("edgetam_jax").exception("the app could not be prepared")
             self._failure = str(error)
         finally:
             self._ready.set()
 
-    def _rehearse(self) -> None:
-        """A visit in short: a click, two frames tracked, a correction, then an image."""
+    def _warm_up(self) -> None:
+        """A short session: a click, two tracked frames and a correction on the example, then clicks on an image."""
         folder = Path(tempfile.mkdtemp(dir=self.root))
-        with contextlib.closing(clips.open_clip(self.predictor, self._example, folder)) as work:
-            clips.mark(work, 1, 1, MIDDLE)
-            for done, _ in clips.track(work):
+        with contextlib.closing(clips.open_clip(self.predictor, self._example_path, folder)) as clip:
+            clips.add_gesture(clip, 1, 1, CENTER_CLICK)
+            for done, _ in clips.track(clip):
                 if done == 2:
                     break
-            clips.mark(work, 2, 1, MIDDLE)
-            image = images.open_image(self.model, work.video[0], "example")
-            for _ in range(2):  # one click can mean several things, two are another program
-                images.mark(image, MIDDLE)
+            clips.add_gesture(clip, 2, 1, CENTER_CLICK)
+            image = images.open_image(self.model, clip.video[0], "example")
+            for _ in range(2):  # one click gives several masks and two give one, by different programs
+                images.add_gesture(image, CENTER_CLICK)
 
 
 def write_clip(path: Path, frames: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""A picture on the page that visitors point at: a click is a click, and a drag is a box."""
+"""The canvas: a picture on the page that takes clicks, and drags that draw boxes."""
 
 import base64
 import io
@@ -8,9 +8,9 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from edgetam_jax.app.pointing import Mark
+from edgetam_jax.app.gestures import Gesture
 
-HEIGHT, WIDTH = 500, 1280  # how high a picture is shown, and how wide it is sent, at most; in pixels
+MAX_HEIGHT, MAX_WIDTH = 500, 1280  # pixels: height of the displayed picture, width of the JPEG that is sent
 
 CSS = """
 min-height: 300px; display: flex; align-items: center; justify-content: center; border-radius: 10px; overflow: hidden;
@@ -20,24 +20,24 @@ img { display: block; cursor: crosshair; user-select: none; touch-action: pinch-
   pointer-events: none; }
 """
 JS = """
-const NEAR = 5;  // pixels; what is shorter on one side is no box
+const MIN_SIDE = 5;  // pixels; a drag with a shorter side is a click
 let start = null, band = null;
-const place = event => {
+const locate = event => {
   const picture = element.querySelector("img").getBoundingClientRect();
   const x = Math.min(Math.max(event.clientX, picture.left), picture.right);
   const y = Math.min(Math.max(event.clientY, picture.top), picture.bottom);
-  return {x, y, share: [(x - picture.left) / picture.width, (y - picture.top) / picture.height]};
+  return {x, y, relative: [(x - picture.left) / picture.width, (y - picture.top) / picture.height]};
 };
 const finish = () => { band?.remove(); start = band = null; };
 element.addEventListener("pointerdown", event => {
   if (event.button || event.target.tagName !== "IMG") return;
   event.preventDefault();
   element.setPointerCapture(event.pointerId);
-  start = place(event);
+  start = locate(event);
 });
 element.addEventListener("pointermove", event => {
   if (!start) return;
-  const end = place(event);
+  const end = locate(event);
   band ??= element.appendChild(Object.assign(document.createElement("div"), {className: "band"}));
   const side = (a, b) => [`${Math.min(a, b)}px`, `${Math.abs(a - b)}px`];
   [band.style.left, band.style.width] = side(start.x, end.x);
@@ -45,32 +45,32 @@ element.addEventListener("pointermove", event => {
 });
 element.addEventListener("pointerup", event => {
   if (!start) return;
-  const end = place(event);
-  const isBox = Math.min(Math.abs(end.x - start.x), Math.abs(end.y - start.y)) > NEAR;
-  trigger("select", {start: start.share, end: isBox ? end.share : start.share});
+  const end = locate(event);
+  const isBox = Math.min(Math.abs(end.x - start.x), Math.abs(end.y - start.y)) > MIN_SIDE;
+  trigger("select", {start: start.relative, end: isBox ? end.relative : start.relative});
   finish();
 });
 element.addEventListener("pointercancel", finish);
 """
 
 
-def make_stage(name: str, invitation: str) -> gr.HTML:
-    return gr.HTML(f"<p>{invitation}</p>", css_template=CSS, js_on_load=JS, apply_default_css=False, elem_id=name)
+def make_canvas(name: str, placeholder: str) -> gr.HTML:
+    return gr.HTML(f"<p>{placeholder}</p>", css_template=CSS, js_on_load=JS, apply_default_css=False, elem_id=name)
 
 
-def shown(picture: np.ndarray) -> str:
-    """A picture [H, W, 3] as the stage's value."""
+def to_html(picture: np.ndarray) -> str:
+    """A picture [H, W, 3] as the value of a canvas."""
     height, width, _ = picture.shape
     image = Image.fromarray(picture)
-    image.thumbnail((WIDTH, height))
+    image.thumbnail((MAX_WIDTH, height))
     with io.BytesIO() as file:
         image.save(file, "JPEG", quality=90)
         data = base64.b64encode(file.getvalue()).decode()
-    size = f"width: min(100%, {round(HEIGHT * width / height)}px)"
+    size = f"width: min(100%, {round(MAX_HEIGHT * width / height)}px)"
     return f'<img draggable="false" style="{size}" src="data:image/jpeg;base64,{data}">'
 
 
-def mark_of(event: Any, positive: bool) -> Mark:
-    """What the stage's script says."""
+def read_gesture(event: Any, positive: bool) -> Gesture:
+    """The gesture of a canvas's select event."""
     (x0, y0), (x1, y1) = event.start, event.end
-    return Mark((float(x0), float(y0)), (float(x1), float(y1)), positive)
+    return Gesture((float(x0), float(y0)), (float(x1), float(y1)), positive)

@@ -1,4 +1,4 @@
-"""`edgetam-jax app`: serves the app on this machine."""
+"""`edgetam-jax app`: serves the browser app on this machine."""
 
 import argparse
 import contextlib
@@ -13,56 +13,62 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetam_jax.app.app_state import AppState, synthetic_example
-from edgetam_jax.cli import options
+from edgetam_jax.checkpoints.options import make_parser, open_model
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Model
 
 HOST, PORT = "127.0.0.1", 7860
-AT_ONCE = 4  # visitors who press the same button; others queue
-UPLOADS = "GRADIO_TEMP_DIR"  # where gradio puts uploads, and may serve files from
+CONCURRENCY = 4  # calls of the same button that run at once; others wait in a queue
+UPLOADS = "GRADIO_TEMP_DIR"  # names the folder of uploads, from which gradio may serve files
 
 EXAMPLES = """\
   edgetam-jax app
   edgetam-jax app --model edgetam.safetensors --port 8000"""
 
 
-class Serving(NamedTuple):
+class Server(NamedTuple):
     address: str
-    folder: Path
+    folder: Path  # of all files of the app
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(_app, _parser().parse_args(argv))
+def main(argv: Sequence[str] | None = None) -> None:
+    _app(_parser().parse_args(argv))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = options.make_parser(
+    parser = make_parser(
         "app",
-        f"Click, track and correct in a browser, on {HOST}. Ctrl-C ends it, and removes what was uploaded.",
+        f"Track and segment objects in a browser, at {HOST}. Ctrl-C ends the app and removes all uploads and results.",
         EXAMPLES,
     )
-    parser.add_argument("--port", type=int, default=PORT, help=f"where to serve ({PORT})")
+    parser.add_argument("--port", type=int, default=PORT, help=f"port to serve on ({PORT})")
     return parser
 
 
 def _app(arguments: argparse.Namespace) -> None:
     check_port(arguments.port)
     import_gradio()
-    model = options.open_model(arguments)
-    with serving(model, arguments.port) as app:
-        print(f"The app is at {app.address} (Ctrl-C ends it).", flush=True)
+    model = open_model(arguments)
+    with run_server(model, arguments.port) as server:
+        print(f"The app is at {server.address} (Ctrl-C ends it).", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 
 
 @contextlib.contextmanager
-def serving(model: Model, port: int, example: Callable[[], np.ndarray] = synthetic_example) -> Iterator[Serving]:
-    """Gives the address, and the folder of all files. At the end all that visitors brought and made is gone."""
-    with _uploads() as folder:
+def run_server(model: Model, port: int, example: Callable[[], np.ndarray] = synthetic_example) -> Iterator[Server]:
+    """Serves the app until the end of the context, and removes all uploads and results then.
+
+    Args:
+        model: The network.
+        port: Port on this machine.
+        example: Returns the frames [T, H, W, 3] of the example clip.
+    """
+    with _uploads_folder() as folder:
         from edgetam_jax.app.page import MAX_UPLOAD, THEME, build_page, style
 
-        studio = AppState(model, folder / "studio", example)
-        page = build_page(studio).queue(default_concurrency_limit=AT_ONCE)
+        state = AppState(model, folder / "sessions", example)
+        page = build_page(state).queue(default_concurrency_limit=CONCURRENCY)
         try:
             _, address, _ = page.launch(
                 server_name=HOST,
@@ -78,16 +84,16 @@ def serving(model: Model, port: int, example: Callable[[], np.ndarray] = synthet
             )
         except OSError as error:
             raise _port_in_use(port) from error
-        studio.start()
+        state.start()
         try:
-            yield Serving(address, folder)
+            yield Server(address, folder)
         finally:
             page.close(verbose=False)
-            studio.visitors.close()
+            state.sessions.close()
 
 
 @contextlib.contextmanager
-def _uploads() -> Iterator[Path]:
+def _uploads_folder() -> Iterator[Path]:
     before = os.environ.get(UPLOADS)
     with tempfile.TemporaryDirectory(prefix="edgetam-app-", ignore_cleanup_errors=True) as folder:
         os.environ[UPLOADS] = folder
@@ -100,7 +106,7 @@ def _uploads() -> Iterator[Path]:
 
 
 def check_port(port: int) -> None:
-    """Before a network is loaded in vain."""
+    """Raises if the port cannot be used. It is checked before the network is loaded, which takes long."""
     if not 1 <= port <= 65535:
         raise ConfigError(f"--port is {port}; expected 1 to 65535.")
     with socket.socket() as probe:

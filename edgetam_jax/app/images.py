@@ -1,4 +1,4 @@
-"""The work on one image: the mask of what is pointed at, or masks of everything."""
+"""One image of the app: the mask of one object from clicks and a box, or masks of everything."""
 
 import dataclasses
 from pathlib import Path
@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgetam_jax.app.pointing import NOTHING, Mark, Said
-from edgetam_jax.cli.segment import ask
+from edgetam_jax.app.gestures import EMPTY, Gesture, ObjectPrompt
 from edgetam_jax.errors import PromptError
-from edgetam_jax.evaluation.batch import LARGEST_ID
 from edgetam_jax.images.automask import AutomaticMaskGenerator
+from edgetam_jax.images.best_mask import predict_best_mask
 from edgetam_jax.images.predictor import ImagePredictor
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.media.image import read_image
@@ -18,83 +17,85 @@ from edgetam_jax.media.palette import mask_to_palette, object_colors
 from edgetam_jax.media.visualize import overlay
 from edgetam_jax.model import Model
 from edgetam_jax.ops.rle import rle_decode
+from edgetam_jax.types import LARGEST_ID
 
-MAX_PIXELS = 1920 * 1080  # of an image; there can be 255 masks of it
+MAX_PIXELS = 1920 * 1080  # larger images are scaled down, because up to 255 masks of their size are held
 
 
 @dataclasses.dataclass
-class ImageWork:
+class OpenImage:
     name: str
-    pixels: np.ndarray  # [H, W, 3]
-    scaled: bool  # down
+    pixels: np.ndarray  # [H, W, 3] uint8
+    is_scaled: bool  # down
     predictor: ImagePredictor
-    said: Said = NOTHING
+    prompt: ObjectPrompt = EMPTY
 
 
-def open_image(model: Model, source: Path | np.ndarray, name: str) -> ImageWork:
-    """Large ones are scaled down, as most photographs are."""
-    whole = read_image(source)
-    pixels = fitting(whole)
+def open_image(model: Model, source: Path | np.ndarray, name: str) -> OpenImage:
+    """Encodes an image, scaled down if it is large, as most photographs are."""
+    original = read_image(source)
+    pixels = limit_size(original)
     predictor = ImagePredictor(model)
     predictor.set_image(pixels)
-    return ImageWork(name, pixels, pixels.shape != whole.shape, predictor)
+    return OpenImage(name, pixels, pixels.shape != original.shape, predictor)
 
 
-def fitting(pixels: np.ndarray) -> np.ndarray:
-    """The image [H, W, 3], of at most `MAX_PIXELS`."""
+def limit_size(pixels: np.ndarray) -> np.ndarray:
+    """The image [H, W, 3], scaled down to at most `MAX_PIXELS`."""
     height, width, _ = pixels.shape
-    share = (MAX_PIXELS / (height * width)) ** 0.5
-    if share >= 1:
+    scale = (MAX_PIXELS / (height * width)) ** 0.5
+    if scale >= 1:
         return pixels
-    size = max(1, int(share * width)), max(1, int(share * height))
+    size = max(1, int(scale * width)), max(1, int(scale * height))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
-def no_masks(work: ImageWork) -> np.ndarray:
-    return np.zeros((0, *work.pixels.shape[:2]), bool)
+def no_masks(image: OpenImage) -> np.ndarray:
+    """Masks [0, H, W]."""
+    return np.zeros((0, *image.pixels.shape[:2]), bool)
 
 
-def mark(work: ImageWork, mark: Mark) -> np.ndarray:
-    """After a click on or off the object, or a box around it, its mask [1, H, W]. A useless one changes nothing."""
-    height, width, _ = work.pixels.shape
-    return _say(work, work.said.with_mark(mark, (height, width)))
+def add_gesture(image: OpenImage, gesture: Gesture) -> np.ndarray:
+    """Adds a click or a box to the prompt, and returns the mask [1, H, W]. An invalid one changes nothing."""
+    height, width, _ = image.pixels.shape
+    return _set_prompt(image, image.prompt.with_gesture(gesture, (height, width)))
 
 
-def undo(work: ImageWork) -> np.ndarray:
-    """Takes back the latest click; where none is left, the box, and no mask is left."""
-    if work.said == NOTHING:
-        raise PromptError("nothing was said about this image; there is nothing to take back.")
-    return _say(work, work.said.without_latest())
+def undo(image: OpenImage) -> np.ndarray:
+    """Removes the last point, or the box if there are no points; returns the masks [1, H, W] or [0, H, W] then."""
+    if image.prompt == EMPTY:
+        raise PromptError("the image has no prompt; there is nothing to take back.")
+    return _set_prompt(image, image.prompt.without_last())
 
 
-def _say(work: ImageWork, said: Said) -> np.ndarray:
-    masks = no_masks(work) if said == NOTHING else ask(work.predictor, said.prompt)[0][None]
-    work.said = said
+def _set_prompt(image: OpenImage, prompt: ObjectPrompt) -> np.ndarray:
+    masks = no_masks(image) if prompt == EMPTY else predict_best_mask(image.predictor, prompt.to_prompt())[0][None]
+    image.prompt = prompt
     return masks
 
 
-def find_everything(work: ImageWork, points_per_side: int) -> np.ndarray:
-    """Masks of everything [O, H, W], from a grid of clicks. The smaller ones lie on top."""
+def segment_everything(image: OpenImage, points_per_side: int) -> np.ndarray:
+    """Masks of everything [O, H, W] from a grid of points. Smaller masks come later, so that they lie on top."""
     generator = AutomaticMaskGenerator(
-        work.predictor.model, points_per_side=points_per_side, output_mode="uncompressed_rle"
+        image.predictor.model, points_per_side=points_per_side, output_mode="uncompressed_rle"
     )
-    records = sorted(generator.generate(work.pixels)[:LARGEST_ID], key=lambda record: -record["area"])
-    masks = np.zeros((len(records), *work.pixels.shape[:2]), bool)
+    records = sorted(generator.generate(image.pixels)[:LARGEST_ID], key=lambda record: -record["area"])
+    masks = np.zeros((len(records), *image.pixels.shape[:2]), bool)
     for mask, record in zip(masks, records, strict=True):
         mask[:] = rle_decode(record["segmentation"])
-    work.said = NOTHING
+    image.prompt = EMPTY
     return masks
 
 
-def picture(work: ImageWork, masks: np.ndarray) -> np.ndarray:
-    """The image with its masks, and what was said about it."""
-    shown = overlay(work.pixels, masks)
-    return shown if work.said == NOTHING else work.said.drawn_on(shown, object_colors([0])[0])
+def draw_image(image: OpenImage, masks: np.ndarray) -> np.ndarray:
+    """The image [H, W, 3] with its masks and prompt."""
+    picture = overlay(image.pixels, masks)
+    return picture if image.prompt == EMPTY else image.prompt.draw_on(picture, object_colors([0])[0])
 
 
-def write_masks(work: ImageWork, masks: np.ndarray, folder: Path) -> Path:
-    """A palette PNG whose values are the masks' numbers."""
-    out = folder / f"{work.name}-masks.png"
+def write_masks(image: OpenImage, masks: np.ndarray, folder: Path) -> Path:
+    """Writes a palette PNG whose values are the masks' numbers, from 1."""
+    out = folder / f"{image.name}-masks.png"
     with replacing(out, force=True) as partial:
         mask_to_palette(masks).save(partial, "PNG")
     return out

@@ -1,1 +1,1 @@
-"""The commands, a module each, whose `main` takes the rest of the line. Their table is in `edgetam_jax.cli`."""
+"""The command line, a module for each command. `main` has the table of commands and handles their errors."""

@@ -1,4 +1,4 @@
-"""`edgetam-jax bench`: how fast a network is here, on random pixels."""
+"""`edgetam-jax bench`: the speed of a network on this device, measured on random pixels."""
 
 import argparse
 import functools
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from edgetam_jax.cli import options
+from edgetam_jax.checkpoints.options import make_parser, open_model
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.images.prompts import ImagePrompts
 from edgetam_jax.images.segment import encode_image, segment
@@ -18,98 +18,104 @@ from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking.scan import init_state, track_step
 
-FRAME = 540, 960
+FRAME = 540, 960  # height, width
 EXAMPLES = """\
   edgetam-jax bench
   edgetam-jax bench --model edgetam.safetensors --size 512 --objects 1 4 --dtype bfloat16"""
 
 
 class Task(NamedTuple):
-    """What is timed: each call of `work` does it once, and returns when it is done."""
+    """What is timed."""
 
     name: str
-    work: Callable[[], Any]
+    run: Callable[[], Any]  # does the task once; what it returns is waited for
 
 
 class Timing(NamedTuple):
     first: float  # seconds of the first call, which compiles
-    times: list[float]  # seconds of each call after it was warm
+    times: list[float]  # seconds of each call after the warm-up
 
     @property
     def median(self) -> float:
         return statistics.median(self.times)
 
     @property
-    def worst(self) -> float:
-        """99 of 100 are no slower, if there are as many."""
+    def p99(self) -> float:
+        """99th percentile."""
         return float(np.quantile(self.times, 0.99))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(_bench, _parser().parse_args(argv))
+def main(argv: Sequence[str] | None = None) -> None:
+    _bench(_parser().parse_args(argv))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = options.make_parser("bench", "How fast a network is here, on random pixels; memory is full.", EXAMPLES)
-    parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4], help="how many are tracked (1 2 4)")
-    parser.add_argument("--frames", type=int, default=10, help="how often each is timed (10)")
+    parser = make_parser("bench", "Measure the speed of a network on random pixels, with its memory filled.", EXAMPLES)
+    parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4], help="numbers of objects (1 2 4)")
+    parser.add_argument("--frames", type=int, default=10, help="calls that are timed (10)")
     return parser
 
 
 def _bench(arguments: argparse.Namespace) -> None:
     if min(arguments.objects) < 1 or arguments.frames < 1:
         raise ConfigError(f"--objects are {arguments.objects} and --frames {arguments.frames}; expected at least 1.")
-    model = options.open_model(arguments)
+    model = open_model(arguments)
     device = jax.devices()[0]
     print(f"{model.config.image_size}x{model.config.image_size}, {arguments.dtype}, {device.device_kind}\n")
     tasks = [*image_tasks(model), *(tracking_task(model, count) for count in dict.fromkeys(arguments.objects))]
     print(f"{'':24} {'median':>10} {'p99':>10} {'first call':>11}")
     for name, timing in measure(tasks, arguments.frames, model.config.pointers).items():
-        print(f"{name:24} {1e3 * timing.median:7.1f} ms {1e3 * timing.worst:7.1f} ms {timing.first:9.1f} s")
+        print(f"{name:24} {1e3 * timing.median:7.1f} ms {1e3 * timing.p99:7.1f} ms {timing.first:9.1f} s")
 
 
 def image_tasks(model: Model) -> list[Task]:
-    frame, click = _frame(), ImagePrompts.build([Prompt(points=[[480, 270]], labels=[1])], FRAME)
+    frame, click = _random_frame(), ImagePrompts.build([Prompt(points=[[480, 270]], labels=[1])], FRAME)
     features = functools.cache(lambda: encode_image(model, frame))
     return [
-        Task("an image encoded", lambda: encode_image(model, frame)),
-        Task("a click answered", lambda: segment(model, features(), click)),
+        Task("encode an image", lambda: encode_image(model, frame)),
+        Task("segment from a click", lambda: segment(model, features(), click)),
     ]
 
 
 def tracking_task(model: Model, count: int) -> Task:
-    """A frame of a stream, its encoding included."""
-    frame = _frame()
+    """One frame of a stream with `count` objects, its encoding included."""
+    frame = _random_frame()
     boxes = [Prompt(box=[10 * (i % 50), 10, 10 * (i % 50) + 200, 300]) for i in range(count)]
     state, prompts = init_state(model, count, 1), Prompts.build(boxes)
 
-    def work() -> Any:
+    def run() -> Any:
         nonlocal state, prompts
         state, tracks = track_step(model, state, frame, prompts)
-        prompts = None  # after the first frame
+        prompts = None  # only the first frame is prompted
         return tracks.logits
 
-    return Task(f"a frame, {count} object{'s' if count > 1 else ''}", work)
+    return Task(f"track a frame, {count} object{'s' if count > 1 else ''}", run)
 
 
-def _frame() -> Any:
+def _random_frame() -> Any:
     return jax.device_put(np.random.default_rng(0).integers(0, 255, (*FRAME, 3), np.uint8))
 
 
-def measure(tasks: Sequence[Task], times: int, warm: int) -> dict[str, Timing]:
-    """Of each task, in turns, so that all meet the same machine; after `warm` calls, which fill memory too."""
-    first = {task.name: _seconds(task.work) for task in tasks}
-    for _ in range(warm - 1):
+def measure(tasks: Sequence[Task], calls: int, warmup: int) -> dict[str, Timing]:
+    """Times tasks in turn, so that a change of the machine's load affects all of them alike.
+
+    Args:
+        tasks: Tasks with different names.
+        calls: Timed calls of each.
+        warmup: Calls of each before them, the first one included. Those of tracking fill the memory.
+    """
+    first = {task.name: _seconds(task) for task in tasks}
+    for _ in range(warmup - 1):
         for task in tasks:
-            _seconds(task.work)
-    taken: dict[str, list[float]] = {task.name: [] for task in tasks}
-    for _ in range(times):
+            _seconds(task)
+    times: dict[str, list[float]] = {task.name: [] for task in tasks}
+    for _ in range(calls):
         for task in tasks:
-            taken[task.name].append(_seconds(task.work))
-    return {name: Timing(first[name], taken[name]) for name in taken}
+            times[task.name].append(_seconds(task))
+    return {name: Timing(first[name], times[name]) for name in times}
 
 
-def _seconds(work: Callable[[], Any]) -> float:
+def _seconds(task: Task) -> float:
     begin = time.perf_counter()
-    jax.block_until_ready(work())
+    jax.block_until_ready(task.run())
     return time.perf_counter() - begin

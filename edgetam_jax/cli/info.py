@@ -1,4 +1,4 @@
-"""`edgetam-jax info [MODEL]`: what a report of a fault should say: versions, devices, the network."""
+"""`edgetam-jax info [MODEL]`: what a bug report should contain: versions, devices and the network's configuration."""
 
 import argparse
 import importlib.metadata
@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from edgetam_jax.checkpoints import api as checkpoint
+from edgetam_jax.checkpoints import api
 from edgetam_jax.checkpoints.api import EMBEDDED, read
-from edgetam_jax.cli import options
+from edgetam_jax.checkpoints.options import find_checkpoint, keep_compiled, make_parser
 
 PACKAGES = ("edgetam-jax", "jax", "jaxlib", "flax", "numpy", "pillow", "safetensors")
 OPTIONAL = ("av", "huggingface_hub", "orbax-checkpoint", "torch", "optax", "grain")
@@ -19,12 +19,12 @@ EXAMPLES = """\
   edgetam-jax info edgetam.safetensors"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return options.run(_info, _parser().parse_args(argv))
+def main(argv: Sequence[str] | None = None) -> None:
+    _info(_parser().parse_args(argv))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = options.make_parser("info", "Versions, devices, and what is in a network's file.", EXAMPLES, network=False)
+    parser = make_parser("info", "Show versions, devices and the contents of a checkpoint.", EXAMPLES, network=False)
     parser.add_argument("model", nargs="?", help=f"a checkpoint of any kind, or {EMBEDDED}")
     return parser
 
@@ -50,16 +50,15 @@ def _machine() -> Iterator[tuple[str, str]]:
     kinds = [device.device_kind for device in jax.devices()]
     devices = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
     yield "devices", f"{devices} ({jax.default_backend()})"
-    yield "compiled programs", options.keep_compiled() or "not kept"
-    yield f"network {EMBEDDED}", str(checkpoint.EMBEDDED_PATH) if checkpoint.EMBEDDED_PATH.exists() else "missing"
+    yield "compiled programs", keep_compiled() or "not kept"
+    yield f"network {EMBEDDED}", str(api.EMBEDDED_PATH) if api.EMBEDDED_PATH.exists() else "missing"
 
 
 def _network(name: str) -> Iterator[tuple[str, str]]:
-    loaded = read(options.find(name))
-    config = loaded.model.config
+    loaded = read(find_checkpoint(name))
     yield "file", f"{name} ({loaded.kind}, {', '.join(loaded.dtypes)})"
     yield "parameters", f"{loaded.parameters:,}, besides {loaded.statistics:,} stored statistics and constants"
     yield "made for", "images only" if loaded.image_only else "images and videos"
-    for field, value in config.to_dict().items():
+    for field, value in loaded.model.config.to_dict().items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         yield field, str(shown)

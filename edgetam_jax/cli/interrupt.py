@@ -1,4 +1,4 @@
-"""Ctrl-C while files are being written: the frame at hand is finished first, and then the files."""
+"""Ctrl-C while files are being written: the current frame is finished first, and then the files."""
 
 import contextlib
 import signal
@@ -8,20 +8,20 @@ from typing import Any
 
 
 class Interrupt:
-    asked = False
+    requested = False
 
 
 @contextlib.contextmanager
-def finish_first() -> Iterator[Interrupt]:
-    """Within, the first Ctrl-C is noted in what this gives; the second one ends the command at once."""
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Inside, the first Ctrl-C only sets `requested` on the yielded object; a second one raises KeyboardInterrupt."""
     interrupt = Interrupt()
 
-    def note(*_: Any) -> None:
-        interrupt.asked = True
+    def request(*_: Any) -> None:
+        interrupt.requested = True
         signal.signal(signal.SIGINT, before)
         print("\nstopping; what is done is kept. Ctrl-C again ends at once.", file=sys.stderr, flush=True)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.signal(signal.SIGINT, request)
     try:
         yield interrupt
     finally:

@@ -7,52 +7,62 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from edgetam_jax.allocator import tune
+from edgetam_jax.cli.errors import FAILED, exit_code
 
 
 class Command(NamedTuple):
-    module: str  # whose `main` takes the rest of the line
+    module: str  # imported when the command is called; its `main` takes the remaining arguments
     help: str
 
 
 COMMANDS = {
-    "demo": Command("edgetam_jax.cli.demo", "see it work: two objects in a clip that is made for it"),
-    "track": Command("edgetam_jax.cli.track", "follow objects through a video"),
-    "segment": Command("edgetam_jax.cli.segment", "masks of what you point at in an image"),
-    "masks": Command("edgetam_jax.cli.masks", "masks of everything in an image"),
-    "app": Command("edgetam_jax.app.command", "all of that in a browser, with clicks"),
-    "bench": Command("edgetam_jax.cli.bench", "how fast a network is on this device"),
-    "info": Command("edgetam_jax.cli.info", "versions, devices, and what is in a network's file"),
-    "convert": Command("convert.__main__", "checkpoints between PyTorch, Hugging Face and edgetam_jax"),
-    "train": Command("edgetam_jax.cli.train", "train or fine-tune a network by a recipe"),
+    "demo": Command("edgetam_jax.cli.demo", "track two objects through a synthetic clip that is made for it"),
+    "track": Command("edgetam_jax.cli.track", "track objects through a video"),
+    "segment": Command("edgetam_jax.cli.segment", "segment objects in an image from clicks, boxes or masks"),
+    "masks": Command("edgetam_jax.cli.masks", "segment everything in an image"),
+    "app": Command("edgetam_jax.app.command", "track and segment in a browser"),
+    "bench": Command("edgetam_jax.cli.bench", "measure the speed of a network on this device"),
+    "info": Command("edgetam_jax.cli.info", "show versions, devices and the contents of a checkpoint"),
+    "convert": Command("convert.__main__", "convert checkpoints between PyTorch, Hugging Face and edgetam_jax"),
+    "train": Command("edgetam_jax.cli.train", "train or fine-tune a network from a recipe"),
     "batch": Command("edgetam_jax.evaluation.batch", "track a folder of videos from files of prompts"),
     "vos": Command("edgetam_jax.evaluation.vos", "track every object of a dataset from its first mask"),
-    "scores": Command("edgetam_jax.evaluation.scores", "J and F of the masks that vos wrote"),
-    "interactive": Command("edgetam_jax.evaluation.interactive", "a dataset with a simulated user who clicks"),
-    "held-out": Command("edgetam_jax.evaluation.held_out", "J and F on synthetic clips that no training has seen"),
+    "scores": Command("edgetam_jax.evaluation.scores", "compute J and F of the masks that vos wrote"),
+    "interactive": Command("edgetam_jax.evaluation.interactive", "evaluate on a dataset with simulated clicks"),
+    "held-out": Command("edgetam_jax.evaluation.held_out", "compute J and F on held-out synthetic clips"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command returns: 0 if all went well, 2 if nothing could be done."""
-    if argv is None:  # the process is ours
+    """Runs a command.
+
+    Args:
+        argv: The arguments after the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 for success, 2 for an error that the user can act on, 130 after Ctrl-C; 1 where a command says
+        so in its help.
+    """
+    if argv is None:  # only a process of our own may have its allocator tuned
         tune()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        with contextlib.suppress(BrokenPipeError):  # who reads may have enough
+        with contextlib.suppress(BrokenPipeError):  # as in `edgetam-jax --help | head -1`
             print(usage(), flush=True)
-        return 0 if arguments else 2
+        return 0 if arguments else FAILED
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"error: there is no command {name!r}.\n\n{usage()}", file=sys.stderr)
-        return 2
-    try:
-        return importlib.import_module(COMMANDS[name].module).main(rest)
-    except KeyboardInterrupt:
-        print("\nstopped.", file=sys.stderr)
-        return 130
+        return FAILED
+    return exit_code(_run, COMMANDS[name].module, rest)
+
+
+def _run(module: str, argv: Sequence[str]) -> int | None:
+    return importlib.import_module(module).main(argv)
 
 
 def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items()]
-    return "\n".join(["usage: edgetam-jax COMMAND ...", "", *lines, "", "edgetam-jax COMMAND --help says more."])
+    note = "Run edgetam-jax COMMAND --help for the options of a command."
+    return "\n".join(["usage: edgetam-jax COMMAND ...", "", *lines, "", note])

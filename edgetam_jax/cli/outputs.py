@@ -1,191 +1,114 @@
-"""What `track` writes, frame by frame, each file or folder in the form that its suffix names.
+"""Outputs of commands: checks of their names, and what `segment` and `masks` write for one image.
 
-All are written aside and put in place at the end, whole, or up to the frame where the user stopped.
+The suffix of each file decides its format; `-` is standard output.
 """
 
-import contextlib
+import argparse
+import io
 import json
-import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from edgetam_jax.errors import OutputError
+from edgetam_jax.errors import ConfigError, FrameError
 from edgetam_jax.media.atomic import check_place, replacing
+from edgetam_jax.media.image import read_image
+from edgetam_jax.media.outputs import color_ids
 from edgetam_jax.media.palette import mask_to_palette
-from edgetam_jax.media.video_writer import FrameTiming, GifWriter, Mp4Writer
 from edgetam_jax.media.visualize import overlay
-from edgetam_jax.ops.rle import rle_area, rle_compress, rle_decode, rle_encode
+from edgetam_jax.types import LARGEST_ID
 
-SUFFIXES = {
-    ".mp4": "video with the masks drawn on it, for any player and browser",
-    ".gif": "the same as a GIF of at most 640 pixels",
-    "": "folder of palette PNGs, 00000.png for frame 0, whose values are the objects' numbers",
-    ".json": "run-lengths as COCO has them, one record for each frame and object",
-    ".npz": "arrays: masks [frames, objects, height, width], obj_ids",
+IMAGE_SUFFIXES = {
+    ".jpg": "the image with the masks drawn on it (also .webp)",
+    ".webp": "",
+    ".png": "palette image whose values are object ids",
+    ".json": "COCO run-length encodings",
+    ".npz": "arrays: masks [objects, height, width], obj_ids",
 }
-_FRAME_FILE = re.compile(r"\d{5,}\.png")
+STDIO = Path("-")
 
 
-@dataclass(frozen=True)
-class FrameResult:
-    """One frame, and what was found on it."""
-
-    frame: int
-    pixels: np.ndarray  # [H, W, 3]
+class ImageResult(NamedTuple):
+    image: np.ndarray  # [H, W, 3] uint8
     obj_ids: Sequence[int]
     masks: np.ndarray  # [O, H, W] bool
-
-    @cached_property
-    def picture(self) -> np.ndarray:
-        return overlay(self.pixels, self.masks, obj_ids=color_ids(self.obj_ids))
+    records: Sequence[dict[str, Any]]  # one for each mask, for .json
 
 
-class Clip(NamedTuple):
-    """What all frames have in common."""
-
-    size: tuple[int, int]
-    pace: FrameTiming
-    obj_ids: Sequence[int]
+def add_force_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace existing outputs")
 
 
-class Sink(Protocol):
-    def add(self, seen: FrameResult) -> None: ...
+def add_image_out_option(parser: argparse.ArgumentParser, command: str) -> None:
+    formats = "; ".join(f"{suffix}: {what}" for suffix, what in IMAGE_SUFFIXES.items() if what)
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        action="append",
+        help=f"output, may be repeated (NAME-{command}.jpg). {formats}; -: JSON to standard output",
+    )
 
-    def finish(self) -> None: ...
 
-
-def color_ids(obj_ids: Sequence[int]) -> list[int]:
-    """Object 1 has the first colour."""
-    return [obj_id - 1 for obj_id in obj_ids]
-
-
-def check_free(outs: Sequence[Path], force: bool) -> None:
-    """That outputs can be put where they are to be, as far as that can be known before."""
+def check_suffixes(outs: Sequence[Path], suffixes: Mapping[str, str]) -> None:
+    """Raises if an output has a suffix that is not among `suffixes`, or is named twice."""
     for out in outs:
-        check_place(out, force, _ours(out))
+        if out.suffix.lower() not in suffixes:
+            known = ", ".join(suffix or "no suffix" for suffix in suffixes)
+            raise ConfigError(f"{out} cannot be written: {out.suffix or 'no suffix'} is not known; use {known}.")
+    if len({os.path.abspath(out) for out in outs}) < len(outs):
+        raise ConfigError("the same output is named twice; give each output a name of its own.")
 
 
-@contextlib.contextmanager
-def writing(outs: Sequence[Path], clip: Clip, force: bool) -> Iterator[Callable[[FrameResult], None]]:
-    """Gives a function that takes frame after frame."""
-    with contextlib.ExitStack() as stack:
-        sinks = [stack.enter_context(_writing(out, clip, force)) for out in outs]
-
-        def add(seen: FrameResult) -> None:
-            for sink in sinks:
-                sink(seen)
-
-        yield add
+def read_input(path: Path) -> np.ndarray:
+    """The pixels [H, W, 3] of an image file or of standard input."""
+    if path != STDIO:
+        return read_image(path)
+    try:
+        return read_image(ImageOps.exif_transpose(Image.open(io.BytesIO(sys.stdin.buffer.read()))))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise FrameError(f"standard input: not an image that can be read ({error}).") from error
 
 
-@contextlib.contextmanager
-def _writing(out: Path, clip: Clip, force: bool) -> Iterator[Callable[[FrameResult], None]]:
-    with replacing(out, force, _ours(out)) as partial:
-        sink = _SINKS[out.suffix.lower()](partial, clip)
-
-        def add(seen: FrameResult) -> None:
-            try:
-                sink.add(seen)
-            except OSError as error:  # here, for there are other outputs that could be blamed
-                raise OutputError(
-                    f"{out} could not be written: {error.strerror or error}. Nothing was changed there. "
-                    "Check the free space and the permissions of that folder, or choose another output."
-                ) from error
-
-        yield add
-        sink.finish()
+def image_output_paths(outs: Sequence[Path] | None, image: Path, command: str, force: bool) -> list[Path]:
+    """The outputs of the command line or the default one, checked before any slow work."""
+    name = "image" if image == STDIO else image.resolve().stem
+    paths = list(outs or [Path(f"{name}-{command}.jpg")])
+    files = [out for out in paths if out != STDIO]
+    check_suffixes(files, IMAGE_SUFFIXES)
+    for out in files:
+        check_place(out, force)
+    return paths
 
 
-def _ours(out: Path) -> frozenset[str]:
-    """The names that a folder may hold which is replaced."""
-    if not out.is_dir():
-        return frozenset()
-    return frozenset(entry.name for entry in out.iterdir() if _FRAME_FILE.fullmatch(entry.name))
+def write_image_outputs(result: ImageResult, outs: Sequence[Path], force: bool) -> None:
+    for out in outs:
+        if out == STDIO:
+            print(_to_json(result.records), end="")
+            continue
+        with replacing(out, force) as partial:
+            _write_file(result, partial, out.suffix.lower())
+        print(f"written: {out}", file=sys.stderr if STDIO in outs else sys.stdout)
 
 
-class _Picture:
-    """MP4 and GIF."""
-
-    def __init__(self, writer: Mp4Writer | GifWriter) -> None:
-        self._writer = writer
-        self.finish = writer.finish
-
-    def add(self, seen: FrameResult) -> None:
-        self._writer.add(seen.picture)
-
-
-class _Folder:
-    def __init__(self, path: Path, clip: Clip) -> None:
-        path.mkdir()
-        self._path = path
-
-    def add(self, seen: FrameResult) -> None:
-        mask_to_palette(seen.masks, seen.obj_ids).save(self._path / f"{seen.frame:05d}.png")
-
-    def finish(self) -> None:
-        pass
+def _write_file(result: ImageResult, path: Path, suffix: str) -> None:
+    if suffix == ".json":
+        path.write_text(_to_json(result.records))
+    elif suffix == ".npz":
+        with path.open("wb") as file:
+            np.savez_compressed(file, masks=result.masks, obj_ids=np.array(result.obj_ids, np.int32))
+    elif suffix == ".png":
+        mask_to_palette(result.masks[:LARGEST_ID], result.obj_ids[:LARGEST_ID]).save(path, "PNG")
+    else:
+        picture = Image.fromarray(overlay(result.image, result.masks, obj_ids=color_ids(result.obj_ids)))
+        picture.save(path, "WEBP" if suffix == ".webp" else "JPEG", quality=92)
 
 
-class _Json:
-    def __init__(self, path: Path, clip: Clip) -> None:
-        self._file = path.open("w")
-        self._file.write("[")
-        self._separator = "\n"
-
-    def add(self, seen: FrameResult) -> None:
-        for obj_id, mask in zip(seen.obj_ids, seen.masks, strict=True):
-            record = {"frame": seen.frame, "obj_id": obj_id, **describe(mask)}
-            self._file.write(self._separator + json.dumps(record))
-            self._separator = ",\n"
-
-    def finish(self) -> None:
-        self._file.write("\n]\n")
-        self._file.close()
-
-
-class _Arrays:
-    """Run-lengths wait in memory; arrays are laid out frame by frame, so that a long video takes little of it."""
-
-    def __init__(self, path: Path, clip: Clip) -> None:
-        self._path, self._clip = path, clip
-        self._frames: list[list[dict[str, Any]]] = []
-
-    def add(self, seen: FrameResult) -> None:
-        self._frames.append([rle_encode(mask) for mask in seen.masks])
-
-    def finish(self) -> None:
-        shape = len(self._frames), len(self._clip.obj_ids), *self._clip.size
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(bool)), "fortran_order": False, "shape": shape}
-        with zipfile.ZipFile(self._path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-            with file.open("masks.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array_header_2_0(member, header)
-                for masks in self._frames:
-                    for mask in masks:
-                        member.write(np.ascontiguousarray(rle_decode(mask)).tobytes())
-            with file.open("obj_ids.npy", "w") as member:
-                np.lib.format.write_array(member, np.array(self._clip.obj_ids, np.int32))
-
-
-def describe(mask: np.ndarray) -> dict[str, Any]:
-    """A mask [H, W] as COCO has it: compressed run-lengths, area, and box (x, y, width, height)."""
-    rle = rle_encode(mask)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [0, 0, 0, 0]
-    if rows.size:
-        box = [int(n) for n in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)]
-    return {"segmentation": rle_compress(rle), "area": rle_area(rle), "bbox": box}
-
-
-_SINKS: Mapping[str, Callable[[Path, Clip], Sink]] = {
-    ".mp4": lambda path, clip: _Picture(Mp4Writer(path, clip.size, clip.pace)),
-    ".gif": lambda path, clip: _Picture(GifWriter(path, clip.size, clip.pace)),
-    "": _Folder,
-    ".json": _Json,
-    ".npz": _Arrays,
-}
+def _to_json(records: Sequence[dict[str, Any]]) -> str:
+    """A JSON list with a line for each record."""
+    return "[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n"

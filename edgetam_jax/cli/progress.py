@@ -1,40 +1,34 @@
-"""A line on the terminal that says how far a command is, and how fast. Elsewhere only its last state is printed."""
+"""Progress in frames: a bar on terminals, and everywhere one line at the end."""
 
 import sys
 import time
 
-BAR, EVERY = 30, 0.1  # letters, and seconds between two states
+from tqdm import tqdm
 
 
 class Progress:
     """Counts frames. The rate leaves out the first one, during which the network is compiled."""
 
-    def __init__(self, total: int | None) -> None:
-        self.done, self._total = 0, total
-        self._begin = self._first = self._shown = time.perf_counter()
+    def __init__(self, total: int) -> None:
+        self.done, self.rate = 0, 0.0  # frames, and frames a second
+        self._begin = self._first = time.perf_counter()
+        self._bar = tqdm(total=total, unit=" frames", leave=False, disable=None)  # None: only on terminals
 
     def add(self) -> None:
         now = time.perf_counter()
         self.done += 1
         if self.done == 1:
             self._first = now
-        if sys.stderr.isatty() and (now - self._shown > EVERY or self.done == 1):
-            self._shown = now
-            print(f"\r{self}", end="", file=sys.stderr, flush=True)
+        elif now > self._first:
+            self.rate = (self.done - 1) / (now - self._first)
+        self._bar.update()
 
     def close(self) -> None:
-        start = "\r" if sys.stderr.isatty() else ""
-        print(f"{start}{self} in {time.perf_counter() - self._begin:.1f} s", file=sys.stderr, flush=True)
+        """Removes the bar."""
+        self._bar.close()
 
-    @property
-    def rate(self) -> float | None:
-        """Frames a second."""
-        taken = time.perf_counter() - self._first
-        return (self.done - 1) / taken if self.done > 1 and taken else None
-
-    def __str__(self) -> str:
-        rate = "" if self.rate is None else f", {self.rate:.1f} frames/s"
-        if not self._total:
-            return f"{self.done} frames{rate}"
-        full = BAR * self.done // self._total
-        return f"[{'#' * full}{'.' * (BAR - full)}] {self.done}/{self._total} frames{rate}"
+    def print_summary(self) -> None:
+        """How many frames were done, and how fast, as the line that stays."""
+        rate = f", {self.rate:.1f} frames/s" if self.rate else ""
+        seconds = time.perf_counter() - self._begin
+        print(f"{self.done}/{self._bar.total} frames{rate} in {seconds:.1f} s", file=sys.stderr, flush=True)

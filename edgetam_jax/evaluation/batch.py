@@ -27,8 +27,7 @@ from edgetam_jax.media.atomic import replacing
 from edgetam_jax.media.palette import mask_to_palette
 from edgetam_jax.media.video import open_video
 from edgetam_jax.tracking.predictor import VideoPredictor
-
-LARGEST_ID = 255  # of a palette image
+from edgetam_jax.types import LARGEST_ID
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,15 +8,15 @@ from tests.support.visits import KEY, example, network
 
 @pytest.fixture(scope="session")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> AppState:
-    """All is compiled for clips of the scene's size."""
-    studio = AppState(network(), tmp_path_factory.mktemp("app"), example)
-    studio.make_ready()
-    return studio
+    """All programs are compiled for clips of the scene's size."""
+    state = AppState(network(), tmp_path_factory.mktemp("app"), example)
+    state.prepare()
+    return state
 
 
 @pytest.fixture
-def studio(ready: AppState) -> Iterator[AppState]:
-    """With one visitor in it."""
-    ready.visitors.enter(KEY)
+def state(ready: AppState) -> Iterator[AppState]:
+    """With one session, `KEY`."""
+    ready.sessions.start(KEY)
     yield ready
-    ready.visitors.close()
+    ready.sessions.close()

@@ -1,4 +1,4 @@
-"""What the page makes of errors: a sentence for the visitor."""
+"""Errors as messages on the page."""
 
 import errno
 import os
@@ -14,21 +14,21 @@ pytestmark = pytest.mark.filterwarnings("default")  # other packages warn as the
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"),
+    ("error", "message"),
     [
         (EdgeTAMError("there is no clip yet; upload one."), "there is no clip yet; upload one."),
-        (FrameError("/tmp/visitor-1/a.mp4: the file is empty."), "a.mp4: the file is empty."),
+        (FrameError("/tmp/session-1/a.mp4: the file is empty."), "a.mp4: the file is empty."),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "a file could not be written or read here: No space left"),
     ],
 )
-def test_errors_become_sentences(error: Exception, sentence: str) -> None:
+def test_errors_become_messages(error: Exception, message: str) -> None:
     from edgetam_jax.app.page import _on
 
     def action() -> None:
         raise error
 
     registered: list[Callable[[], Any]] = []
-    _on(lambda answer, *_, **__: registered.append(answer), action, None, None)
-    with pytest.raises(gradio.Error) as told:
+    _on(lambda handler, *_, **__: registered.append(handler), action, None, None)
+    with pytest.raises(gradio.Error) as raised:
         registered[0]()
-    assert told.value.message.startswith(sentence) and not told.value.print_exception
+    assert raised.value.message.startswith(message) and not raised.value.print_exception

@@ -11,20 +11,20 @@ from tests.parity.pairs import make_pair, with_score_bias
 from tests.support import oracle
 from tests.support.scene import FRAMES, MINIMAL, clip
 
-SIZE = 35, 47  # both odd; of all pictures here, so that programs are compiled once
+SIZE = 35, 47  # height and width of all images here, so that programs are compiled once; both odd
 RATE = 12.5
 
 
 @pytest.fixture(autouse=True)
-def _no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What commands set up for themselves must not outlive them here; and they run in a folder of their own."""
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Commands must not change the compilation cache of the tests, and each test runs in a folder of its own."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random in every tensor, and biased so that it finds all objects."""
+    """Random in every tensor, and biased so that all objects are present."""
     original = oracle.randomize(oracle.build_original(MINIMAL), seed=0)
     model = with_score_bias(make_pair(original, MINIMAL).model, lambda bias: bias + 3.0)
     path = tmp_path_factory.mktemp("network") / "model.safetensors"
@@ -39,7 +39,7 @@ def frames() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory, frames: Any) -> Path:
-    """An MP4 file with odd sides, which few encoders but this one allow, and only without paired colours."""
+    """An MP4 file with odd sides, which H.264 allows only without chroma subsampling."""
     path = tmp_path_factory.mktemp("video") / "clip.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", Fraction(RATE), {"crf": "10"})

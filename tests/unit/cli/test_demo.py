@@ -1,4 +1,4 @@
-"""`edgetam-jax demo`, on a clip that is made by hand: what it writes, and whether the numbers that it prints are so."""
+"""`edgetam-jax demo` on a hand-made clip: the files that it writes and the scores that it prints."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.unit.cli.conftest import SIZE
 
 @pytest.fixture
 def clip(frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Clip:
-    """Two disks, of which the first hides for two frames."""
+    """Two disks, of which the first is hidden for two frames."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     masks = np.zeros((FRAMES, 2, *SIZE), bool)
     for t in range(FRAMES):
@@ -34,26 +34,26 @@ def clip(frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Clip:
 
 
 def test_demo(network: Path, clip: Clip, capsys: pytest.CaptureFixture) -> None:
-    assert cli.main(["demo", "--model", str(network), "--out", "shown"]) == 0
-    told = capsys.readouterr()
-    assert sorted(path.name for path in Path("shown").iterdir()) == sorted(demo.FILES)
-    with open_video("shown/demo.mp4") as video:
+    assert cli.main(["demo", "--model", str(network), "--out", "out"]) == 0
+    printed = capsys.readouterr()
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(demo.FILES)
+    with open_video("out/demo.mp4") as video:
         assert len(video) == FRAMES and video.fps == demo.FPS
-    with Image.open("shown/demo.png") as sheet:
+    with Image.open("out/demo.png") as sheet:
         assert sheet.width > 4 * SIZE[1] - 1
 
     predictor = VideoPredictor(load(network), non_overlap_masks=True)
     state = predictor.init_state(np.asarray(clip.frames))
     predictor.add_new_points_or_box(state, 0, 1, [[12, 14]], [1])
     predictor.add_new_points_or_box(state, 0, 2, box=[23, 12, 39, 28])
-    found = np.stack([logits[:, 0] > 0 for *_, logits in predictor.propagate_in_video(state)])
+    masks = np.stack([logits[:, 0] > 0 for *_, logits in predictor.propagate_in_video(state)])
     truth = np.asarray(clip.masks)
-    for obj_id, way in ((1, "one click"), (2, "one box")):
-        pair = found[1:-1, obj_id - 1], truth[1:-1, obj_id - 1]
+    for obj_id, kind in ((1, "one click"), (2, "one box")):
+        pair = masks[1:-1, obj_id - 1], truth[1:-1, obj_id - 1]
         j, f = region_similarity(*pair).mean(), boundary_accuracy(*pair).mean()
-        assert f"{obj_id}, {way}".ljust(20) + f" {j:6.3f} {f:6.3f} {(j + f) / 2:6.3f}" in told.out
-    assert "ms a frame" in told.out and "edgetam-jax track VIDEO" in told.out
-    assert cli.main(["demo", "--model", str(network), "--out", "shown"]) == 2
+        assert f"{obj_id}, {kind}".ljust(20) + f" {j:6.3f} {f:6.3f} {(j + f) / 2:6.3f}" in printed.out
+    assert "ms a frame" in printed.out and "edgetam-jax track VIDEO" in printed.out
+    assert cli.main(["demo", "--model", str(network), "--out", "out"]) == 2
     assert "demo.mp4 exists" in capsys.readouterr().err
     Path("file").touch()
     assert cli.main(["demo", "--model", str(network), "--out", "file"]) == 2

@@ -1,12 +1,12 @@
-"""The list of commands, for people and for pipes."""
+"""The list of commands."""
 
 import os
 import subprocess
 import sys
 
 
-def test_a_reader_who_has_enough() -> None:
-    """`edgetam-jax --help | head -1` is no error."""
+def test_a_closed_pipe_is_no_error() -> None:
+    """As in `edgetam-jax --help | head -1`."""
     reader, writer = os.pipe()
     os.close(reader)
     line = "import sys; from edgetam_jax.cli import main; sys.exit(main(['--help']))"

@@ -1,20 +1,19 @@
-"""Which network computes, where, and how commands end."""
+"""The options of the network, and the exit codes of commands."""
 
-import argparse
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from edgetam_jax import load
-from edgetam_jax.checkpoints import api as checkpoint
+from edgetam_jax import Model, load
+from edgetam_jax.checkpoints import api, options
 from edgetam_jax.cli import main as cli
-from edgetam_jax.cli import options
+from edgetam_jax.cli.errors import exit_code
 from edgetam_jax.errors import CheckpointError, ConfigError
 
 
-def opened(*line: str) -> options.Model:
+def opened(*line: str) -> Model:
     return options.open_model(options.make_parser("test", "", "").parse_args(line))
 
 
@@ -23,11 +22,11 @@ def test_networks(network: Path) -> None:
     assert opened("--model", str(network), "--size", "128").config.image_size == 128
     half = opened("--model", str(network), "--dtype", "bfloat16")
     types = {str(leaf.dtype) for leaf in jax.tree.leaves(half.params)}
-    assert types == {"bfloat16", "float32"}  # statistics stay exact
+    assert types == {"bfloat16", "float32"}  # statistics stay float32
     assert jnp.allclose(half.params["no_mem_embed"], load(network).params["no_mem_embed"], rtol=0.01)
 
 
-def test_networks_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Path) -> None:
+def test_missing_and_broken_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Path) -> None:
     (tmp_path / "empty.safetensors").touch()
     (tmp_path / "text.pt").write_text("<html>")
     for name, message in (
@@ -41,7 +40,7 @@ def test_networks_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
             opened("--model", name)
     with pytest.raises(ConfigError, match="image_size is 100"):
         opened("--model", str(network), "--size", "100")
-    monkeypatch.setattr(checkpoint, "EMBEDDED_PATH", tmp_path / "none.safetensors")
+    monkeypatch.setattr(api, "EMBEDDED_PATH", tmp_path / "none.safetensors")
     with pytest.raises(CheckpointError, match="nano is missing from this installation"):
         opened()
 
@@ -56,8 +55,8 @@ def test_devices(network: Path) -> None:
         jax.config.update("jax_platforms", before)
 
 
-def test_compiled_programs_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In the user's cache, unless jax was told of another folder, or nothing can be written there."""
+def test_compilation_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the user's cache folder, unless the environment names another one, or it cannot be written."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: jax.config.values[name] for name in names}
     assert options.keep_compiled() == ""
@@ -80,16 +79,17 @@ def test_compiled_programs_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     ("error", "code", "message"),
     [
         (None, 0, ""),
-        (ConfigError("it cannot be"), 2, "error: it cannot be\n"),
+        (ConfigError("it is invalid"), 2, "error: it is invalid\n"),
         (PermissionError(13, "Permission denied", "clip.mp4"), 2, "error: clip.mp4: Permission denied.\n"),
+        (KeyboardInterrupt(), 130, "\nstopped.\n"),
     ],
 )
-def test_ends(error: Exception | None, code: int, message: str, capsys: pytest.CaptureFixture) -> None:
-    def action(_: argparse.Namespace) -> None:
+def test_exit_codes(error: BaseException | None, code: int, message: str, capsys: pytest.CaptureFixture) -> None:
+    def command() -> None:
         if error:
             raise error
 
-    assert options.run(action, argparse.Namespace()) == code
+    assert exit_code(command) == code
     assert capsys.readouterr().err == message
 
 

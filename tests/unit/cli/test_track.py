@@ -1,4 +1,4 @@
-"""`edgetam-jax track`: what it writes is what the predictor finds, in every form; and what stops it."""
+"""`edgetam-jax track`: its outputs hold the masks of the predictor, in every format; interruptions and errors."""
 
 import errno
 import json
@@ -14,14 +14,15 @@ from PIL import Image
 
 from edgetam_jax import VideoPredictor, load, open_video
 from edgetam_jax.cli import main as cli
-from edgetam_jax.cli import outputs, track
+from edgetam_jax.cli import track
+from edgetam_jax.media import outputs
 from edgetam_jax.media.visualize import overlay
 from edgetam_jax.ops.rle import rle_decode
 from tests.support.scene import FRAMES
 from tests.unit.cli.conftest import RATE, SIZE
 
 CLICK, BOX, LATE = "1:12,14", "7:22,12,40,28", "1:12,14,3"
-FORMS = ["clip.mp4", "clip.gif", "masks", "masks.json", "masks.npz"]
+FORMATS = ["clip.mp4", "clip.gif", "masks", "masks.json", "masks.npz"]
 
 
 def run(network: Path, video: Path, *line: str) -> int:
@@ -33,7 +34,7 @@ def outs(*names: str) -> list[str]:
 
 
 def read(folder: Path = Path()) -> np.ndarray:
-    """Masks [T, O, H, W] of the three forms that hold them; they must agree."""
+    """Masks [T, O, H, W] of the three formats that hold them, which must agree."""
     with np.load(folder / "masks.npz") as file:
         masks, obj_ids = file["masks"], file["obj_ids"].tolist()
     records = json.loads((folder / "masks.json").read_text())
@@ -51,11 +52,11 @@ def read(folder: Path = Path()) -> np.ndarray:
     return masks
 
 
-def test_every_form(network: Path, video: Path, frames: np.ndarray, capsys: pytest.CaptureFixture) -> None:
-    assert run(network, video, "--point", CLICK, "--box", BOX, *outs(*FORMS)) == 0
-    told = capsys.readouterr()
-    assert f"{FRAMES}/{FRAMES} frames" in told.err and "frames/s" in told.err
-    assert all(f"written: {name}" in told.out for name in FORMS)
+def test_every_format(network: Path, video: Path, frames: np.ndarray, capsys: pytest.CaptureFixture) -> None:
+    assert run(network, video, "--point", CLICK, "--box", BOX, *outs(*FORMATS)) == 0
+    printed = capsys.readouterr()
+    assert f"{FRAMES}/{FRAMES} frames" in printed.err and "frames/s" in printed.err
+    assert all(f"written: {name}" in printed.out for name in FORMATS)
 
     predictor = VideoPredictor(load(network), non_overlap_masks=True)
     state = predictor.init_state(video)
@@ -69,9 +70,9 @@ def test_every_form(network: Path, video: Path, frames: np.ndarray, capsys: pyte
     with av.open("clip.mp4") as container:
         stream = container.streams.video[0]
         assert stream.frames == FRAMES and float(stream.average_rate or 0) == RATE
-    with open_video("clip.mp4") as made, open_video(video) as given:
+    with open_video("clip.mp4") as made, open_video(video) as source:
         assert (made.height, made.width) == (SIZE[0] + 1, SIZE[1] + 1)
-        for picture, pixels, at in zip(made, given, masks, strict=True):
+        for picture, pixels, at in zip(made, source, masks, strict=True):
             drawn = overlay(pixels, at, obj_ids=[0, 6]).astype(float)
             assert np.abs(picture[: SIZE[0], : SIZE[1]] - drawn).mean() < 16
     with Image.open("clip.gif") as gif:
@@ -79,7 +80,7 @@ def test_every_form(network: Path, video: Path, frames: np.ndarray, capsys: pyte
 
 
 def test_before_the_first_prompt(network: Path, video: Path, tmp_path: Path) -> None:
-    """Backward from it; so every frame of the input is in the output."""
+    """These frames are tracked backward from it, so that every frame of the input is in the output."""
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps([{"obj_id": 1, "frame": 3, "points": [[12, 14]], "labels": [1]}]))
     assert run(network, video, "--prompts", str(prompts), *outs("masks", "masks.json", "masks.npz")) == 0
@@ -108,18 +109,20 @@ def test_folders_and_gifs(network: Path, video: Path, frames: np.ndarray, tmp_pa
         np.testing.assert_allclose(made.seconds or (), want, atol=1e-3)
 
 
-def test_stopped(network: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """After three frames; all that was done is there, and plays."""
-    add = outputs._Folder.add
+def test_interrupted(
+    network: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """After three frames; these are in the outputs, and the video plays."""
+    add = outputs._FolderWriter.add
 
-    def stop(sink: Any, seen: outputs.FrameResult) -> None:
-        add(sink, seen)
-        if seen.frame == 2:
+    def stop(writer: Any, result: outputs.FrameResult) -> None:
+        add(writer, result)
+        if result.frame == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(outputs._Folder, "add", stop)
+    monkeypatch.setattr(outputs._FolderWriter, "add", stop)
     before = signal.getsignal(signal.SIGINT)
-    assert run(network, video, "--point", CLICK, "--box", BOX, *outs(*FORMS)) == 130
+    assert run(network, video, "--point", CLICK, "--box", BOX, *outs(*FORMATS)) == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert "what is done is kept" in capsys.readouterr().err
     assert len(read()) == 3
@@ -127,10 +130,8 @@ def test_stopped(network: Path, video: Path, monkeypatch: pytest.MonkeyPatch, ca
         assert len(list(made)) == 3
 
 
-def test_a_frame_that_is_broken(
-    network: Path, frames: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    """What comes before it is written."""
+def test_a_broken_frame(network: Path, frames: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The frames before it are written."""
     (tmp_path / "frames").mkdir()
     for index, frame in enumerate(frames):
         Image.fromarray(frame).save(tmp_path / "frames" / f"{index}.png")
@@ -143,18 +144,18 @@ def test_a_frame_that_is_broken(
     assert len(read()) == 4
 
 
-def test_a_disk_that_is_full(
+def test_a_full_disk(
     network: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """After two frames; what was there before stays, and no half of anything is left."""
-    add = outputs._Folder.add
+    """After two frames; existing files stay, and no partial output is left."""
+    add = outputs._FolderWriter.add
 
-    def fill(sink: Any, seen: outputs.FrameResult) -> None:
-        if seen.frame == 2:
+    def fill(writer: Any, result: outputs.FrameResult) -> None:
+        if result.frame == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        add(sink, seen)
+        add(writer, result)
 
-    monkeypatch.setattr(outputs._Folder, "add", fill)
+    monkeypatch.setattr(outputs._FolderWriter, "add", fill)
     Path("clip.mp4").write_text("precious")
     there = sorted(tmp_path.iterdir())
     assert run(network, video, "--point", CLICK, "--box", BOX, *outs("masks", "clip.mp4"), "--force") == 2
@@ -163,18 +164,18 @@ def test_a_disk_that_is_full(
     assert sorted(tmp_path.iterdir()) == there and Path("clip.mp4").read_text() == "precious"
 
 
-def test_a_folder_that_takes_nothing(
+def test_a_folder_without_write_permission(
     network: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Said before the network is loaded."""
-    monkeypatch.setattr(track.options, "open_model", lambda _: pytest.fail("the network is loaded"))
+    """The error comes before the network is loaded."""
+    monkeypatch.setattr(track, "open_model", lambda _: pytest.fail("the network is loaded"))
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert run(network, video, "--point", CLICK, *outs("clip.mp4")) == 2
     assert "nothing can be written to the folder" in capsys.readouterr().err
 
 
-def test_outputs_that_are_there(network: Path, video: Path, capsys: pytest.CaptureFixture) -> None:
-    """They stay, unless --force is given, and then only what it may be."""
+def test_existing_outputs(network: Path, video: Path, capsys: pytest.CaptureFixture) -> None:
+    """They stay, unless --force is given; even then a folder with other files stays."""
     Path("masks").mkdir()
     Path("masks/00009.png").touch()
     Path("clip.mp4").write_text("precious")
@@ -192,12 +193,12 @@ def test_outputs_that_are_there(network: Path, video: Path, capsys: pytest.Captu
 def test_mistakes(
     network: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """One sentence each, before the network is loaded, and nothing is left behind."""
+    """Each is reported in one line before the network is loaded, and leaves no files behind."""
     Path("empty.mp4").touch()
     Path("text.mp4").write_text("not a video")
     Path("cut.mp4").write_bytes(video.read_bytes()[:-200])
     Path("nothing").mkdir()
-    monkeypatch.setattr(track.options, "open_model", lambda _: pytest.fail("the network is loaded"))
+    monkeypatch.setattr(track, "open_model", lambda _: pytest.fail("the network is loaded"))
     there = sorted(tmp_path.iterdir())
     for path, line, message in (
         ("none.mp4", [], "no such file or folder"),
@@ -217,5 +218,5 @@ def test_mistakes(
         assert any(part in error for part in message.split("|")), error
         assert "Traceback" not in error
     assert run(network, video) == 2
-    assert "nothing is pointed at" in capsys.readouterr().err
+    assert "there is no prompt" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == there

@@ -1,4 +1,4 @@
-"""`edgetam-jax segment` and `masks`: what they write is what the predictor and the generator find."""
+"""`edgetam-jax segment` and `masks`: their outputs hold the masks of the predictor and the generator."""
 
 import io
 import json
@@ -36,8 +36,8 @@ def decoded(records: list[dict]) -> np.ndarray:
 
 def test_segment(network: Path, photo: Path, frames: np.ndarray, capsys: pytest.CaptureFixture) -> None:
     outs = [part for suffix in ("png", "jpg", "webp", "json", "npz") for part in ("-o", f"out.{suffix}")]
-    said = ["--point", "2:12,14", "--box", "1:22,12,40,28", "--negative", "1:24,13"]
-    assert run("segment", photo, network, *said, *outs) == 0
+    prompts = ["--point", "2:12,14", "--box", "1:22,12,40,28", "--negative", "1:24,13"]
+    assert run("segment", photo, network, *prompts, *outs) == 0
     assert "written: out.npz" in capsys.readouterr().out
 
     predictor = ImagePredictor(load(network))
@@ -63,26 +63,26 @@ def test_segment(network: Path, photo: Path, frames: np.ndarray, capsys: pytest.
 
 
 def test_segment_from_a_mask(network: Path, photo: Path, frames: np.ndarray) -> None:
-    """The network starts from it."""
+    """The mask is the network's mask input."""
     mask = np.zeros(SIZE, np.uint8)
     mask[5:25, 10:30] = 255
     Image.fromarray(mask).save("mask.png")
-    found = []
+    predicted = []
     for line in ([], ["--mask", "mask.png"]):
         assert (
             run("segment", photo, network, "--point", "12,14", "--negative", "40,3", *line, "-o", "a.npz", "--force")
             == 0
         )
         with np.load("a.npz") as file:
-            found.append(file["masks"][0])
+            predicted.append(file["masks"][0])
     side = load(network).config.mask_size
-    share = np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.BOX)) / 255
+    coverage = np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.BOX)) / 255
     predictor = ImagePredictor(load(network))
     predictor.set_image(frames[0])
-    logits = (20 * share - 10)[None]
+    logits = (20 * coverage - 10)[None]
     want, *_ = predictor.predict([[12, 14], [40, 3]], [1, 0], mask_input=logits, multimask_output=False)
-    np.testing.assert_array_equal(found[1], want[0])
-    assert (found[0] != found[1]).any()
+    np.testing.assert_array_equal(predicted[1], want[0])
+    assert (predicted[0] != predicted[1]).any()
 
 
 def test_pipes(
@@ -102,21 +102,21 @@ def test_pipes(
 def test_masks(
     network: Path, photo: Path, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    # Masks of random networks lie in the same box: as duplicates, all but one would go.
+    # Masks of random networks have the same box; as duplicates, all but one would be removed.
     generator = partial(AutomaticMaskGenerator, box_nms_thresh=1.0)
     monkeypatch.setattr(masks, "AutomaticMaskGenerator", generator)
     line = ["--points-per-side", "3", "--min-iou", "0", "--min-stability", "0", "-o", "a.json", "-o", "a.png"]
     assert run("masks", photo, network, *line) == 0
-    found = json.loads(Path("a.json").read_text())
+    records = json.loads(Path("a.json").read_text())
     want = generator(
         load(network), points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0, output_mode="coco_rle"
     ).generate(frames[0])
-    assert found == sorted(want, key=lambda record: -record["area"]) and len(found) > 1
-    assert f"{len(found)} masks" in capsys.readouterr().err
+    assert records == sorted(want, key=lambda record: -record["area"]) and len(records) > 1
+    assert f"{len(records)} masks" in capsys.readouterr().err
     ids = np.asarray(Image.open("a.png"))
-    np.testing.assert_array_equal(ids == len(found), decoded(found)[-1])  # the smallest lies on top
+    np.testing.assert_array_equal(ids == len(records), decoded(records)[-1])  # the smallest lies on top
     assert run("masks", photo, network, "--points-per-side", "3", "--min-iou", "1") == 0
-    with Image.open("photo-masks.jpg") as picture:  # nothing is found
+    with Image.open("photo-masks.jpg") as picture:  # there are no masks
         assert np.abs(np.asarray(picture).astype(float) - frames[0]).mean() < 16
 
 
