@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from jax import Array
 
+MASK_PROMPT_CLAMP = 32.0  # low-resolution logits that are fed back as a mask prompt are clipped to +-32
+
 
 class Label(enum.IntEnum):
     """What a point means. A box is a BOX_START and a BOX_END, its top left and bottom right corners."""

@@ -18,9 +18,15 @@ from edgetam_jax.ops.pixels import Rule, preprocess
 from edgetam_jax.ops.tree import cond_or_select, map_or_vmap, resolve_vectorize, where
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, ObjectPrediction, PromptInputs
-
-CLAMP = 32.0  # a mask that is fed back as a prompt has logits within +-32
+from edgetam_jax.types import (
+    MASK_PROMPT_CLAMP,
+    ImageFeatures,
+    Label,
+    MaskPrediction,
+    Memory,
+    ObjectPrediction,
+    PromptInputs,
+)
 
 
 class FrameFeatures(NamedTuple):
@@ -233,7 +239,7 @@ def decode(
     if previous is None:
         previous = jnp.zeros(2 * (model.config.mask_size,)), jnp.zeros((), bool)
     logits, exists = previous
-    prompt = PromptInputs(points, labels, jnp.clip(logits, -CLAMP, CLAMP), exists)
+    prompt = PromptInputs(points, labels, jnp.clip(logits, -MASK_PROMPT_CLAMP, MASK_PROMPT_CLAMP), exists)
     # Up to one point leaves doubt about what is meant: then the best of three masks is taken.
     multimask = (labels >= Label.NEGATIVE).sum(-1) <= 1
     prediction = model.apply("segment", features.image._replace(embedding=embedding), prompt)
