@@ -14,6 +14,7 @@ from jax import Array
 from edgetam_jax.config import Config
 from edgetam_jax.errors import CheckpointError
 from edgetam_jax.nn.edgetam import EdgeTAM
+from edgetam_jax.ops.tree import platform_of
 from edgetam_jax.types import Memory
 
 Params = Mapping[str, Any]
@@ -25,6 +26,11 @@ class Model:
 
     params: Params
     config: Config = flax.struct.field(pytree_node=False)
+
+    @property
+    def platform(self) -> str:
+        """Where the parameters are: "cpu", "gpu" or "tpu". While they are traced, that of JAX's default device."""
+        return platform_of(self.params["no_mem_embed"])
 
     def check_for_video(self) -> None:
         """Refuses a model that came from a checkpoint for still images, which lacks what tracking needs."""

@@ -11,7 +11,8 @@ import numpy as np
 from edgetam_jax.data.datasets import VOID, read_ids
 from edgetam_jax.errors import PromptError
 from edgetam_jax.evaluation.batch import LARGEST_ID, read_prompts
-from edgetam_jax.prompts import Prompt, check_inside, check_mask, check_points
+from edgetam_jax.ops.points import check_inside, check_mask, check_points
+from edgetam_jax.prompts import Prompt
 
 _NUMBER = r"\s*(-?\d+(?:\.\d*)?)\s*"
 

@@ -17,7 +17,8 @@ from edgetam_jax.media.video import open_video
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.ops.pixels import Rule
-from edgetam_jax.prompts import bucket, check_count, check_inside, check_mask, check_points, closed
+from edgetam_jax.ops.points import check_inside, check_mask, check_points
+from edgetam_jax.prompts import bucket, check_count, closed
 from edgetam_jax.tracking import session_jit as programs
 from edgetam_jax.tracking.memory import Bank
 from edgetam_jax.tracking.session import (
