@@ -62,7 +62,7 @@ def click(
     no_mask = jnp.zeros((model.config.mask_size,) * 2), jnp.zeros((), bool)
 
     def one(point: Array) -> tuple[Array, Array]:
-        found = model.apply("segment", features, PromptInputs(*_closed(model, point), *no_mask))
+        found = model.segment(features, PromptInputs(*_closed(model, point), *no_mask))
         if multimask:
             return found.logits[1:], found.ious[1:]
         chosen = select_mask(found, False, model.config.decoder)
@@ -80,7 +80,7 @@ def refine(
 
     def one(point: Array, logits: Array) -> tuple[Array, Array]:
         mask = jnp.clip(logits, -MASK_PROMPT_CLAMP, MASK_PROMPT_CLAMP), jnp.ones((), bool)
-        found = model.apply("segment", features, PromptInputs(*_closed(model, point), *mask))
+        found = model.segment(features, PromptInputs(*_closed(model, point), *mask))
         chosen = select_mask(found, False, model.config.decoder)
         return chosen.logits, chosen.iou
 

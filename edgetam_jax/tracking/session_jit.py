@@ -46,7 +46,7 @@ def points_entry(
         return entry
     # Memory is made of the mask that the user is shown.
     logits = _cleaned(entry.prediction.logits, clean)
-    tokens = model.apply("encode_memory", features.image.embedding, logits, not soft)
+    tokens = model.encode_memory(features.image.embedding, logits, not soft)
     return StepOutput(entry.prediction._replace(logits=logits), tokens)
 
 
@@ -55,7 +55,7 @@ def mask_entry(model: Model, features: FrameFeatures, mask: Array, soft: bool) -
     entry = encode_mask(model, features, mask)
     if not soft:
         return entry
-    return entry._replace(tokens=model.apply("encode_memory", features.image.embedding, entry.prediction.logits, False))
+    return entry._replace(tokens=model.encode_memory(features.image.embedding, entry.prediction.logits, False))
 
 
 @partial(jax.jit, static_argnums=6, donate_argnums=1)

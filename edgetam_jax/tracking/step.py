@@ -72,8 +72,8 @@ class FramePrompts(NamedTuple):
 
 def encode_frames(model: Model, frames: Array, rule: Rule = "video") -> FrameFeatures:
     """Frames [..., H, W, 3] of uint8 to what tracking needs of them."""
-    image = model.apply("encode_image", preprocess(frames, model.config.image_size, rule))
-    return FrameFeatures(image, model.apply("self_attend", image.embedding))
+    image = model.encode_image(preprocess(frames, model.config.image_size, rule))
+    return FrameFeatures(image, model.self_attend(image.embedding))
 
 
 def step(
@@ -130,7 +130,7 @@ def step(
 
 def track_object(model: Model, features: FrameFeatures, remembered: Memory, detail: bool = False) -> StepOutput:
     """An object where it is now, from what is remembered of it."""
-    embedding = model.apply("condition_on_memory", features.queries, remembered)
+    embedding = model.condition_on_memory(features.queries, remembered)
     sighting, found = decode(model, features, embedding, *no_points(2))
     return encode_memory(model, features, sighting, from_prompt=False)._replace(aux=found if detail else ())
 
@@ -144,8 +144,8 @@ def prompt_or_track(
     """
     embedding = cond_or_select(
         asked.valid,
-        lambda: model.apply("add_no_memory_embedding", features.image.embedding),
-        lambda: model.apply("condition_on_memory", features.queries, remembered),
+        lambda: model.add_no_memory_embedding(features.image.embedding),
+        lambda: model.condition_on_memory(features.queries, remembered),
         together,
     )
     points, labels = where(asked.valid, (asked.points, asked.labels), no_points(len(asked.labels)))
@@ -176,9 +176,9 @@ def encode_points(
     """
     embedding = features.image.embedding
     if remembered is None:
-        embedding = model.apply("add_no_memory_embedding", embedding)
+        embedding = model.add_no_memory_embedding(embedding)
     else:
-        embedding = model.apply("condition_on_memory", features.queries, remembered)
+        embedding = model.condition_on_memory(features.queries, remembered)
     sighting, _ = decode(model, features, embedding, points, labels, previous)
     return encode_memory(model, features, sighting, from_prompt=True)
 
@@ -193,7 +193,7 @@ def use_mask_as_output(model: Model, features: FrameFeatures, mask: Array) -> Ob
     size = model.config.image_size
     if mask.shape != (size, size):
         mask = jax.image.resize(mask.astype(jnp.float32), (size, size), "linear", antialias=True) >= 0.5
-    return model.apply("use_mask_as_output", features.image, mask.astype(jnp.float32))
+    return model.use_mask_as_output(features.image, mask.astype(jnp.float32))
 
 
 def absent_output(model: Model, detail: bool = False) -> StepOutput:
@@ -242,12 +242,12 @@ def decode(
     prompt = PromptInputs(points, labels, jnp.clip(logits, -MASK_PROMPT_CLAMP, MASK_PROMPT_CLAMP), exists)
     # Up to one point leaves doubt about what is meant: then the best of three masks is taken.
     multimask = (labels >= Label.NEGATIVE).sum(-1) <= 1
-    prediction = model.apply("segment", features.image._replace(embedding=embedding), prompt)
-    return model.apply("select_mask", prediction, multimask), DecoderAux(embedding, prediction, multimask)
+    prediction = model.segment(features.image._replace(embedding=embedding), prompt)
+    return model.select_mask(prediction, multimask), DecoderAux(embedding, prediction, multimask)
 
 
 def encode_memory(
     model: Model, features: FrameFeatures, sighting: ObjectPrediction, from_prompt: Array | bool
 ) -> StepOutput:
     """What is to be remembered of an answer."""
-    return StepOutput(sighting, model.apply("encode_memory", features.image.embedding, sighting.logits, from_prompt))
+    return StepOutput(sighting, model.encode_memory(features.image.embedding, sighting.logits, from_prompt))

@@ -85,7 +85,7 @@ def prompted_outputs(
     """
     user, prompted, is_mask = course.user, topic.prompts.valid, topic.prompts.is_mask
     scale = model.config.image_size / topic.truth.shape[-1]
-    embedding = model.apply("add_no_memory_embedding", features.image.embedding)
+    embedding = model.add_no_memory_embedding(features.image.embedding)
     embedding = jnp.broadcast_to(embedding[:, None], (*prompted.shape, *embedding.shape[1:]))
     if banks is not None:
         embedding = where(prompted, embedding, each(partial(_look_back, model, topic.number), features, banks))
@@ -138,7 +138,7 @@ def each(function: Callable[..., Any], features: FrameFeatures, *args: Any) -> A
 
 
 def _look_back(model: Model, frame: Array, features: FrameFeatures, bank: Bank) -> Array:
-    return model.apply("condition_on_memory", features.queries, memory.read(bank, frame, 1, model.config))
+    return model.condition_on_memory(features.queries, memory.read(bank, frame, 1, model.config))
 
 
 def _click(user: User, key: Array, truth: Array, logits: Array) -> Click:

@@ -180,7 +180,9 @@ def test_garbage_in_invalid_slots_changes_nothing(prompted: list[int], count: in
     clean, dirty = both.bank, _with_garbage(both.bank, seed)
     for frame in (0, 10 + count, 40):
         for limit in (None, 2):
-            assert attended(read(clean, frame, 1, max_cond_frames=limit)) == attended(read(dirty, frame, 1, max_cond_frames=limit))
+            assert attended(read(clean, frame, 1, max_cond_frames=limit)) == attended(
+                read(dirty, frame, 1, max_cond_frames=limit)
+            )
     assert bool(memory.has_memory(clean)) == bool(memory.has_memory(dirty)) == bool(prompted or count)
     after = [attended(read(keep(note(b, 9, *_entry(7)), 9, *_entry(8)), 10, 1)) for b in (clean, dirty)]
     assert after[0] == after[1]
