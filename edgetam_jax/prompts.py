@@ -143,45 +143,6 @@ def check_count(name: str, value: Any, least: int = 1, what: str = "an integer")
         raise PromptError(f"{name} is {value!r}; expected {what} from {least}.")
 
 
-def check_start(start: Any, first: Any, length: int) -> None:
-    """`start` must be one of `length` frames that begin with `first`. Traced ones pass unseen."""
-    if start is None or isinstance(start, Tracer) or isinstance(first, Tracer):
-        return
-    whole = np.ndim(start) == 0 and np.issubdtype(np.asarray(start).dtype, np.integer)
-    if not whole or not 0 <= start - first < length:
-        last = int(first) + length - 1
-        raise PromptError(f"start is {start!r}; expected a frame of the video, {int(first)} to {last}.")
-
-
-def check_for_state(prompts: Prompts, state: Any, streaming: bool = False) -> None:
-    """Prompts against the rows and the frame of a state; to stream they must be about this frame. Traced ones pass."""
-    rows, room = len(prompts.obj_ids), len(state.obj_ids)
-    if rows != room:
-        raise PromptError(
-            f"the prompts have {rows} rows, the state has room for {room} objects; build them with "
-            f"num_objects={room}, or, once objects have memory, with the obj_ids of all rows."
-        )
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((prompts, state))):
-        return
-    ids, first = np.asarray(state.obj_ids).tolist(), int(state.frame)
-    kept = jax.tree.map(np.asarray, state.banks.prompted._replace(values=()))
-    used = kept.valid.any(1) | np.asarray(state.banks.recent.valid).any(1)
-    prompts = jax.tree.map(np.asarray, prompts)
-    for row, place in np.argwhere(prompts.valid):
-        obj_id, frame = int(prompts.obj_ids[row]), int(prompts.frames[row, place])
-        if (used[row] and obj_id != ids[row]) or any(used[r] and ids[r] == obj_id for r in range(room) if r != row):
-            raise PromptError(
-                f"the prompts have object {obj_id} in row {row}, the state's rows are {ids}; build the prompts with "
-                f"obj_ids={ids}, where a new object may take the place of one without memory."
-            )
-        known = (kept.frames[row] == frame) & kept.valid[row]
-        if not known.any() and (frame < first or (streaming and frame > first)):
-            raise PromptError(
-                f"the prompt of object {obj_id} is about frame {frame}, the state is at frame {first}; "
-                "frames count from the beginning of the video."
-            )
-
-
 def check_for_video(prompts: Any, num_frames: int | None, size: tuple[int, int]) -> None:
     """Prompts against a video's length, from `num_frames`, and its size (height, width). Traced ones pass unseen."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(prompts)):

@@ -66,6 +66,14 @@ class ObjectPrediction(NamedTuple):
     pointer: Array  # [..., C]
 
 
+class ObjectMask(NamedTuple):
+    """The mask of one object on one frame, and the network's estimates about it."""
+
+    logits: Array  # [..., h, w]; -1024 where the object is absent
+    iou: Array  # [...] estimate of the mask's quality, in 0..1
+    score: Array  # [...] logit of the object's presence
+
+
 class Memory(NamedTuple):
     """What an object is remembered by. Slots that are not valid hold anything and change nothing."""
 

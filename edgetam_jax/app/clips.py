@@ -45,7 +45,7 @@ def open_clip(predictor: VideoPredictor, path: Path, folder: Path) -> ClipWork:
     try:
         check_clip(video)
         session = predictor.init_state(video, keep="logits")
-        session.capacity, session.slots = ROOM, SLOTS
+        session.capacity, session.prompt_slots = ROOM, SLOTS
         work = ClipWork(folder, path.stem, video, predictor, session)
         mark(work, 0, 1, MIDDLE)
         forget(work, 1)
@@ -99,7 +99,7 @@ def undo(work: ClipWork, frame: int, obj_id: int) -> None:
     for at, left in again.items():
         if left != NOTHING:
             _say(work, at, obj_id, left)
-    if not work.session.objects[obj_id].answers:
+    if not work.session.objects[obj_id].prompt_outputs:
         forget(work, obj_id)
 
 

@@ -55,6 +55,11 @@ def resolve_vectorize(vectorize: bool | None, platform: str | None = None) -> bo
     return (platform or platform_of(None)) != "cpu" if vectorize is None else vectorize
 
 
+def repeat(tree: Tree, count: int) -> Tree:
+    """Each leaf `count` times, along a new leading axis."""
+    return jax.tree.map(lambda x: jnp.repeat(x[None], count, 0), tree)
+
+
 def zeros_like_output(function: Callable[..., Tree], *args: Any) -> Tree:
     """Zeros in the shapes of a function's result; nothing is computed."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))

@@ -21,7 +21,14 @@ from edgetam_jax.ops.tree import zeros_like_output
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.step import DecoderAux, PrecomputedEntries, StepOutput, encode_frames, step
+from edgetam_jax.tracking.step import (
+    FrameInputs,
+    PrecomputedEntries,
+    StepOutput,
+    TrackOptions,
+    encode_frames,
+    step,
+)
 from edgetam_jax.training.interaction import FrameTargets, RolloutConfig, enlarge, frame_losses, prompted_outputs
 from edgetam_jax.training.losses import Losses, mask_iou
 
@@ -111,18 +118,18 @@ def _visit(model: Model, course: RolloutConfig, banks: Bank | None, topic: Frame
     else:
         known = jax.vmap(jax.vmap(memory.has_memory))(banks)
         answers, costs = lax.cond(asked.any(), speak, lambda: zeros_like_output(speak))
-        advance = partial(step, model, vectorize=True, detail=True)
-        given = PrecomputedEntries(answers, asked, asked)
+        advance = partial(step, model, options=TrackOptions(vectorize=True, detail=True))
+        given = FrameInputs(entries=PrecomputedEntries(answers, asked, asked))
         banks, entry = jax.vmap(advance, (0, 0, None, 0))(banks, features, topic.number, given)
-        assert isinstance(entry.aux, DecoderAux)
+        assert entry.aux is not None
         followed = frame_losses(entry.aux, topic, course.weights)
         costs = jax.tree.map(lambda a, b: jnp.where(asked, a, jnp.where(known, b, 0)), costs, followed)
         asked = asked | known
-    assert isinstance(entry.aux, DecoderAux)
+    assert entry.aux is not None
     lesson = Rollout(
         losses=costs,
-        ious=mask_iou(enlarge(entry.prediction.logits, topic.truth.shape[-1]) > 0, topic.truth),
-        scores=entry.prediction.score,
+        ious=mask_iou(enlarge(entry.mask.logits, topic.truth.shape[-1]) > 0, topic.truth),
+        scores=entry.mask.score,
         asked=asked,
         visible=topic.truth.any((-2, -1)),
         embedding=features.image.embedding,
