@@ -116,11 +116,9 @@ class Ours:
 
         @jax.jit
         def filled(state: Any) -> Any:
-            tokens, pointers = state.banks.recent.values[:, 0], state.banks.pointers.values[:, 0]
-            note = jax.vmap(memory.write_recent, (0, None, 0, 0))
-            banks = jax.lax.fori_loop(
-                1, last + 1, lambda frame, banks: note(banks, frame, tokens, pointers), state.banks
-            )
+            entry = memory.MemoryEntry(state.banks.recent.values[:, 0], state.banks.pointers.values[:, 0])
+            write = jax.vmap(memory.write_recent, (0, None, 0))
+            banks = jax.lax.fori_loop(1, last + 1, lambda frame, banks: write(banks, frame, entry), state.banks)
             return state._replace(banks=banks, frame=state.frame + last)
 
         return filled(state)

@@ -77,14 +77,14 @@ def parts_of(model: Model, dtype: str) -> list[Part]:
     features = run("image encoder, and what objects share", encode_frames, frame)
     embedding = run(
         "memory attention",
-        lambda model, *given: model.apply("condition_on_memory", *given),
+        lambda model, *given: model.condition_on_memory(*given),
         features.queries,
         remembered,
     )
     sighting = run("mask decoder", lambda model, *given: decode(model, *given, *no_points(2))[0], features, embedding)
     run(
         "memory encoder and perceiver",
-        lambda model, *given: model.apply("encode_memory", *given, False),
+        lambda model, *given: model.encode_memory(*given, False),
         features.image.embedding,
         sighting.logits,
     )

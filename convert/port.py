@@ -10,8 +10,9 @@ from edgetam_jax.config import MASK_STRIDE
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT, EdgeTAM
 from edgetam_jax.nn.mask_decoder import select_mask
+from edgetam_jax.tracking.memory import MemoryEntry
 from edgetam_jax.tracking.step import FrameFeatures, StepOutput
-from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, ObjectPrediction, PromptInputs, PromptTokens
+from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, ObjectMask, PromptInputs, PromptTokens
 
 ZERO_TOKEN = -10  # label with which it fills up ragged prompts: a token of zeros, which is attended
 
@@ -40,8 +41,9 @@ def filled_up_entry(model: Model, features: FrameFeatures, points: Array, labels
         mask = select_mask(_segment(network, image, points, labels, None), False, model.config.decoder)
         present = mask.score > 0
         logits = jnp.where(present, mask.logits, NO_OBJECT)
-        sighting = ObjectPrediction(logits, mask.iou, mask.score, network.pointer(mask.token, present))
-        return StepOutput(sighting, network.encode_memory(features.image.embedding, logits, from_prompt=True))
+        tokens = network.encode_memory(features.image.embedding, logits, from_prompt=True)
+        entry = MemoryEntry(tokens, network.pointer(mask.token, present))
+        return StepOutput(ObjectMask(logits, mask.iou, mask.score), entry)
 
     return model.apply(run)
 
@@ -69,7 +71,8 @@ def given_mask_entry(model: Model, features: FrameFeatures, mask: Array) -> Step
         tiles = mask.reshape(side, MASK_STRIDE, side, MASK_STRIDE).swapaxes(1, 2).reshape(side, side, -1)
         scaled = tiles * config.memory_encoder.sigmoid_scale + config.memory_encoder.sigmoid_bias
         fused = encoder.fuser(encoder.pix_feat_proj(embedding) + encoder.mask_downsampler(scaled))
-        return StepOutput(accepted._replace(pointer=pointer), network.spatial_perceiver(encoder.out_proj(fused)))
+        entry = MemoryEntry(network.spatial_perceiver(encoder.out_proj(fused)), pointer)
+        return StepOutput(ObjectMask(accepted.logits, accepted.iou, accepted.score), entry)
 
     return model.apply(run)
 

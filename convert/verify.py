@@ -112,8 +112,8 @@ def predict(
 
 @functools.partial(jax.jit, static_argnums=2)
 def _encode(model: Model, image: Array, rule: Any) -> ImageFeatures:
-    features = model.apply("encode_image", preprocess(image, model.config.image_size, rule))
-    return features._replace(embedding=model.apply("add_no_memory_embedding", features.embedding))
+    features = model.encode_image(preprocess(image, model.config.image_size, rule))
+    return features._replace(embedding=model.add_no_memory_embedding(features.embedding))
 
 
 def judge(check: Check, prediction: Prediction, size: tuple[int, int]) -> Iterator[Row]:

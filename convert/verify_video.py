@@ -12,7 +12,7 @@ from convert.goldens import Row, goldens, numbers
 from edgetam_jax.model import Model
 from edgetam_jax.tracking import session_jit as programs
 from edgetam_jax.tracking.predictor import VideoPredictor
-from edgetam_jax.tracking.session import PromptAnswer, Session, TrackedObject
+from edgetam_jax.tracking.session import PromptOutput, Session, TrackedObject
 
 
 def track(model: Model, frames: np.ndarray, check: Mapping[str, Any], before: np.ndarray | None = None) -> np.ndarray:
@@ -23,7 +23,7 @@ def track(model: Model, frames: np.ndarray, check: Mapping[str, Any], before: np
     """
     predictor = VideoPredictor(model, preprocess=check["preprocess"])
     session = predictor.init_state(frames)
-    features = programs.encode(model, frames[0], check["preprocess"])
+    features = programs.encode_frames(model, frames[0], check["preprocess"])
     for prompt in check["objects"]:
         if "mask_from" in prompt:
             assert before is not None
@@ -40,7 +40,7 @@ def track(model: Model, frames: np.ndarray, check: Mapping[str, Any], before: np
 
 
 def _accept(session: Session, obj_id: int, entry: Any) -> None:
-    session.objects[obj_id] = TrackedObject(answers={0: PromptAnswer(entry, conditioning=True)})
+    session.objects[obj_id] = TrackedObject(prompt_outputs={0: PromptOutput(entry, conditioning=True)})
     session.grow()
 
 

@@ -1,59 +1,127 @@
-"""`Model`: parameters and their configuration as one pytree, and how to make one without a checkpoint."""
+"""`Model`: parameters and their configuration as one pytree; initial parameters and their shapes."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
+from jaxtyping import Bool, Float
 
 from edgetam_jax.config import Config
 from edgetam_jax.errors import CheckpointError
 from edgetam_jax.nn.edgetam import EdgeTAM
-from edgetam_jax.types import Memory
+from edgetam_jax.nn.memory_attention import FrameQueries
+from edgetam_jax.ops.tree import platform_of
+from edgetam_jax.types import ImageFeatures, MaskPrediction, Memory, ObjectPrediction, PromptInputs
 
 Params = Mapping[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @flax.struct.dataclass
 class Model:
-    """A network: its parameters are leaves, its configuration is static, so it passes through `jax.jit` and `grad`."""
+    """A network: a pytree with parameters as leaves and a static configuration, for `jax.jit`, `jax.grad` and the like.
+
+    Attributes:
+        params: Nested mapping of arrays, the parameters of `nn.edgetam.EdgeTAM`.
+        config: Sizes and hyperparameters of the network.
+    """
 
     params: Params
     config: Config = flax.struct.field(pytree_node=False)
 
+    @property
+    def platform(self) -> str:
+        """Where the parameters are: "cpu", "gpu" or "tpu". While they are traced, that of JAX's default device."""
+        return platform_of(self.params["no_mem_embed"])
+
     def check_for_video(self) -> None:
-        """Refuses a model that came from a checkpoint for still images, which lacks what tracking needs."""
+        """Checks that the model has the parameters that tracking needs.
+
+        Raises:
+            CheckpointError: The model was loaded from a checkpoint for still images, which lacks them.
+        """
         if "memory_attention" not in self.params:
             raise CheckpointError(
-                "this model holds the parts for still images only, as its checkpoint did; "
+                "this model was loaded from a checkpoint for still images only; "
                 "load a checkpoint of the video model to track."
             )
 
     def astype(self, dtype: str) -> "Model":
-        """The same with its arithmetic in another type. Statistics and positions stay exact."""
+        """The model with its parameters, and so its arithmetic, in another type.
+
+        Args:
+            dtype: "float32" or "bfloat16". BatchNorm statistics and position encodings stay float32.
+
+        Returns:
+            A model of the same configuration.
+        """
         if dtype == "float32":
             return self
         flat: dict[Any, Any] = flatten_dict(self.params)
         cast = {path: x if is_statistic(path) else x.astype(dtype) for path, x in flat.items()}
         return dataclasses.replace(self, params=unflatten_dict(cast))
 
-    def apply(self, method: str | Callable[..., Any], *args: Any) -> Any:
-        """Runs a method of `nn.edgetam.EdgeTAM` with these parameters."""
-        return EdgeTAM(self.config).apply({"params": self.params}, *args, method=method)
+    def encode_image(self, pixels: Float[Array, "*b S S 3"]) -> ImageFeatures:
+        """Normalised pixels to features that depend on no object."""
+        return self.apply(EdgeTAM.encode_image, pixels)
+
+    def add_no_memory_embedding(self, embedding: Float[Array, "*b H W C"]) -> Float[Array, "*b H W C"]:
+        """The embedding that the decoder takes on still images and on prompted frames."""
+        return self.apply(EdgeTAM.add_no_memory_embedding, embedding)
+
+    def self_attend(self, embedding: Float[Array, "*b H W C"]) -> FrameQueries:
+        """The first part of memory attention, which needs no memory and is shared by all objects."""
+        return self.apply(EdgeTAM.self_attend, embedding)
+
+    def condition_on_memory(self, queries: FrameQueries, memory: Memory) -> Float[Array, "*b H W C"]:
+        """The rest of memory attention: the embedding that the decoder takes on tracked frames."""
+        return self.apply(EdgeTAM.condition_on_memory, queries, memory)
+
+    def segment(self, features: ImageFeatures, prompt: PromptInputs) -> MaskPrediction:
+        """Four masks for a prompt; `features.embedding` has memory, or the embedding of its absence, added."""
+        return self.apply(EdgeTAM.segment, features, prompt)
+
+    def select_mask(self, prediction: MaskPrediction, multimask: Bool[Array, "*b"] | bool) -> ObjectPrediction:
+        """One of the four masks, and the object's pointer. With `multimask` the best of the last three."""
+        return self.apply(EdgeTAM.select_mask, prediction, multimask)
+
+    def use_mask_as_output(self, features: ImageFeatures, mask: Float[Array, "*b S S"]) -> ObjectPrediction:
+        """A mask prompt, 0 or 1 at the model's input size, as the prediction; `features.embedding` is the raw one."""
+        return self.apply(EdgeTAM.use_mask_as_output, features, mask)
+
+    def encode_memory(
+        self,
+        embedding: Float[Array, "*b H W C"],
+        logits: Float[Array, "*b h w"],
+        from_prompt: Bool[Array, "*b"] | bool,
+    ) -> Float[Array, "*b L D"]:
+        """A frame's raw embedding and an object's mask logits as memory tokens. Masks from prompts are binarised."""
+        return self.apply(EdgeTAM.encode_memory, embedding, logits, from_prompt)
+
+    def pointer(self, token: Float[Array, "*b C"], present: Bool[Array, "*b"]) -> Float[Array, "*b C"]:
+        """The object pointer: projected from the chosen mask's token, or a fixed vector for absent objects."""
+        return self.apply(EdgeTAM.pointer, token, present)
+
+    def apply(self, method: Callable[Concatenate[EdgeTAM, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Calls a method of the network, or any function of it, with these parameters bound."""
+        apply: Any = EdgeTAM(self.config).apply
+        return apply({"params": self.params}, *args, method=method, **kwargs)
 
 
 def is_statistic(path: tuple[str, ...]) -> bool:
-    """Whether a parameter's path names what no gradient may move: BatchNorm's statistics, the encoding's Gaussian."""
+    """Whether a parameter is never trained: BatchNorm statistics and the Gaussian matrix of the position encoding."""
     return path[-2:] in (("bn", "mean"), ("bn", "var")) or path[-1] == "positional_encoding_gaussian_matrix"
 
 
 def init_params(config: Config, key: Array) -> Params:
-    """Fresh parameters, for training from scratch."""
+    """Random initial parameters, for training from scratch."""
     size, dim = config.image_size, config.hidden_dim
     memory = Memory(
         frames=jnp.zeros((1, config.perceiver.tokens, config.memory_dim)),
@@ -64,9 +132,9 @@ def init_params(config: Config, key: Array) -> Params:
     )
     pixels, mask = jnp.zeros((size, size, 3)), jnp.ones((size, size))
     init = partial(EdgeTAM(config).init, method="init_all")
-    return jax.jit(init)(key, pixels, mask, memory)["params"]  # compiled, so that nothing else is computed
+    return jax.jit(init)(key, pixels, mask, memory)["params"]  # under jit, so that XLA drops the forward pass
 
 
 def param_shapes(config: Config) -> Params:
-    """The tree of `jax.ShapeDtypeStruct` that `config`'s parameters have; nothing is computed."""
+    """The parameters' tree with `jax.ShapeDtypeStruct` leaves; nothing is computed."""
     return jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))

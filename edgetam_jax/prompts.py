@@ -12,6 +12,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from edgetam_jax.errors import PromptError
+from edgetam_jax.ops.points import check_inside, check_mask, check_points
 from edgetam_jax.types import Label
 
 
@@ -103,53 +104,6 @@ def _is_int32(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and -(2**31) <= int(value) < 2**31
 
 
-def check_points(
-    points: ArrayLike | None, labels: ArrayLike | None, box: ArrayLike | None, name: str = "prompt"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points [P, 2] and labels [P] with the box as its two corners in front; says what is wrong with them if so."""
-    if (points is None) != (labels is None):
-        raise PromptError(f"{name}: points and labels go together; one of them is missing.")
-    if points is None and box is None:
-        raise PromptError(f"{name}: it holds neither points nor a box nor a mask.")
-    xy = np.zeros((0, 2), np.float32) if points is None else _numbers(points, f"{name}: points")
-    if xy.size and xy.shape[-1:] != (2,):
-        raise PromptError(f"{name}: points have shape {xy.shape}; expected [count, 2].")
-    xy = xy.reshape(-1, 2)
-    kinds = np.zeros(0) if labels is None else _numbers(labels, f"{name}: labels").reshape(-1)
-    if len(xy) != len(kinds):
-        raise PromptError(f"{name}: {len(xy)} points and {len(kinds)} labels; expected as many of each.")
-    if points is not None and not len(xy):
-        raise PromptError(f"{name}: the list of points is empty.")
-    if not np.isin(kinds, (Label.NEGATIVE, Label.POSITIVE)).all():
-        raise PromptError(f"{name}: labels are {kinds.tolist()}; expected 1 (on the object) or 0 (off it).")
-    kinds = kinds.astype(np.int32)
-    if box is not None:
-        corners = _numbers(box, f"{name}: box").reshape(-1)
-        if corners.size != 4 or not (corners[:2] < corners[2:]).all():
-            raise PromptError(f"{name}: box is {corners.tolist()}; expected x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
-        xy = np.concatenate([corners.reshape(2, 2), xy])
-        kinds = np.concatenate([np.array([Label.BOX_START, Label.BOX_END], np.int32), kinds])
-    return xy, kinds
-
-
-def check_mask(mask: ArrayLike, name: str = "prompt") -> np.ndarray:
-    """A mask [H, W] of booleans; anything above zero is on the object."""
-    array = _numbers(mask, f"{name}: the mask")
-    if array.ndim != 2 or not array.size:
-        raise PromptError(f"{name}: the mask has shape {array.shape}; expected [height, width].")
-    if not (array > 0).any():
-        raise PromptError(f"{name}: the mask is empty; it must cover at least one pixel.")
-    return array > 0
-
-
-def check_inside(points: np.ndarray, size: tuple[int, int], name: str = "prompt") -> None:
-    """Points [P, 2] must lie in a frame of `size` (height, width), its right and lower edge included."""
-    height, width = size
-    outside = points[(points < 0).any(-1) | (points > (width, height)).any(-1)]
-    if len(outside):
-        raise PromptError(f"{name}: {outside[0].tolist()} (x, y) lies outside the frame of {width}x{height} pixels.")
-
-
 def closed(points: np.ndarray, labels: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
     """Points [P, 2] and labels followed by the token that closes every list, then filled up to `room` places."""
     fill = room - len(labels)
@@ -160,17 +114,6 @@ def closed(points: np.ndarray, labels: np.ndarray, room: int) -> tuple[np.ndarra
 def bucket(count: int, smallest: int = 4) -> int:
     """The power of two, from `smallest`, that holds `count`: few shapes, few compilations."""
     return max(smallest, 1 << (count - 1).bit_length())
-
-
-def _numbers(values: ArrayLike, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(values, np.float32)
-    except (TypeError, ValueError) as error:
-        raise PromptError(f"{name} cannot be read as numbers ({error}).") from error
-    if not np.isfinite(array).all():
-        shown = f": {array.tolist()}" if array.size < 20 else ""
-        raise PromptError(f"{name} holds values that are not finite{shown}.")
-    return array
 
 
 def _lay_out(rows: dict[int, dict[int, _Checked]], num_objects: int) -> Prompts:
@@ -198,45 +141,6 @@ def _lay_out(rows: dict[int, dict[int, _Checked]], num_objects: int) -> Prompts:
 def check_count(name: str, value: Any, least: int = 1, what: str = "an integer") -> None:
     if not _is_int32(value) or value < least:
         raise PromptError(f"{name} is {value!r}; expected {what} from {least}.")
-
-
-def check_start(start: Any, first: Any, length: int) -> None:
-    """`start` must be one of `length` frames that begin with `first`. Traced ones pass unseen."""
-    if start is None or isinstance(start, Tracer) or isinstance(first, Tracer):
-        return
-    whole = np.ndim(start) == 0 and np.issubdtype(np.asarray(start).dtype, np.integer)
-    if not whole or not 0 <= start - first < length:
-        last = int(first) + length - 1
-        raise PromptError(f"start is {start!r}; expected a frame of the video, {int(first)} to {last}.")
-
-
-def check_for_state(prompts: Prompts, state: Any, streaming: bool = False) -> None:
-    """Prompts against the rows and the frame of a state; to stream they must be about this frame. Traced ones pass."""
-    rows, room = len(prompts.obj_ids), len(state.obj_ids)
-    if rows != room:
-        raise PromptError(
-            f"the prompts have {rows} rows, the state has room for {room} objects; build them with "
-            f"num_objects={room}, or, once objects have memory, with the obj_ids of all rows."
-        )
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((prompts, state))):
-        return
-    ids, first = np.asarray(state.obj_ids).tolist(), int(state.frame)
-    kept = jax.tree.map(np.asarray, state.banks.prompted._replace(values=()))
-    used = kept.valid.any(1) | np.asarray(state.banks.recent.valid).any(1)
-    prompts = jax.tree.map(np.asarray, prompts)
-    for row, place in np.argwhere(prompts.valid):
-        obj_id, frame = int(prompts.obj_ids[row]), int(prompts.frames[row, place])
-        if (used[row] and obj_id != ids[row]) or any(used[r] and ids[r] == obj_id for r in range(room) if r != row):
-            raise PromptError(
-                f"the prompts have object {obj_id} in row {row}, the state's rows are {ids}; build the prompts with "
-                f"obj_ids={ids}, where a new object may take the place of one without memory."
-            )
-        known = (kept.frames[row] == frame) & kept.valid[row]
-        if not known.any() and (frame < first or (streaming and frame > first)):
-            raise PromptError(
-                f"the prompt of object {obj_id} is about frame {frame}, the state is at frame {first}; "
-                "frames count from the beginning of the video."
-            )
 
 
 def check_for_video(prompts: Any, num_frames: int | None, size: tuple[int, int]) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from jax import Array
 
 LARGEST_ID = 255  # of an object, as far as palette images hold it
+MASK_PROMPT_CLAMP = 32.0  # low-resolution logits that are fed back as a mask prompt are clipped to +-32
 
 
 class Label(enum.IntEnum):
@@ -64,6 +65,14 @@ class ObjectPrediction(NamedTuple):
     iou: Array  # [...]
     score: Array  # [...] logit of the object's presence
     pointer: Array  # [..., C]
+
+
+class ObjectMask(NamedTuple):
+    """The mask of one object on one frame, and the network's estimates about it."""
+
+    logits: Array  # [..., h, w]; -1024 where the object is absent
+    iou: Array  # [...] estimate of the mask's quality, in 0..1
+    score: Array  # [...] logit of the object's presence
 
 
 class Memory(NamedTuple):

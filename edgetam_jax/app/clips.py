@@ -43,7 +43,7 @@ def open_clip(predictor: VideoPredictor, path: Path, folder: Path) -> OpenClip:
     try:
         check_limits(video)
         session = predictor.init_state(video, keep="logits")
-        session.capacity, session.slots = CAPACITY, SLOTS
+        session.capacity, session.prompt_slots = CAPACITY, SLOTS
         clip = OpenClip(folder, path.stem, video, predictor, session)
         add_gesture(clip, 0, 1, CENTER_CLICK)
         remove_object(clip, 1)
@@ -98,7 +98,7 @@ def undo(clip: OpenClip, frame: int, obj_id: int) -> None:
     for at, remaining in prompts.items():
         if remaining != EMPTY:
             _set_prompt(clip, at, obj_id, remaining)
-    if not clip.session.objects[obj_id].answers:
+    if not clip.session.objects[obj_id].prompt_outputs:
         remove_object(clip, obj_id)
 
 

@@ -16,7 +16,8 @@ from edgetam_jax.images.prompts import ImagePrompts
 from edgetam_jax.images.segment import encode_image, segment
 from edgetam_jax.model import Model
 from edgetam_jax.prompts import Prompt, Prompts
-from edgetam_jax.tracking.scan import init_state, track_step
+from edgetam_jax.tracking.state import init_state
+from edgetam_jax.tracking.stream import track_step
 
 FRAME = 540, 960  # height, width
 EXAMPLES = """\

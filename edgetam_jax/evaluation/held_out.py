@@ -41,7 +41,8 @@ from edgetam_jax.model import Model
 from edgetam_jax.ops.boxes import boxes_around
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking.predictor import VideoPredictor
-from edgetam_jax.tracking.scan import Tracks, track
+from edgetam_jax.tracking.scan import track
+from edgetam_jax.tracking.state import Tracks
 from edgetam_jax.types import Label
 
 HELD_OUT = 271_828_182  # the seed of all held-out clips; training folds its own twice, so no recipe draws these

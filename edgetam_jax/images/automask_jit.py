@@ -16,8 +16,7 @@ from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.boxes import box_of_spans
 from edgetam_jax.ops.masks import clean_mask, two_taps
 from edgetam_jax.ops.tree import map_or_vmap, zeros_like_output
-from edgetam_jax.tracking.step import CLAMP
-from edgetam_jax.types import ImageFeatures, Label, PromptInputs
+from edgetam_jax.types import MASK_PROMPT_CLAMP, ImageFeatures, Label, PromptInputs
 
 
 class Axis(NamedTuple):
@@ -63,7 +62,7 @@ def click(
     no_mask = jnp.zeros((model.config.mask_size,) * 2), jnp.zeros((), bool)
 
     def one(point: Array) -> tuple[Array, Array]:
-        found = model.apply("segment", features, PromptInputs(*_closed(model, point), *no_mask))
+        found = model.segment(features, PromptInputs(*_closed(model, point), *no_mask))
         if multimask:
             return found.logits[1:], found.ious[1:]
         chosen = select_mask(found, False, model.config.decoder)
@@ -80,8 +79,8 @@ def refine(
     model, features = _ready(model, features)
 
     def one(point: Array, logits: Array) -> tuple[Array, Array]:
-        mask = jnp.clip(logits, -CLAMP, CLAMP), jnp.ones((), bool)
-        found = model.apply("segment", features, PromptInputs(*_closed(model, point), *mask))
+        mask = jnp.clip(logits, -MASK_PROMPT_CLAMP, MASK_PROMPT_CLAMP), jnp.ones((), bool)
+        found = model.segment(features, PromptInputs(*_closed(model, point), *mask))
         chosen = select_mask(found, False, model.config.decoder)
         return chosen.logits, chosen.iou
 

@@ -22,8 +22,7 @@ from edgetam_jax.media.image import read_image
 from edgetam_jax.model import Model
 from edgetam_jax.ops.masks import clean_mask, resize_logits
 from edgetam_jax.ops.pixels import Rule, as_image
-from edgetam_jax.tracking.step import CLAMP
-from edgetam_jax.types import ImageFeatures
+from edgetam_jax.types import MASK_PROMPT_CLAMP, ImageFeatures
 
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray]  # masks [M, H, W], IoU estimates [M], logits [M, h, w]
 
@@ -183,7 +182,7 @@ class ImagePredictor:
         answers = np.empty((*logits.shape[:2], *image.size), np.float32)
         for index, each in enumerate(logits):  # one by one, so that their number compiles nothing
             answers[index] = _at_size(each, image.size, self.mask_threshold, self._areas, return_logits)
-        logits = logits.clip(-CLAMP, CLAMP)
+        logits = logits.clip(-MASK_PROMPT_CLAMP, MASK_PROMPT_CLAMP)
         return (answers, ious, logits) if len(logits) > 1 else (answers[0], ious[0], logits[0])
 
 

@@ -9,7 +9,8 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from edgetam_jax.errors import PromptError
-from edgetam_jax.prompts import Prompt, bucket, check_inside, check_points, closed
+from edgetam_jax.ops.points import check_inside, check_points
+from edgetam_jax.prompts import Prompt, bucket, closed
 from edgetam_jax.types import Label
 
 Size = tuple[int, int]  # height, width

@@ -63,7 +63,7 @@ def _prepare(images: Array, size: int, rule: Rule) -> Array:
 
 @jax.jit
 def _encode(model: Model, pixels: Array) -> ImageFeatures:
-    encode = partial(completed(model).apply, "encode_image")
+    encode = completed(model).encode_image
     lead = pixels.shape[:-3]
     if not lead:
         return encode(pixels)
@@ -76,7 +76,7 @@ def _encode(model: Model, pixels: Array) -> ImageFeatures:
 @jax.jit
 def decoder_embedding(model: Model, embedding: Array) -> Array:
     """An image's embedding as the decoder expects it."""
-    return completed(model).apply("add_no_memory_embedding", embedding)
+    return completed(model).add_no_memory_embedding(embedding)
 
 
 def segment(
@@ -166,7 +166,7 @@ def _answer(model: Model, features: ImageFeatures, prompt: ImagePrompts, multima
     if not mask.size:  # constants, so that no mask is encoded
         mask, has_mask = jnp.zeros((side, side)), jnp.zeros((), bool)
     points = jnp.where((prompt.labels == Label.ABSENT)[..., None], 0, prompt.points * size)
-    found = model.apply("segment", features, PromptInputs(points, prompt.labels, mask, has_mask))
+    found = model.segment(features, PromptInputs(points, prompt.labels, mask, has_mask))
     if multimask:
         return Segments(found.logits[-ALTERNATIVES:], found.ious[-ALTERNATIVES:], found.score, prompt.valid)
     chosen = select_mask(found, False, model.config.decoder)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.media.palette import check_masks, object_colors
 from edgetam_jax.ops.pixels import as_image
-from edgetam_jax.prompts import check_points
+from edgetam_jax.ops.points import check_points
 from edgetam_jax.types import Label
 
 POSITIVE, NEGATIVE, BOX = (0, 168, 88), (214, 30, 30), (255, 255, 255)

@@ -1,42 +1,65 @@
-"""Trees of arrays: choices between them, and maps over their leading axis."""
+"""Trees of arrays: choices between them, maps over their leading axis, and the platform that they live on."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import Tracer
+from jaxtyping import Bool
+
+Tree = TypeVar("Tree")
 
 
-def where(condition: Array, yes: Any, no: Any) -> Any:
-    """`jnp.where` on each leaf; the condition is about their leading axes."""
+def where(condition: Bool[Array, "..."], yes: Tree, no: Tree) -> Tree:
+    """`jnp.where` on each leaf. The axes of `condition` are the leading axes of the leaves."""
 
-    def pick(a: Array, b: Array) -> Array:
+    def select(a: Array, b: Array) -> Array:
         rank = max(jnp.ndim(a), jnp.ndim(b))
-        return jnp.where(condition.reshape(*condition.shape, *[1] * (rank - condition.ndim)), a, b)
+        return jnp.where(jnp.expand_dims(condition, range(jnp.ndim(condition), rank)), a, b)
 
-    return jax.tree.map(pick, yes, no)
+    return jax.tree.map(select, yes, no)
 
 
-def cond_or_select(condition: Array, yes: Callable[[], Any], no: Callable[[], Any], vectorize: bool) -> Any:
-    """What one of two functions returns; only that one is called, unless objects are computed `together`.
+def cond_or_select(
+    condition: Bool[Array, ""], yes: Callable[[], Tree], no: Callable[[], Tree], vectorize: bool
+) -> Tree:
+    """The result of one of two functions: `lax.cond`, which computes only that one, or a selection between both.
 
-    Then a condition is different for each of them, and `lax.cond` under `vmap` would compute both sides anyway, and
-    give each object its own copy of all that they use, of the parameters too.
+    A selection is right where objects are vectorized. Each then has its own condition, and `lax.cond` under `vmap`
+    would compute both branches anyway, with a copy of all that they use, parameters included, for every object.
     """
     return where(condition, yes(), no()) if vectorize else lax.cond(condition, yes, no)
 
 
-def resolve_vectorize(vectorize: bool | None) -> bool:
-    """Are objects computed at once? By default, except on CPU: there it is no faster, and takes memory for each."""
-    return jax.default_backend() != "cpu" if vectorize is None else vectorize
-
-
 def map_or_vmap(function: Callable[..., Any], vectorize: bool | None = None) -> Callable[..., Any]:
-    """Maps a function over the leading axis: one after the other, or at once. The numbers are the same."""
+    """Maps a function over the leading axis: at once (`vmap`) or one by one (`lax.map`). The numbers are the same."""
     return jax.vmap(function) if resolve_vectorize(vectorize) else lambda *args: lax.map(lambda a: function(*a), args)
 
 
-def zeros_like_output(function: Callable[..., Any], *args: Any) -> Any:
-    """Zeros in the shapes of what a function returns; nothing is computed."""
+def platform_of(array: Any) -> str:
+    """The platform that a computation with an array runs on: "cpu", "gpu" or "tpu".
+
+    That of the array's device if it is concrete, else (a tracer, a shape, NumPy's) that of JAX's default device. Only
+    the public functions call this, before they trace anything: the result is a static choice of their programs.
+    """
+    if isinstance(array, Array) and not isinstance(array, Tracer):
+        return next(iter(array.devices())).platform
+    device = jax.config.jax_default_device
+    return getattr(device, "platform", device) or jax.default_backend()
+
+
+def resolve_vectorize(vectorize: bool | None, platform: str | None = None) -> bool:
+    """Whether objects are computed at once. By default they are not on CPU, where it is no faster and takes memory."""
+    return (platform or platform_of(None)) != "cpu" if vectorize is None else vectorize
+
+
+def repeat(tree: Tree, count: int) -> Tree:
+    """Each leaf `count` times, along a new leading axis."""
+    return jax.tree.map(lambda x: jnp.repeat(x[None], count, 0), tree)
+
+
+def zeros_like_output(function: Callable[..., Tree], *args: Any) -> Tree:
+    """Zeros in the shapes of a function's result; nothing is computed."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *args))

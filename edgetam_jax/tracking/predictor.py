@@ -17,21 +17,22 @@ from edgetam_jax.media.video import open_video
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.ops.pixels import Rule
-from edgetam_jax.prompts import bucket, check_count, check_inside, check_mask, check_points, closed
+from edgetam_jax.ops.points import check_inside, check_mask, check_points
+from edgetam_jax.ops.tree import resolve_vectorize
+from edgetam_jax.prompts import bucket, check_count, closed
 from edgetam_jax.tracking import session_jit as programs
 from edgetam_jax.tracking.memory import Bank
 from edgetam_jax.tracking.session import (
     MaskStorage,
-    PromptAnswer,
+    PromptOutput,
     Session,
     TrackedObject,
+    absent_logits,
     build_banks,
     entries_at,
-    logits_on,
-    no_logits,
     store_outputs,
 )
-from edgetam_jax.tracking.step import FrameFeatures, StepOutput
+from edgetam_jax.tracking.step import FrameFeatures, StepOutput, TrackOptions
 
 Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
 CACHED_FRAMES = 2
@@ -69,7 +70,7 @@ class VideoPredictor:
         self._clean = int(fill_hole_area), int(island_area)
         self._non_overlap = non_overlap_masks
         self._soft = soft_memory
-        self._rule: Rule = preprocess
+        self._options = TrackOptions(preprocess=preprocess, vectorize=resolve_vectorize(None, model.platform))
 
     def init_state(self, video: Any, keep: MaskStorage = "logits") -> Session:
         """Opens a folder of frames, a video file, an array [T, H, W, 3], or a list of images.
@@ -116,10 +117,10 @@ class VideoPredictor:
 
         model, size = self.model, self.model.config.image_size
         scaled = xy * np.array([size / state.video.width, size / state.video.height], np.float32)
-        before = logits_on(tracked, frame_idx, state.keep, model.config)
-        previous = no_logits(model.config) if before is None else before, np.array(before is not None)
+        before = tracked.logits_at(frame_idx, state.keep, model.config)
+        previous = absent_logits(model.config) if before is None else before, np.array(before is not None)
         bank, direction = self._bank_for_correction(state, tracked, frame_idx)
-        entry = programs.points_entry(
+        output = programs.encode_points(
             model,
             self._features(state, frame_idx),
             *closed(scaled, kinds, bucket(len(kinds) + 1, POINTS)),
@@ -131,7 +132,7 @@ class VideoPredictor:
             self._soft,
         )
         tracked.points[frame_idx] = xy, kinds
-        return self._accept(state, frame_idx, obj_id, tracked, entry)
+        return self._accept(state, frame_idx, obj_id, tracked, output)
 
     def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> Masks:
         """A mask [H, W] of the video's size, taken as the truth on that frame; returns that frame's masks."""
@@ -140,9 +141,9 @@ class VideoPredictor:
         if binary.shape != state.size:
             raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
         tracked = state.objects.get(obj_id) or TrackedObject()
-        entry = programs.mask_entry(self.model, self._features(state, frame_idx), binary, self._soft)
+        output = programs.encode_mask(self.model, self._features(state, frame_idx), binary, self._soft)
         tracked.points.pop(frame_idx, None)
-        return self._accept(state, frame_idx, obj_id, tracked, entry)
+        return self._accept(state, frame_idx, obj_id, tracked, output)
 
     def propagate_in_video(
         self,
@@ -179,17 +180,19 @@ class VideoPredictor:
         current = dict(state.objects)
         objects = {obj_id: tracked.snapshot() for obj_id, tracked in current.items()}
         pairs = list(zip(current.values(), objects.values(), strict=True))
-        room, reach = state.capacity, model.config.pointers
-        banks = build_banks(objects, start, reverse, model.config, room, state.slots)
+        banks = build_banks(objects, start, reverse, model.config, state.capacity, state.prompt_slots)
+        capacity, reach = state.capacity, model.config.pointers
         frames = state.video.frames(start, None if stop == -1 else stop, direction)
         for offset, pixels in enumerate(frames):
             frame = start + direction * offset
             features = self._features(state, frame, pixels)
-            given = entries_at(frame, objects, room, model)
-            banks, entry, cleaned = programs.track_frame(model, banks, features, frame, given, direction, self._clean)
-            store_outputs(state, pairs, frame, entry, cleaned, reverse, reach)
+            entries = entries_at(frame, objects, capacity, model)
+            banks, output, logits = programs.track_frame(
+                model, banks, features, frame, entries, direction, self._clean, self._options
+            )
+            store_outputs(state, pairs, frame, output, logits, reverse, reach)
             rows = [i for i, (obj_id, tracked) in enumerate(current.items()) if state.objects.get(obj_id) is tracked]
-            yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(cleaned)[rows])
+            yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(logits)[rows])
 
     def clear_all_prompts_in_frame(
         self, state: Session, frame_idx: int, obj_id: int, need_output: bool = True
@@ -198,7 +201,7 @@ class VideoPredictor:
         frame_idx = self._check_frame(state, frame_idx)
         tracked = self._object(state, obj_id)
         tracked.points.pop(frame_idx, None)
-        tracked.answers.pop(frame_idx, None)
+        tracked.prompt_outputs.pop(frame_idx, None)
         tracked.forget([frame_idx])
         if not tracked.conditioning():
             state.objects[obj_id] = TrackedObject()
@@ -210,7 +213,7 @@ class VideoPredictor:
         """Forgets an object; returns the ids that are left, and the masks of the frames where it had been prompted."""
         if obj_id not in state.objects and not strict:
             return state.obj_ids, []
-        frames = sorted(self._object(state, obj_id).answers)
+        frames = sorted(self._object(state, obj_id).prompt_outputs)
         del state.objects[obj_id]
         if not need_output or not state.objects:
             return state.obj_ids, []
@@ -223,15 +226,16 @@ class VideoPredictor:
     def get_masks(self, state: Session, frame_idx: int) -> Masks:
         """What is known of all objects on a frame; -1024 where nothing is."""
         frame_idx = self._check_frame(state, frame_idx)
-        known = [logits_on(tracked, frame_idx, state.keep, self.model.config) for tracked in state.objects.values()]
-        logits = np.stack([no_logits(self.model.config) if x is None else x for x in known]) if known else np.zeros(0)
-        return frame_idx, state.obj_ids, self._at_video_size(state, logits)
+        config = self.model.config
+        kept = [tracked.logits_at(frame_idx, state.keep, config) for tracked in state.objects.values()]
+        logits = [absent_logits(config) if x is None else x for x in kept]
+        return frame_idx, state.obj_ids, self._at_video_size(state, np.stack(logits) if logits else np.zeros(0))
 
-    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, entry: StepOutput) -> Masks:
-        before = tracked.answers.get(frame_idx)
+    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, output: StepOutput) -> Masks:
+        before = tracked.prompt_outputs.get(frame_idx)
         conditioning = frame_idx not in tracked.visited if before is None else before.conditioning
-        tracked.answers[frame_idx] = PromptAnswer(entry, conditioning)
-        tracked.found.pop(frame_idx, None)
+        tracked.prompt_outputs[frame_idx] = PromptOutput(output, conditioning)
+        tracked.track_outputs.pop(frame_idx, None)
         state.objects[obj_id] = tracked
         state.grow()
         return self.get_masks(state, frame_idx)
@@ -241,13 +245,13 @@ class VideoPredictor:
         if frame not in tracked.visited:
             return None, 1
         reverse = tracked.visited[frame]
-        banks = build_banks({0: tracked}, frame, reverse, self.model.config, 1, state.slots)
+        banks = build_banks({0: tracked}, frame, reverse, self.model.config, 1, state.prompt_slots)
         return jax.tree.map(lambda x: x[0], banks), -1 if reverse else 1
 
     def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> FrameFeatures:
         if frame not in state.features:
             pixels = state.video[frame] if pixels is None else pixels
-            state.features[frame] = programs.encode(self.model, pixels, self._rule)
+            state.features[frame] = programs.encode_frames(self.model, pixels, self._options.preprocess)
             while len(state.features) > CACHED_FRAMES:
                 state.features.popitem(last=False)
         return state.features[frame]
@@ -256,9 +260,9 @@ class VideoPredictor:
         count = len(logits)
         if not count:
             return np.zeros((0, 1, *state.size), np.float32)
-        room = np.full((state.capacity, *logits.shape[1:]), NO_OBJECT, np.float32)
-        room[:count] = logits
-        return np.asarray(programs.resize(room, state.size, self._non_overlap))[:count, None]
+        padded = np.full((state.capacity, *logits.shape[1:]), NO_OBJECT, np.float32)
+        padded[:count] = logits
+        return np.asarray(programs.resize(padded, state.size, self._non_overlap))[:count, None]
 
     def _check(self, state: Session, frame_idx: int, obj_id: int) -> tuple[int, int, str]:
         frame_idx = self._check_frame(state, frame_idx)

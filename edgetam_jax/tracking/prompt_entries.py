@@ -1,10 +1,12 @@
-"""What prompts mean: each becomes the entry of its object on its frame, before tracking begins or in its course."""
+"""From `Prompts` to inputs of `step`: encoded before tracking begins, or selected for one frame."""
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import Array, lax
+from jaxtyping import Bool, Float, Int, UInt8
 
 from edgetam_jax.model import Model
 from edgetam_jax.ops.pixels import Rule
@@ -13,6 +15,8 @@ from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
 from edgetam_jax.tracking.step import (
+    FrameFeatures,
+    FrameInputs,
     FramePrompts,
     PrecomputedEntries,
     StepOutput,
@@ -23,43 +27,53 @@ from edgetam_jax.tracking.step import (
 )
 from edgetam_jax.types import Label
 
+Tree = TypeVar("Tree")
+
 
 def encode_prompts(
-    model: Model, frames: Array, first: Array, prompts: Prompts, rule: Rule
+    model: Model,
+    frames: UInt8[Array, "t height width 3"],
+    first: Int[Array, ""] | int,
+    prompts: Prompts,
+    preprocess: Rule,
 ) -> tuple[Prompts, StepOutput]:
-    """Every prompt's entry [O, K, ...]; prompts that lie outside these frames become invalid.
+    """The output [O, K, ...] of every prompt on frames that are numbered from `first` on.
 
-    In the order of their frames, each of which is encoded once.
+    Prompts on other frames become invalid. They are encoded in the order of their frames, so that each frame's
+    features are computed once.
     """
     inside = prompts.valid & (prompts.frames >= first) & (prompts.frames < first + frames.shape[0])
     prompts = prompts._replace(valid=inside)
-    shape = inside.shape
-    flat = jax.tree.map(lambda x: x.reshape(inside.size, *x.shape[2:]), prompts._replace(obj_ids=None))
+    num_objects, num_prompts = inside.shape
+    flat = jax.tree.map(lambda x: rearrange(x, "o k ... -> (o k) ..."), _fields(prompts))
     order = jnp.argsort(jnp.where(flat.valid, flat.frames, memory.FAR))
 
-    def encode(index: Array) -> Any:
-        return encode_frames(model, frames[index], rule)
+    def encode(index: Int[Array, ""]) -> FrameFeatures:
+        return encode_frames(model, frames[index], preprocess)
 
-    nothing = zeros_like_output(encode, jnp.zeros((), jnp.int32))
-
-    def body(carry: Any, index: Array) -> Any:
+    def body(
+        carry: tuple[Int[Array, ""], FrameFeatures], index: Int[Array, ""]
+    ) -> tuple[tuple[Int[Array, ""], FrameFeatures], StepOutput]:
         last, features = carry
         prompt = jax.tree.map(lambda x: x[index], flat)
         here = prompt.frames - first
         new = prompt.valid & (here != last)
         features = lax.cond(new, lambda: encode(here), lambda: features)
-        entry = lax.cond(
-            prompt.valid, lambda: encode_prompt(model, features, prompt, frames[0]), lambda: absent_output(model)
+        output = lax.cond(
+            prompt.valid, lambda: _encode_prompt(model, features, prompt, frames[0]), lambda: absent_output(model)
         )
-        return (jnp.where(new, here, last), features), entry
+        return (jnp.where(new, here, last), features), output
 
-    _, entries = lax.scan(body, (jnp.full((), -1), nothing), order)
+    no_features = zeros_like_output(encode, jnp.zeros((), jnp.int32))
+    _, outputs = lax.scan(body, (jnp.full((), -1), no_features), order)
     back = jnp.argsort(order)
-    return prompts, jax.tree.map(lambda x: x[back].reshape(*shape, *x.shape[1:]), entries)
+    return prompts, jax.tree.map(
+        lambda x: rearrange(x[back], "(o k) ... -> o k ...", o=num_objects, k=num_prompts), outputs
+    )
 
 
-def encode_prompt(model: Model, features: Any, prompt: Any, pixels: Array) -> StepOutput:
-    """The entry of one prompt, its fields without leading axes."""
+def _encode_prompt(model: Model, features: FrameFeatures, prompt: Prompts, pixels: Array) -> StepOutput:
+    """The output of one prompt, its fields without leading axes."""
 
     def points() -> StepOutput:
         return encode_points(model, features, prompt.points * _scale(model, pixels), prompt.labels)
@@ -69,40 +83,50 @@ def encode_prompt(model: Model, features: Any, prompt: Any, pixels: Array) -> St
     return lax.cond(prompt.is_mask, lambda: encode_mask(model, features, prompt.masks), points)
 
 
-def _scale(model: Model, pixels: Array) -> Array:
+def _scale(model: Model, pixels: UInt8[Array, "height width 3"]) -> Float[Array, "2"]:
     """From pixels of a frame to those of the model's input."""
     height, width = pixels.shape[:2]
     return jnp.array([model.config.image_size / width, model.config.image_size / height])
 
 
-def write_all_conditioning(banks: Bank, prompts: Prompts, answers: StepOutput) -> Bank:
-    def one(bank: Bank, prompts: Any, entries: StepOutput) -> Bank:
-        def body(bank: Bank, xs: Any) -> tuple[Bank, None]:
-            prompt, entry = xs
-            kept = memory.write_conditioning(bank, prompt.frames, entry.tokens, entry.prediction.pointer)
-            return where(prompt.valid, kept, bank), None
+def write_all_conditioning(banks: Bank, prompts: Prompts, outputs: StepOutput) -> Bank:
+    """Writes the outputs [O, K, ...] of all valid prompts to the banks as conditioning frames."""
 
-        return lax.scan(body, bank, (prompts, entries))[0]
+    def write_object(bank: Bank, prompts: Prompts, outputs: StepOutput) -> Bank:
+        def body(bank: Bank, xs: tuple[Prompts, StepOutput]) -> tuple[Bank, None]:
+            prompt, output = xs
+            return where(prompt.valid, memory.write_conditioning(bank, prompt.frames, output.memory), bank), None
 
-    return jax.vmap(one)(banks, prompts._replace(obj_ids=None), answers)
+        return lax.scan(body, bank, (prompts, outputs))[0]
 
-
-def entries_at(prompts: Prompts, answers: StepOutput, frame: Array) -> PrecomputedEntries:
-    valid, entry = _first_on(prompts, frame, answers)
-    return PrecomputedEntries(entry, valid, valid)
+    return jax.vmap(write_object)(banks, _fields(prompts), outputs)
 
 
-def prompts_at(model: Model, prompts: Prompts, frame: Array, pixels: Array) -> FramePrompts:
-    valid, one = _first_on(prompts, frame, prompts._replace(obj_ids=None))
-    # Objects that are followed fill two places, see `no_points`.
-    spare = max(2 - one.labels.shape[-1], 0)
-    points = jnp.pad(one.points * _scale(model, pixels), [(0, 0), (0, spare), (0, 0)])
-    labels = jnp.pad(one.labels, [(0, 0), (0, spare)], constant_values=Label.ABSENT)
+def entries_at(prompts: Prompts, outputs: StepOutput, frame: Int[Array, ""]) -> FrameInputs:
+    """The outputs of prompts on a frame, as inputs of `step`."""
+    valid, output = _first_at(prompts, frame, outputs)
+    return FrameInputs(entries=PrecomputedEntries(output, valid, conditioning=valid))
+
+
+def prompts_at(
+    model: Model, prompts: Prompts, frame: Int[Array, ""], pixels: UInt8[Array, "height width 3"]
+) -> FramePrompts:
+    """The prompts on a frame, their points in pixels of the model's input."""
+    valid, one = _first_at(prompts, frame, _fields(prompts))
+    # At least two points, as in `no_points`.
+    missing = max(2 - one.labels.shape[-1], 0)
+    points = jnp.pad(one.points * _scale(model, pixels), [(0, 0), (0, missing), (0, 0)])
+    labels = jnp.pad(one.labels, [(0, 0), (0, missing)], constant_values=Label.ABSENT)
     return FramePrompts(points, labels, one.masks, one.is_mask, valid)
 
 
-def _first_on(prompts: Prompts, frame: Array, rows: Any) -> tuple[Array, Any]:
-    """Which objects [O] have a prompt on a frame, and of rows [O, K, ...] those that belong to their first one."""
-    here = prompts.valid & (prompts.frames == frame)  # [O, K]
+def _first_at(prompts: Prompts, frame: Int[Array, ""], tree: Tree) -> tuple[Bool[Array, "o"], Tree]:
+    """Which objects have a prompt on a frame, and of a tree [O, K, ...] what belongs to the first such prompt."""
+    here = prompts.valid & (prompts.frames == frame)
     index = jnp.argmax(here, -1)
-    return here.any(-1), jax.tree.map(lambda x: jax.vmap(lambda row, k: row[k])(x, index), rows)
+    return here.any(-1), jax.tree.map(lambda x: jax.vmap(lambda row, k: row[k])(x, index), tree)
+
+
+def _fields(prompts: Prompts) -> Prompts:
+    """The fields with axes [O, K, ...]: all but `obj_ids`, in whose place is `valid`."""
+    return prompts._replace(obj_ids=prompts.valid)

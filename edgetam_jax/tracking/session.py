@@ -1,4 +1,4 @@
-"""What an interactive session knows: its objects, what was said about them, what was found, and how it is kept."""
+"""The state of an interactive session: its objects, their prompts and outputs, and what is kept of them."""
 
 import dataclasses
 from collections import OrderedDict
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
 from edgetam_jax.config import Config
 from edgetam_jax.media.video import Video
@@ -17,49 +18,64 @@ from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.ops.rle import rle_decode, rle_encode
 from edgetam_jax.prompts import bucket
 from edgetam_jax.tracking import memory
-from edgetam_jax.tracking.memory import Bank
+from edgetam_jax.tracking.memory import Bank, MemoryEntry, Slots
 from edgetam_jax.tracking.step import FrameFeatures, PrecomputedEntries, StepOutput, absent_output
 
 MaskStorage = Literal["logits", "bits", "rle", "nothing"]
+Points = tuple[np.ndarray, np.ndarray]  # points [P, 2] in pixels of the video, and labels [P]
+
+
+class PromptOutput(NamedTuple):
+    """The output of a prompt. It does not change until the prompt does."""
+
+    output: StepOutput  # on the device
+    conditioning: bool  # is it a conditioning frame? A correction of a frame that was tracked is not
 
 
 class StoredOutput(NamedTuple):
-    """One object on one frame, as it is kept on the host."""
+    """The output for one object on a tracked frame, kept on the host."""
 
-    mask: Any  # in the session's form, see `Keep`
-    tokens: np.ndarray  # [L, D]
-    pointer: np.ndarray  # [C]
+    mask: Any  # in the session's `MaskStorage`
+    memory: MemoryEntry  # NumPy arrays
     score: float
     iou: float
-
-
-class PromptAnswer(NamedTuple):
-    """What a prompt gave. It stays as it is until the prompt changes."""
-
-    entry: StepOutput  # on the device
-    conditioning: bool  # attended from everywhere; a correction of a frame that tracking had found is not
 
 
 @dataclasses.dataclass
 class TrackedObject:
     """All about one object, by frame."""
 
-    points: dict[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
-    answers: dict[int, PromptAnswer] = dataclasses.field(default_factory=dict)
-    found: dict[int, StoredOutput] = dataclasses.field(default_factory=dict)
-    visited: dict[int, bool] = dataclasses.field(default_factory=dict)  # tracked frames: was it on the way back?
+    points: dict[int, Points] = dataclasses.field(default_factory=dict)
+    prompt_outputs: dict[int, PromptOutput] = dataclasses.field(default_factory=dict)
+    track_outputs: dict[int, StoredOutput] = dataclasses.field(default_factory=dict)
+    visited: dict[int, bool] = dataclasses.field(default_factory=dict)  # tracked frames: was it in reverse?
 
     def conditioning(self) -> list[int]:
-        return [frame for frame, answer in self.answers.items() if answer.conditioning]
+        """The object's conditioning frames."""
+        return [frame for frame, prompt in self.prompt_outputs.items() if prompt.conditioning]
 
     def snapshot(self) -> "TrackedObject":
-        """The same object with the answers of now: later ones do not show in it, what it finds shows in both."""
-        return dataclasses.replace(self, answers=dict(self.answers))
+        """The object with its prompts of now. Tracked outputs are shared with the original."""
+        return dataclasses.replace(self, prompt_outputs=dict(self.prompt_outputs))
 
     def forget(self, frames: Iterable[int]) -> None:
+        """Drops what tracking gave on some frames."""
         for frame in list(frames):
-            self.found.pop(frame, None)
+            self.track_outputs.pop(frame, None)
             self.visited.pop(frame, None)
+
+    def memory_at(self, frame: int) -> MemoryEntry | None:
+        if prompt := self.prompt_outputs.get(frame):
+            return prompt.output.memory
+        stored = self.track_outputs.get(frame)
+        return None if stored is None else stored.memory
+
+    def logits_at(self, frame: int, keep: MaskStorage, config: Config) -> Float[np.ndarray, "h w"] | None:
+        """The object's mask logits on a frame, where any are kept."""
+        if prompt := self.prompt_outputs.get(frame):
+            return np.asarray(prompt.output.mask.logits)
+        stored = self.track_outputs.get(frame)
+        return None if stored is None else unpack_mask(stored.mask, keep, config)
 
 
 @dataclasses.dataclass
@@ -71,11 +87,12 @@ class Session:
     forward_only: bool = False  # the video is an iterator
     objects: dict[int, TrackedObject] = dataclasses.field(default_factory=dict)
     features: OrderedDict[int, FrameFeatures] = dataclasses.field(default_factory=OrderedDict)  # of the latest frames
-    capacity: int = 1  # objects and prompted frames of each that the compiled programs hold; see `grow`
-    slots: int = 1
+    capacity: int = 1  # number of objects, and of conditioning frames of each, in the compiled programs; see `grow`
+    prompt_slots: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width of the video."""
         return self.video.height, self.video.width
 
     @property
@@ -83,14 +100,14 @@ class Session:
         return list(self.objects)
 
     def grow(self) -> None:
-        """Makes room for all objects and prompts, by doubling. It never shrinks: other shapes are compiled anew."""
-        prompted = max((len(tracked.conditioning()) for tracked in self.objects.values()), default=1)
+        """Doubles the capacity until it holds all objects and prompts. It never shrinks: new shapes compile anew."""
+        prompted = max((len(obj.conditioning()) for obj in self.objects.values()), default=1)
         self.capacity = max(self.capacity, bucket(max(len(self.objects), 1), 1))
-        self.slots = max(self.slots, bucket(max(prompted, 1), 1))
+        self.prompt_slots = max(self.prompt_slots, bucket(max(prompted, 1), 1))
 
 
-def pack_mask(logits: np.ndarray, keep: MaskStorage) -> Any:
-    """Mask logits [h, w] in the form that the session keeps them in."""
+def pack_mask(logits: Float[np.ndarray, "h w"], keep: MaskStorage) -> Any:
+    """Mask logits in the form that the session keeps."""
     if keep == "logits":
         return logits
     if keep == "bits":
@@ -98,8 +115,8 @@ def pack_mask(logits: np.ndarray, keep: MaskStorage) -> Any:
     return rle_encode(logits > 0) if keep == "rle" else None
 
 
-def unpack_mask(mask: Any, keep: MaskStorage, config: Config) -> np.ndarray | None:
-    """Logits again: of masks kept as bits or run-lengths, only the sign."""
+def unpack_mask(mask: Any, keep: MaskStorage, config: Config) -> Float[np.ndarray, "h w"] | None:
+    """Logits again; of bits and run-lengths only the sign is right."""
     if mask is None or keep == "logits":
         return mask
     size = config.mask_size
@@ -107,27 +124,19 @@ def unpack_mask(mask: Any, keep: MaskStorage, config: Config) -> np.ndarray | No
     return np.where(binary, MASK_LOGIT, -MASK_LOGIT).astype(np.float32)
 
 
-def logits_on(tracked: TrackedObject, frame: int, keep: MaskStorage, config: Config) -> np.ndarray | None:
-    """The object's mask logits [h, w] on a frame, where any are kept."""
-    if frame in tracked.answers:
-        return np.asarray(tracked.answers[frame].entry.prediction.logits)
-    found = tracked.found.get(frame)
-    return None if found is None else unpack_mask(found.mask, keep, config)
-
-
-def no_logits(config: Config) -> np.ndarray:
+def absent_logits(config: Config) -> Float[np.ndarray, "h w"]:
     return np.full((config.mask_size, config.mask_size), NO_OBJECT, np.float32)
 
 
 def entries_at(frame: int, objects: Mapping[int, TrackedObject], capacity: int, model: Model) -> PrecomputedEntries:
-    """The answers [room, ...] that the objects have on a frame."""
-    blank = absent_output(model)
-    answers = [tracked.answers.get(frame) for tracked in objects.values()]
-    answers += [None] * (capacity - len(answers))
+    """The outputs [capacity, ...] of the prompts on a frame."""
+    absent = absent_output(model)
+    prompts = [obj.prompt_outputs.get(frame) for obj in objects.values()]
+    prompts += [None] * (capacity - len(prompts))
     return PrecomputedEntries(
-        jax.tree.map(lambda *x: jnp.stack(x), *[blank if a is None else a.entry for a in answers]),
-        jnp.array([a is not None for a in answers]),
-        jnp.array([a is not None and a.conditioning for a in answers]),
+        jax.tree.map(lambda *x: jnp.stack(x), *[absent if p is None else p.output for p in prompts]),
+        jnp.array([p is not None for p in prompts]),
+        jnp.array([p is not None and p.conditioning for p in prompts]),
     )
 
 
@@ -135,69 +144,57 @@ def store_outputs(
     state: Session,
     objects: Iterable[tuple[TrackedObject, TrackedObject]],
     frame: int,
-    entry: StepOutput,
-    logits: Array,
+    output: StepOutput,
+    logits: Float[Array, "o h w"],
     reverse: bool,
     reach: int,
 ) -> None:
-    """Notes what a pass found on a frame, in objects as they are now, each with its snapshot of the pass's start.
+    """Stores the outputs of a tracked frame in the objects, each given with its snapshot from when tracking began.
 
-    A prompt that was added or taken back meanwhile has the last word.
+    Prompts that were added or cleared since then take precedence.
     """
-    sighting, tokens, masks = jax.tree.map(np.asarray, (entry.prediction, entry.tokens, logits))
-    for row, (tracked, snapshot) in enumerate(objects):
-        taken_back = frame in snapshot.answers and frame not in tracked.answers
-        if taken_back or not snapshot.conditioning():
+    output, masks = jax.tree.map(np.asarray, (output, logits))
+    for row, (obj, snapshot) in enumerate(objects):
+        cleared = frame in snapshot.prompt_outputs and frame not in obj.prompt_outputs
+        if cleared or not snapshot.conditioning():
             continue
-        tracked.visited[frame] = reverse
-        if frame in tracked.answers:
+        obj.visited[frame] = reverse
+        if frame in obj.prompt_outputs:
             continue
-        tracked.found[frame] = StoredOutput(
+        obj.track_outputs[frame] = StoredOutput(
             pack_mask(masks[row].copy(), state.keep),
-            tokens[row].copy(),
-            sighting.pointer[row].copy(),
-            float(sighting.score[row]),
-            float(sighting.iou[row]),
+            MemoryEntry(*(x[row].copy() for x in output.memory)),
+            float(output.mask.score[row]),
+            float(output.mask.iou[row]),
         )
         if state.keep == "nothing":
-            tracked.forget(old for old in tracked.found if abs(old - frame) >= reach)
+            obj.forget(old for old in obj.track_outputs if abs(old - frame) >= reach)
 
 
 def build_banks(
-    objects: Mapping[int, TrackedObject], frame: int, reverse: bool, config: Config, capacity: int, slots: int
+    objects: Mapping[int, TrackedObject], frame: int, reverse: bool, config: Config, capacity: int, prompt_slots: int
 ) -> Bank:
-    """The banks [room, ...] with which tracking goes on at `frame`: what is known of the frames around it.
-
-    Each has `slots` places for prompted frames.
-    """
-    blank = jax.tree.map(np.asarray, memory.init(config, slots))
-    banks = jax.tree.map(lambda x: np.repeat(x[None], capacity, 0), blank)
-    side = -1 if reverse else 1
-    for row, tracked in enumerate(objects.values()):
+    """The banks [capacity, ...], on the host, to continue tracking at `frame` from the outputs that are stored."""
+    empty = jax.tree.map(np.asarray, memory.init(config, prompt_slots))
+    banks = jax.tree.map(lambda x: np.repeat(x[None], capacity, 0), empty)
+    direction = -1 if reverse else 1
+    for row, obj in enumerate(objects.values()):
         bank = jax.tree.map(lambda x, row=row: x[row], banks)  # views: writing to them fills `banks`
-        for slot, prompted in enumerate(tracked.conditioning()):
-            entry = tracked.answers[prompted].entry
-            _put(bank.prompted, slot, prompted, entry.tokens)
-            bank.prompted_pointers[slot] = entry.prediction.pointer
+        for slot, prompted in enumerate(obj.conditioning()):
+            entry = obj.prompt_outputs[prompted].output.memory
+            _write(bank.conditioning, slot, prompted, entry.tokens)
+            bank.conditioning_pointers[slot] = entry.pointer
         for distance in range(config.pointers - 1, 0, -1):
-            near = frame - side * distance
-            tokens_and_pointer = _remembered(tracked, near)
-            if tokens_and_pointer is None:
+            near = frame - direction * distance
+            entry = obj.memory_at(near)
+            if entry is None:
                 continue
-            tokens, pointer = tokens_and_pointer
-            _put(bank.pointers, near % len(bank.pointers.frames), near, pointer)
+            _write(bank.pointers, near % len(bank.pointers.frames), near, entry.pointer)
             if distance < config.memory_frames:
-                _put(bank.recent, near % len(bank.recent.frames), near, tokens)
+                _write(bank.recent, near % len(bank.recent.frames), near, entry.tokens)
     return banks
 
 
-def _put(slots: memory.Slots, index: int, frame: int, value: Any) -> None:
-    slots.values[index], slots.frames[index], slots.valid[index] = value, frame, True
-
-
-def _remembered(tracked: TrackedObject, frame: int) -> tuple[Any, Any] | None:
-    if answer := tracked.answers.get(frame):
-        return answer.entry.tokens, answer.entry.prediction.pointer
-    if found := tracked.found.get(frame):
-        return found.tokens, found.pointer
-    return None
+def _write(slots: Slots, index: int, frame: int, value: Any) -> None:
+    arrays: Any = slots  # NumPy's, which can be written to
+    arrays.values[index], arrays.frames[index], arrays.valid[index] = value, frame, True

@@ -1,200 +1,231 @@
-"""Tracking: what happens to objects from frame to frame.
+"""`step`: one frame of tracking for all objects.
 
-`step` is all there is: offline tracking scans it, streaming calls it, the interactive predictor calls it, training
-differentiates it. Objects are independent of each other, a leading axis O.
+Offline tracking scans it, streaming calls it, the interactive predictor calls it, training differentiates it. Objects
+are independent of each other, a leading axis O. The other functions take one object.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float, Int, UInt8
 
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import MASKS
 from edgetam_jax.nn.memory_attention import FrameQueries
 from edgetam_jax.ops.pixels import Rule, preprocess
-from edgetam_jax.ops.tree import cond_or_select, map_or_vmap, resolve_vectorize, where
+from edgetam_jax.ops.tree import cond_or_select, map_or_vmap, where
 from edgetam_jax.tracking import memory
-from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, ObjectPrediction, PromptInputs
+from edgetam_jax.tracking.memory import Bank, MemoryEntry
+from edgetam_jax.types import (
+    MASK_PROMPT_CLAMP,
+    ImageFeatures,
+    Label,
+    MaskPrediction,
+    Memory,
+    ObjectMask,
+    ObjectPrediction,
+    PromptInputs,
+)
 
-CLAMP = 32.0  # a mask that is fed back as a prompt has logits within +-32
+
+@dataclasses.dataclass(frozen=True)
+class TrackOptions:
+    """Static choices of a compiled tracking program."""
+
+    preprocess: Rule = "video"
+    max_cond_frames: int | None = None  # conditioning frames that a frame attends to; None for all
+    vectorize: bool = False  # objects at once rather than one by one
+    chunk: int = 1  # frames that are encoded at once
+    remat: bool = False  # recompute activations in the backward pass
+    detail: bool = False  # outputs have `aux`
 
 
 class FrameFeatures(NamedTuple):
     """All that depends on a frame alone, shared by its objects."""
 
     image: ImageFeatures
-    queries: FrameQueries  # what memory attention begins with
+    queries: FrameQueries  # after the self-attention of memory attention
 
 
 class DecoderAux(NamedTuple):
-    """What an answer was made from: training looks at it, nobody else."""
+    """Intermediate results of the decoder, for training."""
 
-    embedding: Array  # [..., H, W, C] with memory mixed in
+    embedding: Float[Array, "*b H W C"]  # after memory attention
     prediction: MaskPrediction
-    multimask: Array  # [...] bool: were the alternatives on offer?
+    multimask: Bool[Array, "*b"]  # was the best of three masks taken?
 
 
 class StepOutput(NamedTuple):
-    """What a frame leaves behind of an object."""
+    """The result for an object on one frame: its mask, and what enters its memory."""
 
-    prediction: ObjectPrediction
-    tokens: Array  # [..., L, D]
-    aux: DecoderAux | tuple[()] = ()
-
-
-class PrecomputedEntries(NamedTuple):
-    """Entries of O objects that a frame has before it is tracked: answers to prompts, and corrections."""
-
-    entry: StepOutput
-    valid: Array  # [O] bool
-    prompted: Array  # [O] bool: to be remembered for good
+    mask: ObjectMask
+    memory: MemoryEntry
+    aux: DecoderAux | None = None
 
 
 class FramePrompts(NamedTuple):
-    """Prompts for O objects that a frame answers while it is tracked, up to one each."""
+    """Up to one prompt for each of O objects, which `step` encodes."""
 
-    points: Array  # [O, P, 2] in pixels of the model's input
-    labels: Array  # [O, P]
-    masks: Array  # [O, H, W], or [O, 0, 0] where nobody gives one
-    is_mask: Array  # [O] bool
-    valid: Array  # [O] bool
+    points: Float[Array, "*o P 2"]  # in pixels of the model's input
+    labels: Int[Array, "*o P"]
+    masks: Array  # [O, height, width] bool, or [O, 0, 0] if no prompt is a mask
+    is_mask: Bool[Array, "*o"]
+    valid: Bool[Array, "*o"]
 
 
-def encode_frames(model: Model, frames: Array, rule: Rule = "video") -> FrameFeatures:
-    """Frames [..., H, W, 3] of uint8 to what tracking needs of them."""
-    image = model.apply("encode_image", preprocess(frames, model.config.image_size, rule))
-    return FrameFeatures(image, model.apply("self_attend", image.embedding))
+class PrecomputedEntries(NamedTuple):
+    """Outputs that O objects have on a frame before `step` is called, from prompts that were encoded earlier."""
+
+    output: StepOutput
+    valid: Bool[Array, "*o"]
+    conditioning: Bool[Array, "*o"]  # written to memory as conditioning frame
+
+
+class FrameInputs(NamedTuple):
+    """What is given about objects on one frame. None stands for no object's; an output precedes a prompt."""
+
+    prompts: FramePrompts | None = None
+    entries: PrecomputedEntries | None = None
+
+
+def encode_frames(model: Model, frames: UInt8[Array, "*t height width 3"], rule: Rule = "video") -> FrameFeatures:
+    image = model.encode_image(preprocess(frames, model.config.image_size, rule))
+    return FrameFeatures(image, model.self_attend(image.embedding))
 
 
 def step(
     model: Model,
     banks: Bank,
     features: FrameFeatures,
-    frame: Array,
-    given: PrecomputedEntries | FramePrompts,
-    direction: Array | int = 1,
-    *,
-    max_cond_frames: int | None = None,
-    vectorize: bool | None = None,
-    detail: bool = False,
+    frame: Int[Array, ""] | int,
+    inputs: FrameInputs,
+    direction: Int[Array, ""] | int = 1,
+    options: TrackOptions = TrackOptions(),
 ) -> tuple[Bank, StepOutput]:
-    """One frame for all objects: `banks` [O, ...] to the banks after it and each object's entry.
+    """Tracks all objects on one frame.
 
-    Objects with a given entry take it, those that are asked for are answered, others with a memory are followed, and
-    the rest are absent and leave no trace. With `detail`, entries say what they were made from; those that are given
-    must, too, and nobody is asked for.
+    An object takes its precomputed output if it has one, else its prompt is encoded, else it is tracked from its
+    memory. Objects without any of these are absent, and their memory stays empty.
+
+    Args:
+        model: The model.
+        banks: Memory banks, their arrays with a leading axis O.
+        features: The frame's features.
+        frame: Its number.
+        inputs: Prompts or precomputed outputs of the objects.
+        direction: 1 forward, -1 backward.
+        options: Of these, `detail` is for inputs without prompts, and precomputed outputs then have `aux`, too.
+
+    Returns:
+        The banks after the frame, and the output of each object, with a leading axis O.
     """
 
-    together = resolve_vectorize(vectorize)
+    def step_object(bank: Bank, inputs: FrameInputs) -> tuple[Bank, StepOutput]:
+        prompts, entries = inputs
+        none = jnp.zeros((), bool)
+        prompted = none if prompts is None else prompts.valid
+        given = none if entries is None else entries.valid
+        conditioning = prompted if entries is None else prompted | (given & entries.conditioning)
+        present = memory.has_memory(bank) | prompted
 
-    def one(bank: Bank, given: PrecomputedEntries | FramePrompts) -> tuple[Bank, StepOutput]:
-        def read() -> Memory:
-            return memory.read(bank, frame, direction, model.config, max_cond_frames)
+        def predict() -> StepOutput:
+            memories = memory.read(bank, frame, direction, model.config, options.max_cond_frames)
+            if prompts is None:
+                return track_object(model, features, memories, options.detail)
+            return prompt_or_track(model, features, memories, prompts, options.vectorize)
 
-        def nothing() -> StepOutput:
-            return absent_output(model, detail)
+        def absent() -> StepOutput:
+            return absent_output(model, options.detail)
 
-        known = memory.has_memory(bank)
-        if isinstance(given, FramePrompts):
-            prompted = given.valid
-            entry = cond_or_select(
-                known | prompted,
-                lambda: prompt_or_track(model, features, read(), given, together),
-                nothing,
-                together,
-            )
-        else:
-            prompted = given.valid & given.prompted
-            followed = cond_or_select(
-                known & ~given.valid, lambda: track_object(model, features, read(), detail), nothing, together
-            )
-            entry = where(given.valid, given.entry, followed)
-        pointer = entry.prediction.pointer
-        noted = memory.write_recent(bank, frame, entry.tokens, pointer)
-        kept = memory.write_conditioning(noted, frame, entry.tokens, pointer)
-        after = where(prompted, kept, noted)
-        return where(known | given.valid, after, bank), entry
+        output = cond_or_select(present & ~given, predict, absent, options.vectorize)
+        if entries is not None:
+            output = where(given, entries.output, output)
+        recent = memory.write_recent(bank, frame, output.memory)
+        both = memory.write_conditioning(recent, frame, output.memory)
+        return where(present | given, where(conditioning, both, recent), bank), output
 
-    return map_or_vmap(one, together)(banks, given)
+    return map_or_vmap(step_object, options.vectorize)(banks, inputs)
 
 
-def track_object(model: Model, features: FrameFeatures, remembered: Memory, detail: bool = False) -> StepOutput:
-    """An object where it is now, from what is remembered of it."""
-    embedding = model.apply("condition_on_memory", features.queries, remembered)
-    sighting, found = decode(model, features, embedding, *no_points(2))
-    return encode_memory(model, features, sighting, from_prompt=False)._replace(aux=found if detail else ())
+def track_object(model: Model, features: FrameFeatures, memories: Memory, detail: bool = False) -> StepOutput:
+    """An object without a prompt, from its memory."""
+    embedding = model.condition_on_memory(features.queries, memories)
+    prediction, aux = decode(model, features, embedding, *no_points(2))
+    return encode_memory(model, features, prediction, from_prompt=False)._replace(aux=aux if detail else None)
 
 
 def prompt_or_track(
-    model: Model, features: FrameFeatures, remembered: Memory, asked: FramePrompts, together: bool
+    model: Model, features: FrameFeatures, memories: Memory, prompt: FramePrompts, vectorize: bool
 ) -> StepOutput:
-    """An object that may have a prompt on this frame, its fields without leading axes.
+    """An object that may have a prompt on this frame; the fields of `prompt` have no axis O.
 
-    The same entry as of `answer_points`, `answer_mask` or `follow`, whose common parts are in the program only once.
+    The same output as of `encode_points`, `encode_mask` or `track_object`, but with the decoder and the memory encoder
+    only once in the program.
     """
     embedding = cond_or_select(
-        asked.valid,
-        lambda: model.apply("add_no_memory_embedding", features.image.embedding),
-        lambda: model.apply("condition_on_memory", features.queries, remembered),
-        together,
+        prompt.valid,
+        lambda: model.add_no_memory_embedding(features.image.embedding),
+        lambda: model.condition_on_memory(features.queries, memories),
+        vectorize,
     )
-    points, labels = where(asked.valid, (asked.points, asked.labels), no_points(len(asked.labels)))
+    points, labels = where(prompt.valid, (prompt.points, prompt.labels), no_points(len(prompt.labels)))
 
-    def find() -> ObjectPrediction:
+    def predict() -> ObjectPrediction:
         return decode(model, features, embedding, points, labels)[0]
 
-    if asked.masks.size:
-        by_mask = asked.valid & asked.is_mask
-        sighting = cond_or_select(by_mask, lambda: use_mask_as_output(model, features, asked.masks), find, together)
+    if prompt.masks.size:
+        use_mask = prompt.valid & prompt.is_mask
+        prediction = cond_or_select(
+            use_mask, lambda: use_mask_as_output(model, features, prompt.masks), predict, vectorize
+        )
     else:
-        sighting = find()
-    return encode_memory(model, features, sighting, from_prompt=asked.valid)
+        prediction = predict()
+    return encode_memory(model, features, prediction, from_prompt=prompt.valid)
 
 
 def encode_points(
     model: Model,
     features: FrameFeatures,
-    points: Array,
-    labels: Array,
-    previous: tuple[Array, Array] | None = None,
-    remembered: Memory | None = None,
+    points: Float[Array, "P 2"],
+    labels: Int[Array, "P"],
+    previous: tuple[Float[Array, "h w"], Bool[Array, ""]] | None = None,
+    memories: Memory | None = None,
 ) -> StepOutput:
-    """The object that points [P, 2], in pixels of the model's input, and their labels [P] mean.
+    """The output for points, in pixels of the model's input.
 
-    `previous` is a mask's logits [h, w] to start from and [] whether there is one. Memory plays no part, unless
-    `remembered` says what is.
+    `previous` is the logits of a mask to start from and whether there is one. With `memories` the prompt corrects a
+    tracked frame; without, memory has no part in it.
     """
-    embedding = features.image.embedding
-    if remembered is None:
-        embedding = model.apply("add_no_memory_embedding", embedding)
+    if memories is None:
+        embedding = model.add_no_memory_embedding(features.image.embedding)
     else:
-        embedding = model.apply("condition_on_memory", features.queries, remembered)
-    sighting, _ = decode(model, features, embedding, points, labels, previous)
-    return encode_memory(model, features, sighting, from_prompt=True)
+        embedding = model.condition_on_memory(features.queries, memories)
+    prediction, _ = decode(model, features, embedding, points, labels, previous)
+    return encode_memory(model, features, prediction, from_prompt=True)
 
 
 def encode_mask(model: Model, features: FrameFeatures, mask: Array) -> StepOutput:
-    """The object that a mask [H, W], in any size, covers."""
+    """The output for a mask prompt [height, width] of any size."""
     return encode_memory(model, features, use_mask_as_output(model, features, mask), from_prompt=True)
 
 
 def use_mask_as_output(model: Model, features: FrameFeatures, mask: Array) -> ObjectPrediction:
-    """A mask [H, W] taken as it is."""
+    """A mask prompt [height, width] of any size, as the prediction."""
     size = model.config.image_size
     if mask.shape != (size, size):
         mask = jax.image.resize(mask.astype(jnp.float32), (size, size), "linear", antialias=True) >= 0.5
-    return model.apply("use_mask_as_output", features.image, mask.astype(jnp.float32))
+    return model.use_mask_as_output(features.image, mask.astype(jnp.float32))
 
 
 def absent_output(model: Model, detail: bool = False) -> StepOutput:
-    """An object of which nothing is known yet."""
+    """The output for an object without memory."""
     config = model.config
     size, dim, dtype = config.mask_size, config.hidden_dim, model.params["no_mem_embed"].dtype
-    nothing = DecoderAux(
+    aux = DecoderAux(
         embedding=jnp.zeros((config.embedding_size, config.embedding_size, dim), dtype),
         prediction=MaskPrediction(
             logits=jnp.zeros((MASKS, size, size)),
@@ -205,43 +236,47 @@ def absent_output(model: Model, detail: bool = False) -> StepOutput:
         multimask=jnp.zeros((), bool),
     )
     return StepOutput(
-        ObjectPrediction(
+        ObjectMask(
             logits=jnp.full((size, size), NO_OBJECT, jnp.float32),
             iou=jnp.zeros(()),
             score=jnp.full((), -MASK_LOGIT, jnp.float32),
+        ),
+        MemoryEntry(
+            tokens=jnp.zeros((config.perceiver.tokens, config.memory_dim), dtype),
             pointer=jnp.zeros(dim, dtype),
         ),
-        jnp.zeros((config.perceiver.tokens, config.memory_dim), dtype),
-        nothing if detail else (),
+        aux if detail else None,
     )
 
 
-def no_points(room: int) -> tuple[Array, Array]:
-    """Points and labels of a prompt that says nothing: how an object is followed."""
-    return jnp.zeros((room, 2)), jnp.full(room, Label.ABSENT).at[:2].set(Label.NOT_A_POINT)
+def no_points(count: int) -> tuple[Float[Array, "P 2"], Int[Array, "P"]]:
+    """The points and labels with which an object without a prompt is decoded, padded to `count`, at least 2."""
+    return jnp.zeros((count, 2)), jnp.full(count, Label.ABSENT).at[:2].set(Label.NOT_A_POINT)
 
 
 def decode(
     model: Model,
     features: FrameFeatures,
-    embedding: Array,
-    points: Array,
-    labels: Array,
-    previous: tuple[Array, Array] | None = None,
+    embedding: Float[Array, "H W C"],
+    points: Float[Array, "P 2"],
+    labels: Int[Array, "P"],
+    previous: tuple[Float[Array, "h w"], Bool[Array, ""]] | None = None,
 ) -> tuple[ObjectPrediction, DecoderAux]:
-    """The decoder's answer for one object, from the embedding with memory or its absence mixed in."""
+    """The decoder's prediction, from an embedding with memory, or the embedding of its absence, added."""
     if previous is None:
-        previous = jnp.zeros(2 * (model.config.mask_size,)), jnp.zeros((), bool)
-    logits, exists = previous
-    prompt = PromptInputs(points, labels, jnp.clip(logits, -CLAMP, CLAMP), exists)
-    # Up to one point leaves doubt about what is meant: then the best of three masks is taken.
+        previous = jnp.zeros((model.config.mask_size, model.config.mask_size)), jnp.zeros((), bool)
+    logits, has_mask = previous
+    prompt = PromptInputs(points, labels, jnp.clip(logits, -MASK_PROMPT_CLAMP, MASK_PROMPT_CLAMP), has_mask)
+    # At most one point is ambiguous: then the best of three masks is taken.
     multimask = (labels >= Label.NEGATIVE).sum(-1) <= 1
-    prediction = model.apply("segment", features.image._replace(embedding=embedding), prompt)
-    return model.apply("select_mask", prediction, multimask), DecoderAux(embedding, prediction, multimask)
+    prediction = model.segment(features.image._replace(embedding=embedding), prompt)
+    return model.select_mask(prediction, multimask), DecoderAux(embedding, prediction, multimask)
 
 
 def encode_memory(
-    model: Model, features: FrameFeatures, sighting: ObjectPrediction, from_prompt: Array | bool
+    model: Model, features: FrameFeatures, prediction: ObjectPrediction, from_prompt: Bool[Array, ""] | bool
 ) -> StepOutput:
-    """What is to be remembered of an answer."""
-    return StepOutput(sighting, model.apply("encode_memory", features.image.embedding, sighting.logits, from_prompt))
+    """A prediction with the memory tokens that its mask and the frame give."""
+    tokens = model.encode_memory(features.image.embedding, prediction.logits, from_prompt)
+    mask = ObjectMask(prediction.logits, prediction.iou, prediction.score)
+    return StepOutput(mask, MemoryEntry(tokens, prediction.pointer))

@@ -96,7 +96,7 @@ def prompted_outputs(
     """
     user, prompted, is_mask = config.user, targets.prompts.valid, targets.prompts.is_mask
     scale = model.config.image_size / targets.masks.shape[-1]
-    embedding = model.apply("add_no_memory_embedding", features.image.embedding)
+    embedding = model.add_no_memory_embedding(features.image.embedding)
     embedding = jnp.broadcast_to(embedding[:, None], (*prompted.shape, *embedding.shape[1:]))
     if banks is not None:
         conditioned = map_objects(partial(_condition_on_memory, model, targets.frame_idx), features, banks)
@@ -153,7 +153,7 @@ def map_objects(function: Callable[..., Any], features: FrameFeatures, *args: An
 
 
 def _condition_on_memory(model: Model, frame_idx: Array, features: FrameFeatures, bank: Bank) -> Array:
-    return model.apply("condition_on_memory", features.queries, memory.read(bank, frame_idx, 1, model.config))
+    return model.condition_on_memory(features.queries, memory.read(bank, frame_idx, 1, model.config))
 
 
 def _click(user: User, key: Key[Array, ""], mask: Bool[Array, "s s"], logits: Num[Array, "h w"]) -> Click:

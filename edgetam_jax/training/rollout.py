@@ -23,7 +23,14 @@ from edgetam_jax.ops.tree import zeros_like_output
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.step import DecoderAux, PrecomputedEntries, StepOutput, encode_frames, step
+from edgetam_jax.tracking.step import (
+    FrameInputs,
+    PrecomputedEntries,
+    StepOutput,
+    TrackOptions,
+    encode_frames,
+    step,
+)
 from edgetam_jax.training.interaction import FrameTargets, RolloutConfig, enlarge, frame_losses, prompted_outputs
 from edgetam_jax.training.losses import Losses, mask_iou
 
@@ -127,10 +134,10 @@ def _rollout_frame(
     else:
         has_memory = jax.vmap(jax.vmap(memory.has_memory))(banks)
         entries, losses = lax.cond(prompted.any(), interact, lambda: zeros_like_output(interact))
-        advance = partial(step, model, vectorize=True, detail=True)
-        given = PrecomputedEntries(entries, prompted, prompted)
-        banks, output = jax.vmap(advance, (0, 0, None, 0))(banks, features, targets.frame_idx, given)
-        assert isinstance(output.aux, DecoderAux)
+        advance = partial(step, model, options=TrackOptions(vectorize=True, detail=True))
+        inputs = FrameInputs(entries=PrecomputedEntries(entries, prompted, prompted))
+        banks, output = jax.vmap(advance, (0, 0, None, 0))(banks, features, targets.frame_idx, inputs)
+        assert output.aux is not None
         from_memory = frame_losses(output.aux, targets, config.weights)
         losses = jax.tree.map(
             lambda a, b: jnp.where(prompted, a, jnp.where(has_memory, b, 0)),
@@ -138,11 +145,11 @@ def _rollout_frame(
             from_memory,
         )
         tracked = prompted | has_memory
-    assert isinstance(output.aux, DecoderAux)
+    assert output.aux is not None
     result = Rollout(
         losses=losses,
-        ious=mask_iou(enlarge(output.prediction.logits, targets.masks.shape[-1]) > 0, targets.masks),
-        scores=output.prediction.score,
+        ious=mask_iou(enlarge(output.mask.logits, targets.masks.shape[-1]) > 0, targets.masks),
+        scores=output.mask.score,
         tracked=tracked,
         visible=targets.masks.any((-2, -1)),
         embedding=features.image.embedding,

@@ -184,7 +184,7 @@ def test_object_pointer(pair: Pair) -> None:
 def test_every_method_runs_without_a_batch(pair: Pair) -> None:
     pixels = normal(19, 2, TINY.image_size, TINY.image_size, 3)
     together = pair.run("encode_image", pixels)
-    alone = jax.vmap(lambda x: Model(pair.model.params, TINY).apply("encode_image", x))(pixels)
+    alone = jax.vmap(lambda x: Model(pair.model.params, TINY).encode_image(x))(pixels)
     for g, w in zip(alone, together, strict=True):
         assert_close("vmap", g, w)
     assert EdgeTAM(TINY).config is TINY

@@ -52,8 +52,8 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
     """Everything that images and videos ask of the network, on one frame."""
     model, total = Model(params, config), Objective()
     size, objects = config.image_size, len(LABELS)
-    features = model.apply("encode_image", pixels)
-    clean = features._replace(embedding=model.apply("add_no_memory_embedding", features.embedding))
+    features = model.encode_image(pixels)
+    clean = features._replace(embedding=model.add_no_memory_embedding(features.embedding))
     for has_mask in (False, True):
         prompt = PromptInputs(
             points=jnp.asarray(np.random.default_rng(0).uniform(0, size, (objects, 3, 2)), jnp.float32),
@@ -61,8 +61,8 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
             mask=5 * normal(1, objects, config.mask_size, config.mask_size),
             has_mask=jnp.full(objects, has_mask),
         )
-        total.add(*model.apply("segment", clean, prompt))
-    total.add(model.apply("pointer", normal(2, 2, config.hidden_dim), jnp.array([True, False])))
+        total.add(*model.segment(clean, prompt))
+    total.add(model.pointer(normal(2, 2, config.hidden_dim), jnp.array([True, False])))
     given = np.zeros((1, size, size), np.float32)
     given[:, size // 4 : size // 2, size // 3 : size // 2] = 1
     # The pointer of a given mask, before the decoder's doubts can replace it.
@@ -73,10 +73,8 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
         mask=shown,
         has_mask=jnp.ones(1, bool),
     )
-    total.add(model.apply("segment", features, prompt).tokens)
-    tokens = model.apply(
-        "encode_memory", features.embedding, 3 * normal(3, 1, config.mask_size, config.mask_size), False
-    )
+    total.add(model.segment(features, prompt).tokens)
+    tokens = model.encode_memory(features.embedding, 3 * normal(3, 1, config.mask_size, config.mask_size), False)
     total.add(tokens)
     frames = config.memory_frames
     memory = Memory(
@@ -86,7 +84,7 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
         pointers=normal(5, 1, config.pointers, config.hidden_dim),
         pointers_valid=jnp.ones((1, config.pointers), bool),
     )
-    total.add(model.apply("condition_on_memory", model.apply("self_attend", features.embedding), memory))
+    total.add(model.condition_on_memory(model.self_attend(features.embedding), memory))
     return total.total
 
 

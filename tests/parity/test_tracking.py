@@ -17,7 +17,8 @@ from edgetam_jax.nn.edgetam import MASK_LOGIT
 from edgetam_jax.ops.masks import resize_logits
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking.memory import Slots
-from edgetam_jax.tracking.scan import Tracks, track
+from edgetam_jax.tracking.scan import track
+from edgetam_jax.tracking.state import Tracks
 from tests.parity.networks import Ours
 from tests.parity.pairs import Pair
 from tests.support.media import media
@@ -216,11 +217,11 @@ def compare_memory(got: Tracks, want: dict[int, Found]) -> dict[str, float]:
     """Every memory and every pointer that is left at the end."""
     objects = len(next(iter(want.values())).score)
     banks = jax.tree.map(lambda x: np.asarray(x)[:objects], got.state.banks)
-    pointers = banks.prompted._replace(values=banks.prompted_pointers)
+    pointers = banks.conditioning._replace(values=banks.conditioning_pointers)
     return {
         "tokens": max(
             compare_slots("recent tokens", banks.recent, "tokens", want, MEMORY_ATOL),
-            compare_slots("prompted tokens", banks.prompted, "tokens", want, MEMORY_ATOL),
+            compare_slots("prompted tokens", banks.conditioning, "tokens", want, MEMORY_ATOL),
         ),
         "pointers": max(
             compare_slots("recent pointers", banks.pointers, "pointer", want, POINTER_ATOL),

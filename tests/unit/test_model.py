@@ -59,7 +59,7 @@ def test_init_follows_the_key(fresh: Model) -> None:
 
 def test_a_fresh_network_runs(fresh: Model) -> None:
     pixels = jnp.ones((2, FEW.image_size, FEW.image_size, 3))
-    features = jax.jit(lambda m, x: m.apply("encode_image", x))(fresh, pixels)
+    features = jax.jit(lambda m, x: m.encode_image(x))(fresh, pixels)
     size, dim = FEW.embedding_size, FEW.hidden_dim
     assert features.embedding.shape == (2, size, size, dim)
     assert features.stride8.shape == (2, 2 * size, 2 * size, dim // 4)

@@ -366,10 +366,10 @@ def test_parts_make_up_a_frame() -> None:
     parts = parts_of(tiny_model(0), "float32")
     (model, frame), (_, looked, remembered), *_ = (part.arguments for part in parts)
     features = jax.jit(encode_frames)(model, frame)
-    entry = jax.jit(track_object)(model, features, remembered)
-    np.testing.assert_allclose(parts[-1].program(*parts[-1].arguments), entry.tokens, atol=1e-4)
+    output = jax.jit(track_object)(model, features, remembered)
+    np.testing.assert_allclose(parts[-1].program(*parts[-1].arguments), output.memory.tokens, atol=1e-4)
     np.testing.assert_allclose(looked.tokens, features.queries.tokens, atol=1e-4)
-    assert np.abs(entry.tokens).max() > 0.1
+    assert np.abs(output.memory.tokens).max() > 0.1
 
 
 def test_forms_compute_the_same(capsys: pytest.CaptureFixture[str]) -> None:

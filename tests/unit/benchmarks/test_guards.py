@@ -18,7 +18,9 @@ from edgetam_jax import EDGETAM, Model, init_state, track_step
 from edgetam_jax.model import init_params
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory
-from edgetam_jax.tracking.scan import State, _no_prompts, _track_step
+from edgetam_jax.tracking.state import State
+from edgetam_jax.tracking.step import TrackOptions
+from edgetam_jax.tracking.stream import _track_step, no_prompts
 from tests.support.pages import ROOT
 
 FRAME = jax.ShapeDtypeStruct((540, 960, 3), jnp.uint8)
@@ -36,11 +38,11 @@ def compiled_fast() -> None:
 def shapes(objects: int, dtype: str = "float32") -> tuple[Model, State, jax.ShapeDtypeStruct, Prompts]:
     """What the step takes, without any numbers."""
     model = jax.eval_shape(lambda: Model(init_params(EDGETAM, jax.random.key(0)), EDGETAM).astype(dtype))
-    return model, jax.eval_shape(lambda: init_state(model, objects)), FRAME, _no_prompts(objects)
+    return model, jax.eval_shape(lambda: init_state(model, objects)), FRAME, no_prompts(objects)
 
 
 def lowered(objects: int) -> Any:
-    return _track_step.lower(*shapes(objects), "video")
+    return _track_step.lower(*shapes(objects), TrackOptions())
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +102,10 @@ def test_products_of_bfloat16_stay_in_bfloat16(part: str) -> None:
     embedding = jax.ShapeDtypeStruct((size, size, dim), jnp.bfloat16)
     arguments: Any = (embedding,)
     if part == "condition_on_memory":
-        looked = jax.eval_shape(lambda model, x: model.apply("self_attend", x), model, embedding)
+        looked = jax.eval_shape(lambda model, x: model.self_attend(x), model, embedding)
         bank = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state.banks)
         arguments = looked, jax.eval_shape(lambda bank: memory.read(bank, jnp.int32(1), 1, EDGETAM), bank)
-    found = factors(jax.jit(lambda model, *given: model.apply(part, *given)).lower(model, *arguments).compile())
+    found = factors(jax.jit(lambda model, *given: getattr(model, part)(*given)).lower(model, *arguments).compile())
     assert ((size**2, size**2), "bf16", "bf16") in found
     assert not [product for product in found if min(product[0]) > 1 and product[1:] != ("bf16", "bf16")]
 
@@ -165,7 +167,7 @@ def test_compiled_programs_are_kept(tmp_path: Path) -> None:
 def test_lowers_for_other_devices(platform: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the form that runs there, all objects at once, in the types that are usual there; nobody here compiles it."""
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    program = jax.jit(functools.partial(_track_step.__wrapped__, rule="video"))
+    program = jax.jit(functools.partial(_track_step.__wrapped__, options=TrackOptions(vectorize=True)))
     exported = jax.export.export(program, platforms=[platform])(*shapes(2, dtype))
     text = exported.mlir_module()
     assert exported.platforms == (platform,)

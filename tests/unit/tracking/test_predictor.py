@@ -166,7 +166,7 @@ def test_a_prompt_taken_back_during_a_pass_is_gone(predictor: VideoPredictor, st
     for frame, *_ in predictor.propagate_in_video(state, max_frame_num_to_track=7):
         if frame == 1:
             predictor.clear_all_prompts_in_frame(state, 6, 1)
-    assert state.objects[1].found.keys() == state.objects[1].visited.keys() - {0} == {1, 2, 3, 4, 5, 7}
+    assert state.objects[1].track_outputs.keys() == state.objects[1].visited.keys() - {0} == {1, 2, 3, 4, 5, 7}
 
 
 def test_going_back_starts_at_the_last_prompt(predictor: VideoPredictor, state: Session) -> None:
@@ -190,7 +190,7 @@ def test_kept_as_signs(predictor: VideoPredictor, frames: np.ndarray, keep: Any)
     logits = predictor.init_state(frames)
     predictor.add_new_points_or_box(logits, 0, 1, **CLICK)
     list(predictor.propagate_in_video(logits))
-    for frame, found in logits.objects[1].found.items():
+    for frame, found in logits.objects[1].track_outputs.items():
         kept = predictor.get_masks(state, frame)[2]
         assert set(np.unique(kept)) <= set(np.unique(np.clip(kept, -10, 10)))
         want = np.asarray(
@@ -206,9 +206,9 @@ def test_keeping_nothing_bounds_what_is_held(predictor: VideoPredictor, frames: 
         predictor.add_new_points_or_box(each, 0, 1, **CLICK)
     found, want = masks(predictor, state)[1], masks(predictor, full)[1]
     assert_same_tracks(found, want)
-    assert len(state.objects[1].found) <= TINY.pointers
-    assert all(entry.mask is None for entry in state.objects[1].found.values())
-    assert len(full.objects[1].found) == len(long) - 1
+    assert len(state.objects[1].track_outputs) <= TINY.pointers
+    assert all(entry.mask is None for entry in state.objects[1].track_outputs.values())
+    assert len(full.objects[1].track_outputs) == len(long) - 1
     last = len(long) - 1
     assert_same_tracks(masks(predictor, state, start_frame_idx=last)[1], {last: want[last]})
 
@@ -228,7 +228,7 @@ def test_holes_are_filled_in_what_is_shown_and_remembered(model: Model, frames: 
     for predictor in (plain, filled):
         state = predictor.init_state(frames)
         shown.append(predictor.add_new_points_or_box(state, 0, 1, **CLICK)[2])
-        shown.append(state.objects[1].answers[0].entry.tokens)
+        shown.append(state.objects[1].prompt_outputs[0].output.memory.tokens)
     assert (shown[0] <= 0).any()
     assert (shown[2] > 0).all()
     assert np.abs(shown[1] - shown[3]).max() > 1e-3
@@ -246,7 +246,7 @@ def test_tracked_masks_are_cleaned_and_remembered_as_they_came(model: Model, fra
         state = predictor.init_state(frames)
         shown.append(predictor.add_new_mask(state, 0, 1, given)[2][0, 0])
         found.append(masks(predictor, state, max_frame_num_to_track=4)[1])
-        kept.append(np.stack([entry.mask for entry in state.objects[1].found.values()]))
+        kept.append(np.stack([entry.mask for entry in state.objects[1].track_outputs.values()]))
     assert (shown[1][hole] <= 0).any()
     np.testing.assert_array_equal(found[1][0], shown[1])  # as it was given, with its hole
     filled = np.asarray(fill_holes(kept[0], areas[0]))

@@ -15,9 +15,11 @@ import pytest
 from edgetam_jax import Model, Prompt, Prompts, Tracks, init_state, track, track_step
 from edgetam_jax.errors import PromptError
 from edgetam_jax.nn.edgetam import NO_OBJECT
+from edgetam_jax.ops.tree import repeat
 from edgetam_jax.tracking.prompt_entries import encode_prompts, entries_at, prompts_at, write_all_conditioning
-from edgetam_jax.tracking.scan import _track_step
-from edgetam_jax.tracking.step import encode_frames, encode_points, step
+from edgetam_jax.tracking.state import make_tracks
+from edgetam_jax.tracking.step import FrameInputs, TrackOptions, encode_frames, encode_points, step
+from edgetam_jax.tracking.stream import _track_step
 from edgetam_jax.types import Label
 from tests.support.scene import (
     BOX,
@@ -79,14 +81,14 @@ def test_streaming_equals_offline(frames: jax.Array, first: Prompts, model: Mode
 def test_a_loop_over_the_step_equals_track(frames: jax.Array, prompts: Prompts, model: Model, tracks: Tracks) -> None:
     """`step` with prompts answered beforehand, past and future ones, is all that `track` does."""
     encode = jax.jit(partial(encode_frames, model))
-    given, answers = jax.jit(encode_prompts, static_argnums=4)(model, frames, 0, prompts, "video")
-    banks = write_all_conditioning(init_state(model, 2, SLOTS).banks, given, answers)
+    given, outputs = jax.jit(encode_prompts, static_argnums=4)(model, frames, 0, prompts, "video")
+    banks = write_all_conditioning(init_state(model, 2, SLOTS).banks, given, outputs)
     compiled = jax.jit(step)
     found = []
     for t, frame in enumerate(frames):
-        banks, entry = compiled(model, banks, encode(frame), t, entries_at(given, answers, jnp.asarray(t)))
-        sighting = jax.tree.map(lambda x: x[None], entry.prediction)
-        found.append(Tracks(sighting.logits, sighting.score, sighting.iou, prompts.obj_ids, None))
+        inputs = entries_at(given, outputs, jnp.asarray(t))
+        banks, output = compiled(model, banks, encode(frame), t, inputs)
+        found.append(make_tracks(repeat(output.mask, 1), prompts.obj_ids, None))
     assert_same(joined(found), tracks)
 
 
@@ -95,15 +97,15 @@ def test_what_is_asked_for_equals_what_is_given(frames: jax.Array, model: Model,
     """A click and a mask for unknown objects, a frame without prompts, then both again the other way round."""
     click, mask = dataclasses.replace(CLICK, obj_id=8, frame=2), dataclasses.replace(MASK, obj_id=3, frame=2)
     prompts = places([CLICK, MASK, mask, click])
-    compiled = jax.jit(partial(step, vectorize=vectorize))
-    given, answers = jax.jit(encode_prompts, static_argnums=4)(model, frames[:3], 0, prompts, "video")
+    compiled = jax.jit(partial(step, options=TrackOptions(vectorize=vectorize)))
+    given, outputs = jax.jit(encode_prompts, static_argnums=4)(model, frames[:3], 0, prompts, "video")
     one = other = init_state(model, 2, SLOTS).banks
     for t in range(3):
         features, number = jax.jit(partial(encode_frames, model))(frames[t]), jnp.asarray(t)
         asked = prompts_at(model, prompts, number, frames[t])
         assert np.asarray(asked.valid).tolist() == 2 * [t != 1]
-        one, want = compiled(model, one, features, number, entries_at(given, answers, number))
-        other, got = compiled(model, other, features, number, asked)
+        one, want = compiled(model, one, features, number, entries_at(given, outputs, number))
+        other, got = compiled(model, other, features, number, FrameInputs(prompts=asked))
         for x, y in zip(jax.tree.leaves((other, got)), jax.tree.leaves((one, want)), strict=True):
             np.testing.assert_allclose(x, y, rtol=0, atol=RTOL * max(1, np.abs(np.asarray(y, float)).max()))
 
@@ -159,8 +161,8 @@ def test_masks_that_are_fed_back_are_clamped(frames: jax.Array, model: Model) ->
     features = jax.jit(partial(encode_frames, model))(frames[0])
     points, labels = jnp.array([[12.0, 14.0], [0.0, 0.0]]), jnp.array([Label.POSITIVE, Label.NOT_A_POINT])
     logits = 100 * jax.random.normal(jax.random.key(0), 2 * (model.config.mask_size,))
-    answer = jax.jit(lambda x: encode_points(model, features, points, labels, (x, jnp.array(True))).prediction.score)
-    large, clamped, small = answer(logits), answer(jnp.clip(logits, -32, 32)), answer(jnp.clip(logits, -30, 30))
+    score_of = jax.jit(lambda x: encode_points(model, features, points, labels, (x, jnp.array(True))).mask.score)
+    large, clamped, small = score_of(logits), score_of(jnp.clip(logits, -32, 32)), score_of(jnp.clip(logits, -30, 30))
     np.testing.assert_array_equal(large, clamped)
     assert abs(large - small) > 1e-4
 
@@ -255,10 +257,10 @@ def test_rows_belong_to_their_objects(frames: jax.Array, model: Model, first: Pr
     for frame, calls in ((0, 2), (2, 1)):
         late = Prompts.build([Prompt(**{**now, "frame": frame}, obj_id=9)], obj_ids=(9, 8))
         fresh = init_state(model, 2, SLOTS)._replace(frame=jnp.asarray(1, jnp.int32))
-        with pytest.raises(PromptError, match=f"about frame {frame}, the state is at frame 1"):
+        with pytest.raises(PromptError, match=f"on frame {frame}, the state is at frame 1"):
             track_step(model, fresh, frames[1], late)
         if calls == 2:
-            with pytest.raises(PromptError, match="about frame 0, the state is at frame 1"):
+            with pytest.raises(PromptError, match="on frame 0, the state is at frame 1"):
                 track(frames[1:], late, model, state=fresh)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
@@ -268,13 +270,13 @@ def test_later_prompts_displace_none(frames: jax.Array, model: Model, first: Pro
     later = Prompts.build([Prompt(points=[[20, 14]], labels=[1], frame=6, obj_id=3)], obj_ids=(3, 8))
     roomy, _ = stream(model, init_state(model, 2, SLOTS), frames[:3], {0: at_once(first)})
     banks = roomy.banks._replace(
-        prompted=jax.tree.map(lambda x: x[:, :1], roomy.banks.prompted),
-        prompted_pointers=roomy.banks.prompted_pointers[:, :1],
+        conditioning=jax.tree.map(lambda x: x[:, :1], roomy.banks.conditioning),
+        conditioning_pointers=roomy.banks.conditioning_pointers[:, :1],
     )
     roomy, tight = (track(frames[3:], later, model, state=s) for s in (roomy, roomy._replace(banks=banks)))
     assert_same(tight, roomy)
     assert tight.state is not None
-    np.testing.assert_array_equal(tight.state.banks.prompted.frames[0], [0, 6])
+    np.testing.assert_array_equal(tight.state.banks.conditioning.frames[0], [0, 6])
 
 
 def test_memory_stays_constant(frames: jax.Array, first: Prompts, model: Model) -> None:

@@ -205,20 +205,19 @@ def test_corrections_match_the_interactive_predictor() -> None:
     assert len(set(ious.round(3))) == LENGTH and np.any(masks[2] != (tracked[2][0, 0] > 0))
     assert_close("IoU", np.asarray(result.ious)[:, 0, 0], ious, rtol=RTOL)
     # Both are conditioning frames. In the predictor, as in SAM 2's, only prompted frames are.
-    answers, between = state.objects[1].answers, state.objects[1].found[1]
+    prompted, between = state.objects[1].prompt_outputs, state.objects[1].track_outputs[1]
     bank = memory.init(TINY, user.corrected_frames)
-    for frame, entry in ((0, answers[0].entry), (1, None), (2, answers[2].entry)):
-        remembered = (between.tokens, between.pointer) if entry is None else (entry.tokens, entry.prediction.pointer)
-        bank = memory.write_recent(bank, frame, *remembered)
-        bank = bank if entry is None else memory.write_conditioning(bank, frame, *remembered)
+    for frame, entry in enumerate((prompted[0].output.memory, between.memory, prompted[2].output.memory)):
+        bank = memory.write_recent(bank, frame, entry)
+        bank = memory.write_conditioning(bank, frame, entry) if frame in prompted else bank
 
     @jax.jit
     def last(model: Model, bank: Bank) -> jax.Array:
         features = encode_frames(model, EXAMPLES.frames[0, 3])
-        return track_object(model, features, memory.read(bank, jnp.asarray(3), 1, TINY)).prediction.score
+        return track_object(model, features, memory.read(bank, jnp.asarray(3), 1, TINY)).mask.score
 
     want = last(tiny_model(), bank)
-    assert abs(state.objects[1].found[3].score - float(want)) > 20 * RTOL
+    assert abs(state.objects[1].track_outputs[3].score - float(want)) > 20 * RTOL
     assert_close("score", np.asarray(result.scores)[3, 0, 0], np.asarray(want), rtol=RTOL)
 
 
