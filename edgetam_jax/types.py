@@ -14,6 +14,10 @@ from typing import NamedTuple
 
 from jax import Array
 
+LARGEST_ID = 255  # the largest object id that a palette image can hold
+VOID = 255  # in an annotation image: pixels that count for no object and not for the background
+ALL_OBJECTS = -1  # in place of an object id: a file that annotates all objects of a frame
+
 
 class Label(enum.IntEnum):
     """What a point means. A box is a BOX_START and a BOX_END, its top left and bottom right corners."""

@@ -9,7 +9,6 @@ from PIL import Image
 from edgetam_jax.app.pointing import NOTHING, Mark, Said
 from edgetam_jax.cli.segment import ask
 from edgetam_jax.errors import PromptError
-from edgetam_jax.evaluation.batch import LARGEST_ID
 from edgetam_jax.images.automask import AutomaticMaskGenerator
 from edgetam_jax.images.predictor import ImagePredictor
 from edgetam_jax.media.atomic import replacing
@@ -18,6 +17,7 @@ from edgetam_jax.media.palette import mask_to_palette, object_colors
 from edgetam_jax.media.visualize import overlay
 from edgetam_jax.model import Model
 from edgetam_jax.ops.rle import rle_decode
+from edgetam_jax.types import LARGEST_ID
 
 MAX_PIXELS = 1920 * 1080  # of an image; there can be 255 masks of it
 

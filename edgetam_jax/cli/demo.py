@@ -14,9 +14,9 @@ from edgetam_jax.cli.outputs import FrameResult, check_free, color_ids
 from edgetam_jax.cli.progress import Progress
 from edgetam_jax.cli.track import clip_of, follow, write
 from edgetam_jax.data.simulated_user import click_on
-from edgetam_jax.data.synthetic import Clip, ClipConfig
+from edgetam_jax.data.synthetic import ClipConfig, SyntheticClip
 from edgetam_jax.errors import OutputError
-from edgetam_jax.evaluation.baselines import hold_still
+from edgetam_jax.evaluation.baselines import repeat_mask
 from edgetam_jax.evaluation.held_out import held_out_clip
 from edgetam_jax.evaluation.summary import evaluate_track, summarize
 from edgetam_jax.media.atomic import check_place, replacing
@@ -90,7 +90,7 @@ def _places(folder: Path, force: bool) -> list[Path]:
     return outs
 
 
-def prompts_for(clip: Clip) -> list[Prompt]:
+def prompts_for(clip: SyntheticClip) -> list[Prompt]:
     """A click in the middle of the first object, and a box around the second one, both on the first frame."""
     first = clip.masks[0]
     click = click_on(jax.random.key(0), first[0], "centre").point
@@ -139,7 +139,7 @@ def report(seen: Sequence[FrameResult], truth: np.ndarray) -> str:
     for obj_id, way in WAYS.items():
         score = scores[obj_id]
         lines.append(f"  {f'{obj_id}, {way}':20} {score.j.mean:6.3f} {score.f.mean:6.3f} {score.jf:6.3f}")
-    still = summarize([evaluate_track(hold_still(frames, truth[0, o - 1]), truth[:, o - 1], 0) for o in WAYS]).score.jf
+    still = summarize([evaluate_track(repeat_mask(frames, truth[0, o - 1]), truth[:, o - 1], 0) for o in WAYS]).score.jf
     lines.append(f"  {'both':20} {'':6} {'':6} {np.mean([score.jf for score in scores.values()]):6.3f}")
     return "\n".join([*lines, f"  true masks of the first frame, left where they were: {still:.3f}"])
 

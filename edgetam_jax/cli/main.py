@@ -24,11 +24,11 @@ COMMANDS = {
     "info": Command("edgetam_jax.cli.info", "versions, devices, and what is in a network's file"),
     "convert": Command("convert.__main__", "checkpoints between PyTorch, Hugging Face and edgetam_jax"),
     "train": Command("edgetam_jax.cli.train", "train or fine-tune a network by a recipe"),
-    "batch": Command("edgetam_jax.evaluation.batch", "track a folder of videos from files of prompts"),
-    "vos": Command("edgetam_jax.evaluation.vos", "track every object of a dataset from its first mask"),
-    "scores": Command("edgetam_jax.evaluation.scores", "J and F of the masks that vos wrote"),
-    "interactive": Command("edgetam_jax.evaluation.interactive", "a dataset with a simulated user who clicks"),
-    "held-out": Command("edgetam_jax.evaluation.held_out", "J and F on synthetic clips that no training has seen"),
+    "batch": Command("edgetam_jax.cli.batch", "track a folder of videos from files of prompts"),
+    "vos": Command("edgetam_jax.cli.vos", "track every object of a dataset from its first mask"),
+    "scores": Command("edgetam_jax.cli.scores", "J and F of the masks that vos wrote"),
+    "interactive": Command("edgetam_jax.cli.interactive", "a dataset with a simulated user who clicks"),
+    "held-out": Command("edgetam_jax.cli.held_out", "J and F on synthetic clips that no training has seen"),
 }
 
 

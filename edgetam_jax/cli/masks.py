@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from edgetam_jax.cli import options, pictures
-from edgetam_jax.evaluation.batch import LARGEST_ID
 from edgetam_jax.images.automask import AutomaticMaskGenerator
 from edgetam_jax.ops.rle import rle_decode
+from edgetam_jax.types import LARGEST_ID
 
 EXAMPLES = """\
   edgetam-jax masks photo.jpg

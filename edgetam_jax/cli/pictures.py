@@ -14,11 +14,11 @@ from PIL import Image, ImageOps
 from edgetam_jax.cli import options
 from edgetam_jax.cli.outputs import color_ids
 from edgetam_jax.errors import FrameError
-from edgetam_jax.evaluation.batch import LARGEST_ID
 from edgetam_jax.media.atomic import check_place, replacing
 from edgetam_jax.media.image import read_image
 from edgetam_jax.media.palette import mask_to_palette
 from edgetam_jax.media.visualize import overlay
+from edgetam_jax.types import LARGEST_ID
 
 SUFFIXES = {
     ".jpg": "the image with the masks drawn on it (also .webp)",

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgetam_jax.data.datasets import VOID, read_ids
+from edgetam_jax.data.datasets import read_ids
+from edgetam_jax.data.prompt_files import read_prompts
 from edgetam_jax.errors import PromptError
-from edgetam_jax.evaluation.batch import LARGEST_ID, read_prompts
 from edgetam_jax.prompts import Prompt, check_inside, check_mask, check_points
+from edgetam_jax.types import LARGEST_ID, VOID
 
 _NUMBER = r"\s*(-?\d+(?:\.\d*)?)\s*"
 

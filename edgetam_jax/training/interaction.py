@@ -103,7 +103,7 @@ def prompted_outputs(
         return _CorrectionState(points, labels, sighting, detail, costs), None
 
     said = prompted & ~is_mask
-    points, labels = where(said, (topic.prompts.points, topic.prompts.labels), no_points(user.room))
+    points, labels = where(said, (topic.prompts.points, topic.prompts.labels), no_points(user.capacity))
     sighting, detail, costs = answer(points, labels)
     words = _CorrectionState(points, labels, sighting, detail, jax.tree.map(lambda x: jnp.where(is_mask, 0, x), costs))
     if user.corrections:

@@ -10,9 +10,9 @@ from PIL import Image
 from scipy import ndimage
 
 from edgetam_jax.data import PLAIN, Augment, DataConfig, Jitter, make_example, open_training_data
-from edgetam_jax.data.augment import FILL, MaskWarp, Warp, draw, recolor, warp_image
+from edgetam_jax.data.augment import FILL, MaskWarp, Warp, recolor, sample_augmentation, warp_image
+from edgetam_jax.data.example import sample_clip
 from edgetam_jax.data.footage import Footage
-from edgetam_jax.data.sampling import sample
 from edgetam_jax.errors import ConfigError, FrameError
 from tests.unit.data.footage import COLORS, frame_at, make_coco, make_videos, masks_at
 
@@ -40,7 +40,7 @@ class Shown:
 
 def draws(footage: Footage, count: int = 300, **changes: Any) -> list[Any]:
     options = {"frames": 4, "objects": 2, "stride": 1, "backwards": 0.0, "least": 0.01} | changes
-    return [sample(footage, **options, rng=np.random.default_rng(seed)) for seed in range(count)]
+    return [sample_clip(footage, **options, rng=np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_clips_are_consecutive_frames_with_a_random_stride() -> None:
@@ -97,7 +97,7 @@ def agrees(image: np.ndarray, masks: np.ndarray) -> None:
 def test_masks_move_with_the_pixels(seed: int) -> None:
     frame, masks = scene()
     rng = np.random.default_rng(seed)
-    warp = draw(GEOMETRY, 1, SIZE, rng).warp
+    warp = sample_augmentation(GEOMETRY, 1, SIZE, rng).warp
     image = warp_image(Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR), warp)
     moved = MaskWarp(warp, SIZE, SIDE)(masks)
     if warp.tile is None:
@@ -122,20 +122,22 @@ def test_geometry_is_what_it_says() -> None:
     values: dict[str, Any] = {"rotation": 90.0, "scale": (0.5, 0.8), "shear": 20.0}
     for name, holds in only.items():
         for seed in range(5):
-            warp = draw(dataclasses.replace(PLAIN, **{name: values[name]}), 1, SIZE, np.random.default_rng(seed)).warp
+            warp = sample_augmentation(
+                dataclasses.replace(PLAIN, **{name: values[name]}), 1, SIZE, np.random.default_rng(seed)
+            ).warp
             assert not np.allclose(warp.matrix, np.eye(2), atol=0.02)
             np.testing.assert_allclose(warp.matrix @ (0.5, 0.5) + warp.offset, 0.5)
             back = np.array([0.3, -0.2])
             aspect = np.array(SIZE[::-1])
             assert holds(back * aspect, warp.matrix @ back * aspect)
-    warp = draw(dataclasses.replace(PLAIN, shift=0.2), 1, SIZE, np.random.default_rng(0)).warp
+    warp = sample_augmentation(dataclasses.replace(PLAIN, shift=0.2), 1, SIZE, np.random.default_rng(0)).warp
     np.testing.assert_array_equal(warp.matrix, np.eye(2))
     assert 0 < np.abs(warp.offset).max() <= 0.2
 
 
 def test_mirroring_is_exact() -> None:
     frame, masks = scene()
-    warp = draw(dataclasses.replace(PLAIN, flip=1.0), 1, SIZE, np.random.default_rng(0)).warp
+    warp = sample_augmentation(dataclasses.replace(PLAIN, flip=1.0), 1, SIZE, np.random.default_rng(0)).warp
     square = Image.fromarray(frame).resize((SIDE, SIDE))
     np.testing.assert_array_equal(np.asarray(warp_image(square, warp)), np.asarray(square)[:, ::-1])
     plain = MaskWarp(Warp(np.eye(2), np.zeros(2)), SIZE, SIDE)(masks)
@@ -161,17 +163,20 @@ def test_colors() -> None:
         np.testing.assert_allclose(recolor(image, np.array(factors)), want, atol=1.1)
     clip, each = Jitter(0.1, 0.03, 0.0), Jitter(0.0, 0.0, 0.05)
     augment = dataclasses.replace(PLAIN, clip_colors=clip, frame_colors=each)
-    colors = np.stack([draw(augment, 5, SIZE, np.random.default_rng(seed)).colors for seed in range(200)])
+    colors = np.stack(
+        [sample_augmentation(augment, 5, SIZE, np.random.default_rng(seed)).colors for seed in range(200)]
+    )
     assert (colors[..., :2] == colors[:, :1, :2]).all() and (colors[:, 1:, 2] != colors[:, :-1, 2]).all()
     np.testing.assert_allclose(np.abs(colors - 1).max((0, 1)), [0.1, 0.03, 0.05], rtol=0.05)
     grays = [
-        draw(dataclasses.replace(augment, grayscale=0.3), 2, SIZE, np.random.default_rng(s)).colors for s in range(400)
+        sample_augmentation(dataclasses.replace(augment, grayscale=0.3), 2, SIZE, np.random.default_rng(s)).colors
+        for s in range(400)
     ]
     assert np.mean([(one[:, 2] == 0).all() for one in grays]) == pytest.approx(0.3, abs=0.07)
 
 
 def test_shares_of_augmentation() -> None:
-    drawn = [draw(Augment(), 1, SIZE, np.random.default_rng(seed)).warp for seed in range(1000)]
+    drawn = [sample_augmentation(Augment(), 1, SIZE, np.random.default_rng(seed)).warp for seed in range(1000)]
     assert np.mean([warp.tile is not None for warp in drawn]) == pytest.approx(0.1, abs=0.03)
     assert np.mean([np.linalg.det(warp.matrix) < 0 for warp in drawn]) == pytest.approx(0.5, abs=0.05)
     assert {warp.tile for warp in drawn} == {None, (0, 0), (0, 1), (1, 0), (1, 1)}

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgetam_jax.cli.scores import main
 from edgetam_jax.data.datasets import open_dataset
 from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity, statistics
-from edgetam_jax.evaluation.scores import ObjectScore, average, by_video, main, measure, score_dataset, table
+from edgetam_jax.evaluation.scores import ObjectScore, average, by_video, measure, score_dataset, table
 from tests.unit.evaluation.folders import HEIGHT, WIDTH, ids_of, make_davis, make_mose, make_sav, save_ids, square
 
 FRAMES = 7

@@ -183,7 +183,7 @@ def test_evaluation_in_between_is_on_held_out_clips(recipe: Recipe, folder: Path
     with small_steps():
         train(dataclasses.replace(recipe, evaluation=once), folder / "really-judged")
     *_, last = metrics(folder / "really-judged")
-    found = [last[f"held_out_{kind}"] for kind in held_out.KINDS]
+    found = [last[f"held_out_{kind}"] for kind in held_out.PROMPT_KINDS]
     assert all(0 <= value <= 1 for value in found) and len(set(found)) > 1
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgetam_jax import save
+from edgetam_jax.cli import vos
 from edgetam_jax.data.datasets import open_dataset
 from edgetam_jax.errors import FrameError
-from edgetam_jax.evaluation import vos
 from edgetam_jax.evaluation.scores import Score, average, score_dataset
 from edgetam_jax.training import trainer
 from edgetam_jax.training.recipe import Evaluation, Recipe
