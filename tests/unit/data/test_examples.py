@@ -20,8 +20,8 @@ SIZE, SIDE = (90, 160), 64
 GEOMETRY = dataclasses.replace(PLAIN, flip=0.5, rotation=25, shear=20, scale=(0.8, 1.3), shift=0.1, mosaic=0.5)
 
 
-class Shown:
-    """Annotated frames that show the objects named."""
+class FakeFootage:
+    """Footage by the objects that each annotated frame shows, and their shares of it."""
 
     name = "shown"
 
@@ -31,41 +31,41 @@ class Shown:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def shares(self, frame: int) -> dict[int, float]:
+    def area_shares(self, frame: int) -> dict[int, float]:
         return self._frames[frame]
 
-    def pictures(self, frames: Any, objects: Any, side: int) -> Any:
+    def read_frames(self, frames: Any, objects: Any, side: int) -> Any:
         raise NotImplementedError
 
 
-def draws(footage: Footage, count: int = 300, **changes: Any) -> list[Any]:
-    options = {"frames": 4, "objects": 2, "stride": 1, "backwards": 0.0, "least": 0.01} | changes
+def samples(footage: Footage, count: int = 300, **changes: Any) -> list[Any]:
+    options = {"frames": 4, "objects": 2, "stride": 1, "backwards": 0.0, "min_share": 0.01} | changes
     return [sample_clip(footage, **options, rng=np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_clips_are_consecutive_frames_with_a_random_stride() -> None:
-    found = {tuple(one.frames) for one in draws(Shown(*[{1: 0.5}] * 10), stride=5)}
+    found = {tuple(one.frames) for one in samples(FakeFootage(*[{1: 0.5}] * 10), stride=5)}
     want = {tuple(range(start, start + 3 * s + 1, s)) for s in (1, 2, 3) for start in range(10 - 3 * s)}
     assert found == want  # a stride of 4 or 5 is too long for ten frames
-    backwards = draws(Shown(*[{1: 0.5}] * 10), backwards=0.3, count=1000)
+    backwards = samples(FakeFootage(*[{1: 0.5}] * 10), backwards=0.3, count=1000)
     assert np.mean([one.frames[0] > one.frames[1] for one in backwards]) == pytest.approx(0.3, abs=0.05)
     assert all(set(np.diff(one.frames)) in ({1}, {-1}) for one in backwards)
 
 
-def test_short_videos_are_played_to_and_fro() -> None:
-    found = {tuple(one.frames) for one in draws(Shown(*[{1: 0.5}] * 3), frames=6)}
+def test_short_videos_are_played_forward_and_backward() -> None:
+    found = {tuple(one.frames) for one in samples(FakeFootage(*[{1: 0.5}] * 3), frames=6)}
     assert found == {(0, 1, 2, 1, 0, 1), (1, 2, 1, 0, 1, 2), (2, 1, 0, 1, 2, 1), (1, 0, 1, 2, 1, 0)}
-    assert {tuple(one.frames) for one in draws(Shown({1: 0.5}), backwards=0.5)} == {(0, 0, 0, 0)}
+    assert {tuple(one.frames) for one in samples(FakeFootage({1: 0.5}), backwards=0.5)} == {(0, 0, 0, 0)}
 
 
 def test_the_first_frame_shows_all_objects() -> None:
     """Whichever end comes first. Others count neither for the start nor among the objects."""
     frames = [{5: 0.2}, {5: 0.2, 6: 0.001}, {}, {7: 0.2}, {5: 0.3, 7: 0.3, 8: 0.3}, {}, {}]
-    found = {(one.frames[0], tuple(one.objects)) for one in draws(Shown(*frames), frames=3, backwards=0.5)}
+    found = {(one.frames[0], tuple(one.objects)) for one in samples(FakeFootage(*frames), frames=3, backwards=0.5)}
     pairs = {(4, (a, b)) for a in (5, 7, 8) for b in (5, 7, 8) if a != b}
     assert found == {(0, (5,)), (1, (5,)), (3, (7,))} | pairs
     with pytest.raises(FrameError, match="shown: none of the 2 annotated frames .* shows an object"):
-        draws(Shown({}, {1: 0.001}), frames=2)
+        samples(FakeFootage({}, {1: 0.001}), frames=2)
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:

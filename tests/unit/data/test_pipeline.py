@@ -58,12 +58,12 @@ def places(configs: list[DataConfig], monkeypatch: pytest.MonkeyPatch, count: in
     """Where the examples of the first batches come from."""
     seen: list[ExampleIndex] = []
 
-    class Listener(Reader):
+    class Listener(ExampleReader):
         def __call__(self, place: ExampleIndex) -> Any:
             seen.append(place)
             return np.zeros(1)
 
-    monkeypatch.setattr(pipeline, "Reader", Listener)
+    monkeypatch.setattr(pipeline, "ExampleReader", Listener)
     take(batches(configs, SIZE, BATCH, 7, threads=0), count)
     return seen
 

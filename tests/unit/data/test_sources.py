@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from edgetam_jax.data import open_training_data
 from edgetam_jax.data.footage import Footage, FootageSource
-from edgetam_jax.errors import EdgeTAMError, FrameError
+from edgetam_jax.errors import ConfigError, EdgeTAMError, FrameError
 from edgetam_jax.media.image import read_square
 from edgetam_jax.ops.rle import rle_decode
 from tests.unit.data.footage import (
@@ -121,6 +122,21 @@ def test_polygons_are_those_of_pycocotools() -> None:
         corners = [corners, np.round(corners), np.round(corners, 2), np.repeat(corners, 2, 0)][number % 4]
         (want,) = coco_mask.frPyObjects([corners.ravel().tolist()], height, width)
         np.testing.assert_array_equal(polygons_mask([corners], (height, width)), rle_decode(want))
+
+
+def test_a_mask_is_the_union_of_its_polygons() -> None:
+    polygons = [np.array([[2, 2], [9, 2], [9, 7], [2, 7]]), np.array([[6, 4], [14, 4], [14, 10], [6, 10]])]
+    want = np.zeros((12, 16), bool)
+    want[2:7, 2:9] = want[4:10, 6:14] = True
+    np.testing.assert_array_equal(polygons_mask(polygons, (12, 16)), want)
+    assert not polygons_mask([], (12, 16)).any()
+
+
+def test_polygons_without_pycocotools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_coco(tmp_path, 1)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(ConfigError, match="polygons need pycocotools: pip install 'edgetam-jax\\[train\\]'"):
+        open_training_data(tmp_path)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
