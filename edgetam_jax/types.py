@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from jax import Array
 
-LARGEST_ID = 255  # of an object, as far as palette images hold it
+LARGEST_ID = 255  # the largest object id that a palette image can hold
+VOID = 255  # in an annotation image: pixels that count for no object and not for the background
+ALL_OBJECTS = -1  # in place of an object id: a file that annotates all objects of a frame
 MASK_PROMPT_CLAMP = 32.0  # low-resolution logits that are fed back as a mask prompt are clipped to +-32
 
 

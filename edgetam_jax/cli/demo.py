@@ -14,9 +14,9 @@ from edgetam_jax.cli.outputs import add_force_option
 from edgetam_jax.cli.progress import Progress
 from edgetam_jax.cli.track import output_spec, track_video, write_results
 from edgetam_jax.data.simulated_user import click_on
-from edgetam_jax.data.synthetic import Clip, ClipConfig
+from edgetam_jax.data.synthetic import ClipConfig, SyntheticClip
 from edgetam_jax.errors import OutputError
-from edgetam_jax.evaluation.baselines import hold_still
+from edgetam_jax.evaluation.baselines import repeat_mask
 from edgetam_jax.evaluation.held_out import held_out_clip
 from edgetam_jax.evaluation.summary import evaluate_track, summarize
 from edgetam_jax.media.atomic import check_place, replacing
@@ -92,7 +92,7 @@ def _output_paths(folder: Path, force: bool) -> list[Path]:
     return outs
 
 
-def make_prompts(clip: Clip) -> list[Prompt]:
+def make_prompts(clip: SyntheticClip) -> list[Prompt]:
     """A click at the centre of the first object, and a box around the second, both on the first frame."""
     first = clip.masks[0]
     click = click_on(jax.random.key(0), first[0], "centre").point
@@ -145,7 +145,7 @@ def score_table(results: Sequence[FrameResult], truth: np.ndarray) -> str:
         lines.append(f"  {f'{obj_id}, {kind}':20} {score.j.mean:6.3f} {score.f.mean:6.3f} {score.jf:6.3f}")
     lines.append(f"  {'both':20} {'':6} {'':6} {np.mean([score.jf for score in scores.values()]):6.3f}")
     still = summarize(
-        [evaluate_track(hold_still(frames, truth[0, row]), truth[:, row], 0) for row in range(truth.shape[1])]
+        [evaluate_track(repeat_mask(frames, truth[0, row]), truth[:, row], 0) for row in range(truth.shape[1])]
     )
     return "\n".join([*lines, f"  the first frame's true masks on every frame, for comparison: {still.score.jf:.3f}"])
 

@@ -25,11 +25,11 @@ COMMANDS = {
     "info": Command("edgetam_jax.cli.info", "show versions, devices and the contents of a checkpoint"),
     "convert": Command("convert.__main__", "convert checkpoints between PyTorch, Hugging Face and edgetam_jax"),
     "train": Command("edgetam_jax.cli.train", "train or fine-tune a network from a recipe"),
-    "batch": Command("edgetam_jax.evaluation.batch", "track a folder of videos from files of prompts"),
-    "vos": Command("edgetam_jax.evaluation.vos", "track every object of a dataset from its first mask"),
-    "scores": Command("edgetam_jax.evaluation.scores", "compute J and F of the masks that vos wrote"),
-    "interactive": Command("edgetam_jax.evaluation.interactive", "evaluate on a dataset with simulated clicks"),
-    "held-out": Command("edgetam_jax.evaluation.held_out", "compute J and F on held-out synthetic clips"),
+    "batch": Command("edgetam_jax.cli.batch", "track a folder of videos from files of prompts"),
+    "vos": Command("edgetam_jax.cli.vos", "track every object of a dataset from its first mask"),
+    "scores": Command("edgetam_jax.cli.scores", "compute J and F of the masks that vos wrote"),
+    "interactive": Command("edgetam_jax.cli.interactive", "evaluate on a dataset with simulated clicks"),
+    "held-out": Command("edgetam_jax.cli.held_out", "compute J and F on held-out synthetic clips"),
 }
 
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgetam_jax.data.datasets import VOID, read_ids
+from edgetam_jax.data.datasets import read_ids
+from edgetam_jax.data.prompt_files import read_prompts
 from edgetam_jax.errors import PromptError
-from edgetam_jax.evaluation.batch import read_prompts
 from edgetam_jax.ops.points import check_inside, check_mask, check_points
 from edgetam_jax.prompts import Prompt
-from edgetam_jax.types import LARGEST_ID
+from edgetam_jax.types import LARGEST_ID, VOID
 
 _NUMBER = r"\s*(-?\d+(?:\.\d*)?)\s*"
 

@@ -1,23 +1,16 @@
 """`edgetam-jax train RECIPE --out FOLDER`: trains a network, and resumes a run that was interrupted."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
-from edgetam_jax.errors import EdgeTAMError, TrainingError
+from edgetam_jax.errors import TrainingError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0: trained to the last step; 2: the run could not start or continue. Other errors keep their traceback."""
-    try:
-        _train(_parser().parse_args(argv))
-    except EdgeTAMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main(argv: Sequence[str] | None = None) -> None:
+    _train(_parser().parse_args(argv))
 
 
 def _train(arguments: argparse.Namespace) -> None:

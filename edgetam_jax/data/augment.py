@@ -1,4 +1,4 @@
-"""Random changes of clips: the same for all frames of a clip, but for a little colour. Masks move with the pixels."""
+"""Random changes of geometry and colour, the same for all frames of a clip except some of the colour jitter."""
 
 import dataclasses
 import math
@@ -10,13 +10,13 @@ from PIL import Image
 
 from edgetam_jax.errors import ConfigError
 
-FILL = (124, 116, 104)  # ImageNet's mean, where nothing is
-_GREY = np.array([0.299, 0.587, 0.114])  # how bright red, green and blue are
+FILL = (124, 116, 104)  # outside of the image: ImageNet's mean
+_GREY = np.array([0.299, 0.587, 0.114])  # the weights of red, green and blue in grey
 
 
 @dataclasses.dataclass(frozen=True)
 class Jitter:
-    """How far factors of colour lie from 1, at most."""
+    """The largest differences from 1 of the factors of colour."""
 
     brightness: float = 0.0
     contrast: float = 0.0
@@ -30,17 +30,31 @@ class Jitter:
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """What is done to clips. The defaults are SAM 2's: those of its example of fine-tuning, mosaics as in its paper."""
+    """Ranges of the random changes of clips.
 
-    flip: float = 0.5  # share of clips that are mirrored, left to right
-    rotation: float = 25.0  # degrees, either way
-    shear: float = 20.0  # degrees, either way
-    scale: tuple[float, float] = (1.0, 1.0)  # smallest and largest
-    shift: float = 0.0  # share of the width and of the height, either way
-    clip_colors: Jitter = Jitter(0.1, 0.03, 0.03)  # of all frames alike
-    frame_colors: Jitter = Jitter(0.1, 0.05, 0.05)  # of each frame, besides
-    grayscale: float = 0.05  # share of clips without colour
-    mosaic: float = 0.1  # share of clips that become four of themselves, whose objects are followed in one of them
+    The defaults are those of SAM 2's example of fine-tuning, with mosaics as in its paper.
+
+    Args:
+        flip: the share of clips that are mirrored, left to right.
+        rotation: the largest angle in degrees, in either direction.
+        shear: the largest angle in degrees, in either direction.
+        scale: the smallest and the largest factor.
+        shift: the largest shift in either direction, as a share of the width and of the height.
+        clip_colors: colour jitter of all frames together.
+        frame_colors: additional colour jitter of each frame.
+        grayscale: the share of clips without colour.
+        mosaic: the share of clips that are tiled 2 x 2; objects are tracked in one of the four tiles.
+    """
+
+    flip: float = 0.5
+    rotation: float = 25.0
+    shear: float = 20.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    clip_colors: Jitter = Jitter(0.1, 0.03, 0.03)
+    frame_colors: Jitter = Jitter(0.1, 0.05, 0.05)
+    grayscale: float = 0.05
+    mosaic: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("flip", "grayscale", "mosaic", "shift"):
@@ -54,43 +68,46 @@ class Augment:
             raise ConfigError(f"scale is {self.scale}; expected the smallest and the largest factor, above 0.")
 
 
-USUAL = Augment()
+SAM2_AUGMENT = Augment()
 PLAIN = Augment(0.0, 0.0, 0.0, clip_colors=Jitter(), frame_colors=Jitter(), grayscale=0.0, mosaic=0.0)
 
 
 class Warp(NamedTuple):
-    """Where an output's points come from: matrix @ point + offset; points (x, y) go from 0 to 1 across the frame."""
+    """The map from output to input points: matrix @ point + offset; points (x, y) are 0 to 1 across the frame."""
 
     matrix: np.ndarray  # [2, 2]
     offset: np.ndarray  # [2]
-    tile: tuple[int, int] | None = None  # column and row of the quarter in which objects are followed, of a mosaic
+    tile: tuple[int, int] | None = None  # of a mosaic: column and row of the tile that has masks
 
 
-class Changes(NamedTuple):
+class Augmentation(NamedTuple):
+    """The changes of one clip."""
+
     warp: Warp
-    mirror: Warp  # without all that may lose an object
+    mirror: Warp  # only the mirroring, which keeps all objects in the frame
     colors: np.ndarray  # [T, 3] factors of brightness, contrast and saturation
 
 
-def draw(augment: Augment, frames: int, size: tuple[int, int], rng: np.random.Generator) -> Changes:
-    """What is going to be done to a clip whose frames are of `size` (height, width)."""
+def sample_augmentation(augment: Augment, frames: int, size: tuple[int, int], rng: np.random.Generator) -> Augmentation:
+    """Draws the changes of a clip whose frames are of `size` (height, width)."""
     mirrored = rng.random() < augment.flip
-    angle, slant = np.radians(rng.uniform(-1, 1, 2) * (augment.rotation, augment.shear))
-    factor = math.exp(rng.uniform(*np.log(augment.scale)))
+    angle, shear = np.radians(rng.uniform(-1, 1, 2) * (augment.rotation, augment.shear))
+    scale = math.exp(rng.uniform(*np.log(augment.scale)))
     shift = rng.uniform(-augment.shift, augment.shift, 2)
     aspect = np.diag(size[::-1])
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    forward = factor * turn @ np.array([[1, np.tan(slant)], [0, 1]])
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    forward = scale * rotation @ np.array([[1, np.tan(shear)], [0, 1]])
     matrix = np.linalg.inv(aspect) @ np.linalg.inv(forward) @ aspect
     mosaic, corner = rng.random() < augment.mosaic, rng.integers(0, 2, 2)
     tile = (int(corner[0]), int(corner[1])) if mosaic else None
     factors = _factors(augment.clip_colors, 1, rng) * _factors(augment.frame_colors, frames, rng)
     factors[:, 2] *= rng.random() >= augment.grayscale
-    return Changes(_warp(matrix, shift, mirrored)._replace(tile=tile), _warp(np.eye(2), np.zeros(2), mirrored), factors)
+    warp, mirror = _make_warp(matrix, shift, mirrored), _make_warp(np.eye(2), np.zeros(2), mirrored)
+    return Augmentation(warp._replace(tile=tile), mirror, factors)
 
 
-def _warp(matrix: np.ndarray, shift: np.ndarray, mirrored: bool) -> Warp:
-    """Mirrored first, then changed about the middle and shifted; this is the way back."""
+def _make_warp(matrix: np.ndarray, shift: np.ndarray, mirrored: bool) -> Warp:
+    """The inverse of mirroring, then a linear map about the middle, whose inverse is `matrix`, then a shift."""
     matrix = matrix.copy()
     offset = 0.5 - matrix @ (0.5 + shift)
     if mirrored:
@@ -103,7 +120,7 @@ def _factors(jitter: Jitter, count: int, rng: np.random.Generator) -> np.ndarray
 
 
 def warp_image(image: Image.Image, warp: Warp) -> Image.Image:
-    """Of a square image, whose size is kept; where pixels come from outside, there is the mean colour."""
+    """Warps a square image at its size. Pixels from outside of it get the colour FILL."""
     side = image.width
     if not (np.array_equal(warp.matrix, np.eye(2)) and not warp.offset.any()):
         (a, b), (d, e) = warp.matrix
@@ -111,14 +128,14 @@ def warp_image(image: Image.Image, warp: Warp) -> Image.Image:
         pixels = Image.Resampling.BILINEAR
         image = image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), pixels, fillcolor=FILL)
     if warp.tile is not None:
-        quarter, image = image.reduce(2), Image.new("RGB", image.size)
+        tile, image = image.reduce(2), Image.new("RGB", image.size)
         for corner in ((0, 0), (side // 2, 0), (0, side // 2), (side // 2, side // 2)):
-            image.paste(quarter, corner)
+            image.paste(tile, corner)
     return image
 
 
 class MaskWarp:
-    """Masks of one size to side x side: each pixel of a result is the one from under its middle."""
+    """Warps masks of one size to side x side. A pixel of the output is the input pixel at its centre."""
 
     def __init__(self, warp: Warp, size: tuple[int, int], side: int) -> None:
         line = (np.arange(side) + 0.5) / side
@@ -130,14 +147,14 @@ class MaskWarp:
         points = np.einsum("ij,jyx->iyx", warp.matrix, points) + warp.offset[:, None, None]
         column, row = np.floor(points * np.reshape(size[::-1], (2, 1, 1))).astype(np.int64)
         self._inside = inside & (column >= 0) & (column < size[1]) & (row >= 0) & (row < size[0])
-        self._place = np.where(self._inside, row * size[1] + column, 0)
+        self._source = np.where(self._inside, row * size[1] + column, 0)
 
     def __call__(self, masks: Bool[np.ndarray, "o h w"]) -> Bool[np.ndarray, "o side side"]:
-        return np.take(masks.reshape(len(masks), -1), self._place, axis=1) & self._inside
+        return np.take(masks.reshape(len(masks), -1), self._source, axis=1) & self._inside
 
 
 def recolor(image: Image.Image, factors: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    """Brightness multiplies; contrast is about the frame's mean grey, saturation about each pixel's own."""
+    """Multiplies the brightness, the contrast around the mean grey of the frame, and the saturation around grey."""
     brightness, contrast, saturation = factors
     if (factors == 1).all():
         return np.asarray(image)

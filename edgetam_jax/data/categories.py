@@ -1,4 +1,4 @@
-"""What the objects of YouTube-VOS are, by the file meta.json of each of its parts.
+"""The categories of YouTube-VOS's objects, from the file meta.json of each split.
 
 train/meta.json  valid/meta.json    {"videos": {NAME: {"objects": {"1": {"category": "penguin", ...}}}}}
 """
@@ -12,17 +12,17 @@ from edgetam_jax.errors import FrameError
 
 META = "meta.json"
 
-Categories = Mapping[str, Mapping[int, str]]  # by video and object
+Categories = Mapping[str, Mapping[int, str]]  # by the name of a video, and by object id
 
 
 def categories_of(dataset: Dataset) -> Categories | None:
-    """None for a dataset without the file, which is not YouTube-VOS."""
+    """The categories of a dataset's objects; None if it has no meta.json, and so is not YouTube-VOS."""
     path = dataset.images.parent / META
-    return read_categories(path) if dataset.kind == "ids" and path.exists() else None
+    return read_categories(path) if dataset.layout == "ids" and path.exists() else None
 
 
 def seen_categories(dataset: Dataset, meta: Path | None = None) -> frozenset[str] | None:
-    """Those of the training part, by its `meta`, or by the one beside this part; None if there is neither."""
+    """The categories of the training split, from `meta` or the folder beside this split; None if there is neither."""
     beside = dataset.images.parent.parent / "train" / META
     path = meta or (beside if beside.exists() else None)
     if path is None:
@@ -31,6 +31,7 @@ def seen_categories(dataset: Dataset, meta: Path | None = None) -> frozenset[str
 
 
 def read_categories(path: Path) -> Categories:
+    """The content of a meta.json."""
     try:
         videos = json.loads(path.read_text())["videos"]
         return {

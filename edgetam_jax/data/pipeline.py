@@ -1,10 +1,11 @@
-"""Endless batches of examples, read by threads while the network learns; the same ones however many threads there are.
+"""Endless batches of training examples, read by threads while the network trains.
 
     data = batches(DataConfig("DAVIS", frames=8), image_size=1024, batch_size=8, seed=0)
-    example = next(data)                # on each host its part of the batch
-    data.set_state(saved)               # what `data.get_state()` gave: goes on after that batch
+    example = next(data)        # on each host, its part of the batch
+    state = data.get_state()
+    data.set_state(state)       # the next batch is the one after that state
 
-An example follows from the seed, the epoch and the number of its video alone.
+An example depends only on the seed, the epoch and the index of its video, whatever the number of threads and hosts.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from edgetam_jax.data.example import Example
-from edgetam_jax.data.examples import DataConfig, make_example
-from edgetam_jax.data.footage import NothingShownError, Source
+from edgetam_jax.data.example import DataConfig, Example, make_example
+from edgetam_jax.data.footage import FootageSource, NoObjectError
 from edgetam_jax.data.layouts import open_training_data
 from edgetam_jax.errors import CheckpointError, ConfigError
 
@@ -26,43 +26,48 @@ if TYPE_CHECKING:
 _TRIES = 20
 
 
-class Place(NamedTuple):
-    """Where an example comes from; with the seed, all that it depends on."""
+class ExampleIndex(NamedTuple):
+    """Where an example comes from; it depends on this and the seed only."""
 
     dataset: int
     epoch: int
     index: int
 
 
-class Reader:
-    """Makes the example of a place. Works in any thread or process."""
+class ExampleReader:
+    """Makes the example of an index, in any thread or process."""
 
     def __init__(self, configs: Sequence[DataConfig], image_size: int, seed: int) -> None:
         self._configs, self._image_size, self._seed = configs, image_size, seed
-        self._sources: list[Source] = [open_training_data(config.path, config.split) for config in configs]
+        self._sources: list[FootageSource] = [open_training_data(config.path, config.split) for config in configs]
 
     @property
     def lengths(self) -> list[int]:
-        """How many videos or images each dataset has."""
+        """The number of videos or images of each dataset."""
         return [len(source) for source in self._sources]
 
-    def __call__(self, place: Place) -> Example:
-        """Where a video or image shows nothing that is large enough to learn from, another, drawn at random."""
-        rng = np.random.default_rng([self._seed, *place])
-        config, source, index = self._configs[place.dataset], self._sources[place.dataset], place.index
+    def __call__(self, where: ExampleIndex) -> Example:
+        """A video or image that shows no object which is large enough is replaced by a random one of its dataset."""
+        rng = np.random.default_rng([self._seed, *where])
+        config, source, index = self._configs[where.dataset], self._sources[where.dataset], where.index
         for _ in range(_TRIES):
             try:
                 return make_example(source[index], config, self._image_size, rng)
-            except NothingShownError:
+            except NoObjectError:
                 index = int(rng.integers(len(source)))
         return make_example(source[index], config, self._image_size, rng)
 
 
 class Batches:
-    """An endless iterator of batches. Its state, which JSON can hold, is how many were taken, and of what data."""
+    """An endless iterator of batches.
 
-    def __init__(self, examples: "grain.MapDataset[Example]", share: int, threads: int, what: dict[str, Any]) -> None:
-        self._examples, self._share, self._threads, self._what = examples, share, threads, what
+    Its state can be stored as JSON: the number of batches that were taken, and a description of the data.
+    """
+
+    def __init__(
+        self, examples: "grain.MapDataset[Example]", batch_size: int, threads: int, description: dict[str, Any]
+    ) -> None:
+        self._examples, self._batch_size, self._threads, self._description = examples, batch_size, threads, description
         self._start(0)
 
     def __iter__(self) -> "Batches":
@@ -74,31 +79,36 @@ class Batches:
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        return {"batches": self._taken, **self._what}
+        """The state after the batches that were taken."""
+        return {"batches": self._taken, **self._description}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on after the batch at which the state was taken, whatever the number of hosts then and now."""
+        """Continues after the batch at which a state was taken, also with another number of hosts.
+
+        Raises:
+            CheckpointError: if the state is of other data, another seed or another batch size.
+        """
         state = dict(state)
         taken = state.pop("batches", None)
-        if not isinstance(taken, int) or taken < 0 or state != self._what:
+        if not isinstance(taken, int) or taken < 0 or state != self._description:
             raise CheckpointError(
-                f"the state is of other data: {state}, here {self._what}. Go on with the data, the seed and the batch "
-                "size of that run, or begin anew."
+                f"the state is of other data: {state}, here {self._description}. Continue with the data, the seed and "
+                "the batch size of that run, or start a new one."
             )
         self.close()
         self._start(taken)
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._iterator.close()
 
     def _start(self, taken: int) -> None:
         grain = _grain()
-        # Two batches ahead: one is being read while another waits.
-        ahead = max(2 * self._share, self._threads) if self._threads else 0
+        # Two batches ahead: one is read while the other is ready.
+        ahead = max(2 * self._batch_size, self._threads) if self._threads else 0
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=ahead)
-        examples = self._examples[taken * self._share :].to_iter_dataset(options)
-        self._iterator, self._taken = iter(examples.batch(self._share, drop_remainder=True)), taken
+        examples = self._examples[taken * self._batch_size :].to_iter_dataset(options)
+        self._iterator, self._taken = iter(examples.batch(self._batch_size, drop_remainder=True)), taken
 
 
 def batches(
@@ -109,30 +119,45 @@ def batches(
     shard: tuple[int, int] | None = None,
     threads: int = 4,
 ) -> Batches:
-    """Shuffled examples of one dataset, or of several by their weights, each anew in every epoch.
+    """Shuffled examples of one dataset, or of several mixed by their weights, augmented anew in every epoch.
 
-    Host k of n, which is `shard` or else known from jax, gets the k-th part of every batch of `batch_size`: together
-    the hosts see what one would see. With 0 `threads` examples are made when they are asked for.
+    Args:
+        config: one dataset or several, with the same number of frames and objects.
+        image_size: the network's.
+        batch_size: examples of a batch, of all hosts together.
+        seed: the seed of order and augmentation.
+        shard: the index of this host, and the number of hosts; by default those of jax. Host k of n gets the k-th part
+            of every batch, so that the hosts together see the batches that one host would see.
+        threads: how many threads read examples; with 0, examples are made when a batch is taken.
+
+    Raises:
+        ConfigError: if the arguments do not fit together, or grain is missing.
+        FrameError: if a dataset cannot be opened.
     """
     configs = (config,) if isinstance(config, DataConfig) else tuple(config)
     host, hosts = (jax.process_index(), jax.process_count()) if shard is None else shard
     _check(configs, image_size, batch_size, seed, (host, hosts), threads)
-    reader = Reader(configs, image_size, seed)
-    share = batch_size // hosts
+    reader = ExampleReader(configs, image_size, seed)
+    host_batch_size = batch_size // hosts
     grain = _grain()
-    streams = [_places(number, length, seed) for number, length in enumerate(reader.lengths)]
-    places = grain.MapDataset.mix(streams, weights=[config.weight for config in configs])
-    # One dataset for each row of a batch, and from them in turns.
-    rows = [places[host * share + row :: batch_size] for row in range(share)]
-    what = {"seed": seed, "batch_size": batch_size, "videos": reader.lengths, "weights": [c.weight for c in configs]}
-    return Batches(grain.MapDataset.mix(rows).map(reader), share, threads, what)
+    streams = [_shuffled(number, length, seed) for number, length in enumerate(reader.lengths)]
+    indices = grain.MapDataset.mix(streams, weights=[config.weight for config in configs])
+    # One stream for each row of this host's batches, and then one row after the other.
+    rows = [indices[host * host_batch_size + row :: batch_size] for row in range(host_batch_size)]
+    description = {
+        "seed": seed,
+        "batch_size": batch_size,
+        "videos": reader.lengths,
+        "weights": [config.weight for config in configs],
+    }
+    return Batches(grain.MapDataset.mix(rows).map(reader), host_batch_size, threads, description)
 
 
-def _places(number: int, length: int, seed: int) -> "grain.MapDataset[Place]":
-    """All of a dataset in random order, and again in another, without end."""
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    order = _grain().MapDataset.range(length).shuffle(seed=own).repeat()
-    return order.map_with_index(lambda position, index: Place(number, position // length, index))
+def _shuffled(number: int, length: int, seed: int) -> "grain.MapDataset[ExampleIndex]":
+    """The indices of one dataset in random order, another one in every epoch, without end."""
+    dataset_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    order = _grain().MapDataset.range(length).shuffle(seed=dataset_seed).repeat()
+    return order.map_with_index(lambda position, index: ExampleIndex(number, position // length, index))
 
 
 def _check(

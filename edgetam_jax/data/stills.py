@@ -1,4 +1,4 @@
-"""Still images: COCO's, with all annotations in one JSON file, and SA-1B's, with one beside each image."""
+"""Training images: COCO's, with all annotations in one JSON file, and SA-1B's, with a file beside each image."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 
 from edgetam_jax.data.footage import (
+    AnnotatedFrame,
     Footage,
-    Picture,
-    area,
-    decode,
-    picture,
-    polygons,
+    decode_mask,
+    make_frame,
+    mask_area,
+    raise_if_any,
     read_json,
-    refuse,
-    stacked,
+    stack_masks,
 )
+from edgetam_jax.data.polygons import import_coco_mask, read_polygons
 from edgetam_jax.errors import FrameError
 from edgetam_jax.media.image import read_square
 
 
 class Still:
-    """An image and its objects: run-lengths, or polygons."""
+    """An image and the masks of its objects, as run-lengths or polygons."""
 
     def __init__(self, path: Path, size: tuple[int, int], segmentations: Sequence[Any]) -> None:
         self.name, self._path, self._size, self._segmentations = path.name, path, size, segmentations
@@ -31,20 +31,20 @@ class Still:
     def __len__(self) -> int:
         return 1
 
-    def shares(self, frame: int) -> dict[int, float]:
+    def area_shares(self, frame: int) -> dict[int, float]:
         pixels = self._size[0] * self._size[1]
-        found = {i: area(one, self._path) / pixels for i, one in enumerate(self._segmentations)}
-        return {i: share for i, share in found.items() if share}
+        shares = {i: mask_area(one, self._path) / pixels for i, one in enumerate(self._segmentations)}
+        return {i: share for i, share in shares.items() if share}
 
-    def pictures(self, frames: Sequence[int], objects: Sequence[int], side: int) -> Iterator[Picture]:
+    def read_frames(self, frames: Sequence[int], objects: Sequence[int], side: int) -> Iterator[AnnotatedFrame]:
         image, size = read_square(self._path, side)
-        masks = [decode(self._segmentations[i], self._size, f"{self._path}: object {i}") for i in objects]
-        yield picture(image, stacked(masks, self._path), size, self._path)
+        masks = [decode_mask(self._segmentations[i], self._size, f"{self._path}: object {i}") for i in objects]
+        yield make_frame(image, stack_masks(masks, self._path), size, self._path)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CocoImages:
-    """The images of one JSON file that show objects. Crowds, which are several objects in one mask, are left out."""
+    """The images of one JSON file that show objects. Crowds, masks of several objects together, are left out."""
 
     folder: Path
     names: tuple[str, ...]
@@ -59,34 +59,38 @@ class CocoImages:
 
 
 def open_coco(path: Path) -> CocoImages:
-    """From an instances_SPLIT.json, beside or above whose folder the images are, possibly in SPLIT or images/SPLIT."""
+    """Opens an instances_SPLIT.json.
+
+    The images are in SPLIT, images/SPLIT, images or the folder itself, beside the file or one folder above.
+    """
     content = read_json(path)
     try:
-        named = {image["id"]: (str(Path(image["file_name"])), _size(image)) for image in content["images"]}
+        images = {image["id"]: (str(Path(image["file_name"])), _size(image)) for image in content["images"]}
         objects = [(one["image_id"], one["segmentation"]) for one in content["annotations"] if not one.get("iscrowd")]
-        strays = {image for image, _ in objects} - set(named)
+        unknown = {image for image, _ in objects} - set(images)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FrameError(
             f"{path}: these are no COCO instances ({type(error).__name__}: {error}); expected images with id, "
             "file_name, height and width, and annotations with image_id and segmentation."
         ) from error
-    refuse(sorted(strays, key=str), f"images of {path} have masks, but no entry")
-    found: dict[Any, list[Any]] = {}
+    raise_if_any(sorted(unknown, key=str), f"images of {path} have masks, but no entry")
+    by_image: dict[Any, list[Any]] = {}
     for image, segmentation in objects:
-        # Arrays, because lists of numbers take several times the memory.
-        kept = segmentation if isinstance(segmentation, dict) else _compact(segmentation, f"{path}: image {image}")
-        if kept:
-            found.setdefault(image, []).append(kept)
-    if not found:
+        one = segmentation if isinstance(segmentation, dict) else _compact(segmentation, f"{path}: image {image}")
+        if one:
+            by_image.setdefault(image, []).append(one)
+    if not by_image:
         raise FrameError(f"{path} has no masks of objects; expected annotations of instances.")
-    names = tuple(named[image][0] for image in found)
-    folder = _folder_of(path, names[0])
-    refuse((name for name in names if not (folder / name).is_file()), f"images of {path.name} are missing in {folder}")
-    return CocoImages(folder, names, tuple(named[image][1] for image in found), tuple(map(tuple, found.values())))
+    names = tuple(images[image][0] for image in by_image)
+    folder = _find_folder(path, names[0])
+    missing = (name for name in names if not (folder / name).is_file())
+    raise_if_any(missing, f"images of {path.name} are missing in {folder}")
+    sizes = tuple(images[image][1] for image in by_image)
+    return CocoImages(folder, names, sizes, tuple(map(tuple, by_image.values())))
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int]:
-    """By an image's entry."""
+    """The height and width in an image's entry."""
     height, width = int(image["height"]), int(image["width"])
     if min(height, width) < 1:
         raise ValueError(f"an image is {height} high and {width} wide")
@@ -94,10 +98,12 @@ def _size(image: dict[str, Any]) -> tuple[int, int]:
 
 
 def _compact(segmentation: Any, where: str) -> list[np.ndarray]:
-    return [corners.ravel() for corners in polygons(segmentation, where)]
+    """Polygons as arrays, because lists of numbers take several times the memory."""
+    import_coco_mask()  # a missing package is reported before training starts
+    return [corners.ravel() for corners in read_polygons(segmentation, where)]
 
 
-def _folder_of(path: Path, name: str) -> Path:
+def _find_folder(path: Path, name: str) -> Path:
     split = path.stem.removeprefix("instances_")
     for root in (path.parent, path.parent.parent):
         for folder in (root / split, root / "images" / split, root / "images", root):
@@ -110,7 +116,7 @@ def _folder_of(path: Path, name: str) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Sa1bImages:
-    """Images and the JSON files of the same names that hold their masks."""
+    """Images, and the JSON files of the same names with their masks."""
 
     images: tuple[Path, ...]
     masks: tuple[Path, ...]

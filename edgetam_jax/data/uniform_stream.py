@@ -1,4 +1,4 @@
-"""Random numbers for functions that need many draws."""
+"""Uniform random numbers for compiled functions that need many of them."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike
 
 
 class UniformStream:
-    """Hands out uniform numbers [N] that were drawn at once: XLA takes long to compile each call of `jax.random`."""
+    """Returns parts of N uniform numbers drawn at once, because XLA takes long to compile each call of `jax.random`."""
 
     def __init__(self, numbers: Array) -> None:
         self._numbers, self._used = numbers, 0
 
     def __call__(self, *shape: int, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> Array:
-        """[*shape] between `low` and `high`."""
+        """The next numbers, uniform between `low` and `high`: [*shape]."""
         count = int(np.prod(shape))
         first, self._used = self._used, self._used + count
         if self._used > self._numbers.size:
@@ -25,26 +25,26 @@ class UniformStream:
         return self._numbers[first : self._used].reshape(shape) * (high - low) + low
 
     def normal(self, *shape: int) -> Array:
-        """[*shape] of mean 0 and deviation 1."""
+        """Normal numbers of mean 0 and standard deviation 1: [*shape]."""
         above = np.nextafter(np.float32(-1), np.float32(0))  # the inverse of -1 is not finite
         return erfinv(self(*shape, low=above)) * np.float32(np.sqrt(2))
 
     def integer(self, low: ArrayLike, high: ArrayLike) -> Array:
-        """[] int32 from `low` up to `high`, that included."""
+        """An integer from `low` to `high`, both included: [] int32."""
         return to_int(self(), low, high)
 
     def choice(self, options: Sequence[int], weights: Sequence[float] | None = None) -> Array:
-        """[] int32: one of the options."""
-        share = np.ones(len(options)) if weights is None else np.asarray(weights)
-        edges = np.cumsum(share / share.sum())[:-1]
+        """One of the options: [] int32."""
+        probabilities = np.ones(len(options)) if weights is None else np.asarray(weights)
+        edges = np.cumsum(probabilities / probabilities.sum())[:-1]
         return jnp.asarray(np.asarray(options, np.int32))[(self() >= edges.astype(np.float32)).sum()]
 
-    def chance(self, share: float) -> Array:
-        """[] bool, true in that share of cases."""
-        return self() < share
+    def bernoulli(self, p: float) -> Array:
+        """True with probability `p`: [] bool."""
+        return self() < p
 
 
 def to_int(number: Array, low: ArrayLike, high: ArrayLike) -> Array:
-    """A number in 0..1 as an integer from `low` up to `high`, that included."""
+    """Maps a number in 0..1 to an integer from `low` to `high`, both included."""
     low, high = jnp.asarray(low), jnp.asarray(high)
     return jnp.minimum(low + (number * (high - low + 1)).astype(jnp.int32), high)  # the product may round up

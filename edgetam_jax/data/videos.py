@@ -1,4 +1,4 @@
-"""Videos whose frames are annotated by images of ids, or by SA-V's run-lengths."""
+"""Training videos, annotated by images of object ids or by SA-V's run-lengths."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgetam_jax.data.datasets import ALL, VOID, Clip, Dataset, read_ids
+from edgetam_jax.data.datasets import Dataset, VideoEntry, read_ids
 from edgetam_jax.data.footage import (
+    AnnotatedFrame,
     Footage,
-    NothingShownError,
-    Picture,
-    area,
-    decode,
-    picture,
+    NoObjectError,
+    decode_mask,
+    make_frame,
+    mask_area,
     read_json,
-    stacked,
+    stack_masks,
 )
 from edgetam_jax.errors import FrameError
 from edgetam_jax.media.image import images_in, read_square
 from edgetam_jax.media.video_reader import VideoFile
+from edgetam_jax.types import ALL_OBJECTS, VOID
 
 SAV_STEP = 4  # SA-V annotates every fourth frame, six a second
 
@@ -37,41 +38,41 @@ class FolderVideos:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Footage:
-        return FolderVideo(self.dataset.clip(self.dataset.names[index]))
+        return FolderVideo(self.dataset.video(self.dataset.names[index]))
 
 
 class FolderVideo:
-    def __init__(self, clip: Clip) -> None:
-        self.name, self._clip, self._annotated = clip.name, clip, list(clip.files)
+    def __init__(self, entry: VideoEntry) -> None:
+        self.name, self._entry, self._annotated = entry.name, entry, list(entry.files)
 
     def __len__(self) -> int:
         return len(self._annotated)
 
-    def shares(self, frame: int) -> dict[int, float]:
+    def area_shares(self, frame: int) -> dict[int, float]:
         number = self._annotated[frame]
-        if ALL not in self._clip.files[number]:
-            return {obj_id: float(mask.mean()) for obj_id, mask in self._clip.masks_on(number).items()}
-        ids = self._clip.ids_on(number)
+        if ALL_OBJECTS not in self._entry.files[number]:
+            return {obj_id: float(mask.mean()) for obj_id, mask in self._entry.masks_at(number).items()}
+        ids = self._entry.ids_at(number)
         counts = np.bincount(ids.ravel(), minlength=VOID)[:VOID]
         return {int(obj_id): counts[obj_id] / ids.size for obj_id in np.flatnonzero(counts) if obj_id}
 
-    def pictures(self, frames: Sequence[int], objects: Sequence[int], side: int) -> Iterator[Picture]:
+    def read_frames(self, frames: Sequence[int], objects: Sequence[int], side: int) -> Iterator[AnnotatedFrame]:
         for frame in frames:
-            path = self._clip.frames[self._annotated[frame]]
+            path = self._entry.frames[self._annotated[frame]]
             image, size = read_square(path, side)
-            masks = _masks(self._clip.files[self._annotated[frame]], objects, size, path)
-            yield picture(image, masks, size, path)
+            masks = _masks(self._entry.files[self._annotated[frame]], objects, size, path)
+            yield make_frame(image, masks, size, path)
 
 
 def _masks(files: Mapping[int, Path], objects: Sequence[int], size: tuple[int, int], where: Path) -> np.ndarray:
-    if ALL in files:
-        return read_ids(files[ALL]) == np.asarray(objects, np.uint8)[:, None, None]
-    return stacked([read_ids(files[o]) > 0 if o in files else np.zeros(size, bool) for o in objects], where)
+    if ALL_OBJECTS in files:
+        return read_ids(files[ALL_OBJECTS]) == np.asarray(objects, np.uint8)[:, None, None]
+    return stack_masks([read_ids(files[o]) > 0 if o in files else np.zeros(size, bool) for o in objects], where)
 
 
 @dataclasses.dataclass(frozen=True)
 class SavVideos:
-    """SA-V's training: MP4 files or folders of their images, and masklets in JSON, `_manual`, `_auto` or both."""
+    """SA-V's training split: MP4 files or folders of images, and masklets in JSON, `_manual`, `_auto` or both."""
 
     videos: tuple[Path, ...]
     masklets: tuple[tuple[Path, ...], ...]
@@ -84,37 +85,37 @@ class SavVideos:
 
 
 class SavVideo:
-    """Objects are numbered through the JSON files, in their order."""
+    """A video of SA-V's training split. Objects are numbered in the order of the JSON files."""
 
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
         self.name, self._path, self._where = path.stem, path, files[0]
         self._rows = [list(chain(*rows)) for rows in zip(*map(_read_masklets, files), strict=False)]
-        # Frames on which somebody is not annotated do not say whether he is there.
+        # A frame on which an object has no annotation does not say whether it shows the object.
         self._annotated = [number for number, row in enumerate(self._rows) if row and None not in row]
         if not self._annotated:
-            raise NothingShownError(
-                f"{self._where}: no frame has masks of all objects, so there is nothing to learn from. Remove it."
+            raise NoObjectError(
+                f"{self._where}: no frame has masks of all objects, so that none can be used. Remove this file."
             )
 
     def __len__(self) -> int:
         return len(self._annotated)
 
-    def shares(self, frame: int) -> dict[int, float]:
+    def area_shares(self, frame: int) -> dict[int, float]:
         row = self._rows[self._annotated[frame]]
-        found = {number: area(rle, self._where) / np.prod(rle["size"]) for number, rle in enumerate(row)}
-        return {number: share for number, share in found.items() if share}
+        shares = {obj_id: mask_area(rle, self._where) / np.prod(rle["size"]) for obj_id, rle in enumerate(row)}
+        return {obj_id: share for obj_id, share in shares.items() if share}
 
-    def pictures(self, frames: Sequence[int], objects: Sequence[int], side: int) -> Iterator[Picture]:
+    def read_frames(self, frames: Sequence[int], objects: Sequence[int], side: int) -> Iterator[AnnotatedFrame]:
         numbers = [SAV_STEP * self._annotated[frame] for frame in frames]
         images = self._from_folder(numbers, side) if self._path.is_dir() else self._from_file(numbers, side)
         for number, (image, size) in zip(numbers, images, strict=True):
             where = f"{self._where}: frame {number}"
             row = self._rows[number // SAV_STEP]
-            masks = stacked([decode(row[obj_id], size, where) for obj_id in objects], where)
-            yield picture(image, masks, size, where)
+            masks = stack_masks([decode_mask(row[obj_id], size, where) for obj_id in objects], where)
+            yield make_frame(image, masks, size, where)
 
     def _from_folder(self, numbers: Sequence[int], side: int) -> Iterator[tuple[Image.Image, tuple[int, int]]]:
-        """By the names: some extract all frames, some only those that are annotated."""
+        """Images are found by their names, for a folder may hold all frames or only the annotated ones."""
         paths = {int(path.stem): path for path in images_in(self._path) if path.stem.isdecimal()}
         for number in numbers:
             if number not in paths:
@@ -138,7 +139,7 @@ class SavVideo:
 
 
 def _read_masklets(path: Path) -> list[list[Any]]:
-    """Run-lengths by annotated frame and object."""
+    """Run-lengths by annotated frame and object; None where an object is not annotated."""
     content = read_json(path)
     rows = content.get("masklet") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):

@@ -1,12 +1,14 @@
-"""A user who is played by the truth, after SAM 2 (arXiv:2408.00714, appendix on zero-shot video).
+"""SAM 2's protocols with a simulated user (arXiv:2408.00714, appendix on zero-shot video).
 
-The user clicks where the mask is most wrong: in the middle of the error, as far from its border as possible. Offline,
-the whole video is tracked again and again, and before each pass one more frame is corrected, the worst. Online, it is
-tracked once, and the user stops it where a mask is bad; what was seen stays as it was.
+The user knows the true masks, and clicks inside the largest error of a mask, as far from the error's border as
+possible. Offline, the video is tracked in several passes, and before each pass the user corrects one more frame: the
+one with the lowest IoU. Online, it is tracked once; the user pauses at a frame whose IoU is low and corrects it, and
+the masks of earlier frames stay as they are.
 
-One object at a time: masks of others do not change its own. No frame is given, so all annotated ones are scored.
+Objects are tracked one at a time, so that they do not influence each other. No frame is prompted by its true mask, so
+all annotated frames are scored.
 
-`after_clicks` is about a single image: how good is the mask after each click?
+`after_clicks` measures the IoU on a single image after each click.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,11 +26,11 @@ from edgetam_jax.tracking.session import Session
 from edgetam_jax.types import Label
 
 OBJECT = 1  # its id in the session
-CLICKS = 3  # on each frame that is corrected
-FRAMES = 8  # that are corrected at most
-GOOD = 0.75  # the IoU below which the user stops an online run
+CLICKS = 3  # on each corrected frame
+FRAMES = 8  # corrected at most
+MIN_IOU = 0.75  # below it, the user pauses an online run to correct the frame
 
-Truth = Mapping[int, np.ndarray]  # [H, W] bool by frame, of those that are annotated
+Truth = Mapping[int, np.ndarray]  # masks [H, W] bool by annotated frame
 
 _correction = jax.jit(partial(correction, user=User(aim="centre", from_truth=0.0)))
 
@@ -39,12 +41,12 @@ class Click(NamedTuple):
     positive: bool
 
 
-class Outcome(NamedTuple):
-    """How good the masks were after some frames had been clicked on."""
+class PassResult(NamedTuple):
+    """One pass over a video, after some frames have been corrected."""
 
-    clicked: tuple[int, ...]  # in the order in which it was done
-    frames: tuple[int, ...]  # that are annotated, from the first with the object on
-    j: np.ndarray  # [T] on those
+    clicked: tuple[int, ...]  # the corrected frames, in order
+    frames: tuple[int, ...]  # the annotated frames, from the first that shows the object
+    j: np.ndarray  # [T] on `frames`
     f: np.ndarray  # [T]
 
     @property
@@ -52,32 +54,32 @@ class Outcome(NamedTuple):
         return float((self.j.mean() + self.f.mean()) / 2)
 
 
-def next_click(found: np.ndarray, truth: np.ndarray) -> Click | None:
-    """Where two masks [H, W] differ most; None if they do not."""
-    if (found == truth).all():
+def next_click(mask: np.ndarray, truth: np.ndarray) -> Click | None:
+    """The click that corrects a mask [H, W]; None if it equals the true one."""
+    if (mask == truth).all():
         return None
-    click = _correction(jax.random.key(0), truth, found)
+    click = _correction(jax.random.key(0), truth, mask)
     return Click(int(click.point[0]), int(click.point[1]), bool(click.label == Label.POSITIVE))
 
 
 def offline(
     predictor: VideoPredictor, video: Any, truth: Truth, frames: int = FRAMES, clicks: int = CLICKS
-) -> list[Outcome]:
-    """The outcome of each pass; fewer than `frames` if all masks become right."""
+) -> list[PassResult]:
+    """The result of each pass; there are fewer than `frames` if all masks become right."""
     state = predictor.init_state(video)
     annotated = _from_first(truth, state)
-    target, clicked, outcomes = annotated[0], [], []
+    target, clicked, results = annotated[0], [], []
     while target is not None and len(clicked) < frames:
         _correct(predictor, state, target, truth[target], clicks)
         clicked.append(target)
-        quality = {}
+        j_and_f = {}
         for frame, _, logits in predictor.propagate_in_video(state, annotated[0]):
             if frame in truth:
-                quality[frame] = _quality(logits, truth[frame])
-        outcomes.append(_outcome(clicked, annotated, quality))
-        wrong = [frame for frame in annotated if frame not in clicked and quality[frame][0] < 1]
-        target = min(wrong, key=lambda frame: quality[frame][0], default=None)
-    return outcomes
+                j_and_f[frame] = _j_and_f(logits, truth[frame])
+        results.append(_pass_result(clicked, annotated, j_and_f))
+        wrong = [frame for frame in annotated if frame not in clicked and j_and_f[frame][0] < 1]
+        target = min(wrong, key=lambda frame: j_and_f[frame][0], default=None)
+    return results
 
 
 def online(
@@ -86,79 +88,80 @@ def online(
     truth: Truth,
     frames: int = FRAMES,
     clicks: int = CLICKS,
-    good: float = GOOD,
-) -> Outcome:
-    """The outcome of one pass, in which up to `frames` frames are clicked on, the first included."""
+    min_iou: float = MIN_IOU,
+) -> PassResult:
+    """The result of one pass, in which up to `frames` frames are corrected, the first included."""
     state = predictor.init_state(video)
     annotated = _from_first(truth, state)
-    clicked, quality = [annotated[0]], {}
+    clicked, j_and_f = [annotated[0]], {}
     _correct(predictor, state, annotated[0], truth[annotated[0]], clicks)
 
-    def watch(start: int) -> int | None:
-        """Until the user stops, and corrects what is there: on which frame?"""
+    def track_until_correction(start: int) -> int | None:
+        """Tracks up to the next frame that the user corrects, and returns it; None at the end of the video."""
         for frame, _, logits in predictor.propagate_in_video(state, start):
             if frame not in truth:
                 continue
-            quality[frame] = _quality(logits, truth[frame])
-            if quality[frame][0] < good and frame not in clicked and len(clicked) < frames:
+            j_and_f[frame] = _j_and_f(logits, truth[frame])
+            if j_and_f[frame][0] < min_iou and frame not in clicked and len(clicked) < frames:
                 _correct(predictor, state, frame, truth[frame], clicks)
                 clicked.append(frame)
                 return frame
         return None
 
-    at: int | None = annotated[0]
-    while at is not None:
-        at = watch(at)
-    return _outcome(clicked, annotated, quality)
+    frame: int | None = annotated[0]
+    while frame is not None:
+        frame = track_until_correction(frame)
+    return _pass_result(clicked, annotated, j_and_f)
 
 
 def after_clicks(predictor: VideoPredictor, image: np.ndarray, truth: np.ndarray, clicks: int = CLICKS) -> list[float]:
-    """The IoU after each of them, on an image [H, W, 3] with a mask [H, W] that is not empty."""
+    """The IoU after each click, on an image [H, W, 3] with a true mask [H, W] that is not empty."""
     state = predictor.init_state(image[None])
     _from_first({0: truth}, state)
-    found = [float(region_similarity(mask, truth)) for mask in _answers(predictor, state, 0, truth, clicks)]
-    return found + [1.0] * (clicks - len(found))  # who is right is not clicked on
+    masks = _masks_after_clicks(predictor, state, 0, truth, clicks)
+    ious = [float(region_similarity(mask, truth)) for mask in masks]
+    return ious + [1.0] * (clicks - len(ious))  # a mask that is right gets no more clicks
 
 
 def _correct(predictor: VideoPredictor, state: Session, frame: int, truth: np.ndarray, clicks: int) -> None:
-    for _ in _answers(predictor, state, frame, truth, clicks):
+    for _ in _masks_after_clicks(predictor, state, frame, truth, clicks):
         pass
 
 
-def _answers(
+def _masks_after_clicks(
     predictor: VideoPredictor, state: Session, frame: int, truth: np.ndarray, clicks: int
 ) -> Iterator[np.ndarray]:
-    """The mask after one click after the other, each at what the one before has left wrong."""
-    known = predictor.get_masks(state, frame)[2]
-    found = known[0, 0] > 0 if len(known) else np.zeros(truth.shape, bool)
+    """The mask after each click; every click corrects the mask after the one before."""
+    logits = predictor.get_masks(state, frame)[2]
+    mask = logits[0, 0] > 0 if len(logits) else np.zeros(truth.shape, bool)
     for _ in range(clicks):
-        click = next_click(found, truth)
+        click = next_click(mask, truth)
         if click is None:
             return
         point, label = [[click.x, click.y]], [int(click.positive)]
         logits = predictor.add_new_points_or_box(state, frame, OBJECT, point, label, clear_old_points=False)[2]
-        found = logits[0, 0] > 0
-        yield found
+        mask = logits[0, 0] > 0
+        yield mask
 
 
 def _from_first(truth: Truth, state: Session) -> list[int]:
-    """The annotated frames, from the first that shows the object."""
+    """The annotated frames, from the first that shows the object; raises if the truth does not fit the video."""
     for frame, mask in truth.items():
         if mask.shape != state.size:
             raise PromptError(f"frame {frame}: the true mask is {mask.shape}, the video {state.size} (height, width).")
-    there = [frame for frame in sorted(truth) if truth[frame].any()]
-    if not there:
-        raise PromptError("the object is on none of the annotated frames; nobody could click on it.")
-    return [frame for frame in sorted(truth) if frame >= there[0]]
+    shown = [frame for frame in sorted(truth) if truth[frame].any()]
+    if not shown:
+        raise PromptError("the object is on none of the annotated frames, so that it cannot be clicked on.")
+    return [frame for frame in sorted(truth) if frame >= shown[0]]
 
 
-def _quality(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    found = logits[0, 0] > 0
-    return float(region_similarity(found, truth)), float(boundary_accuracy(found, truth))
+def _j_and_f(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    mask = logits[0, 0] > 0
+    return float(region_similarity(mask, truth)), float(boundary_accuracy(mask, truth))
 
 
-def _outcome(clicked: list[int], annotated: list[int], quality: Mapping[int, tuple[float, float]]) -> Outcome:
-    if missing := [frame for frame in annotated if frame not in quality]:
+def _pass_result(clicked: list[int], annotated: list[int], j_and_f: Mapping[int, tuple[float, float]]) -> PassResult:
+    if missing := [frame for frame in annotated if frame not in j_and_f]:
         raise PromptError(f"the frames {missing} are annotated, but the video has none of these numbers.")
-    j, f = np.array([quality[frame] for frame in annotated]).T
-    return Outcome(tuple(clicked), tuple(annotated), j, f)
+    j, f = np.array([j_and_f[frame] for frame in annotated]).T
+    return PassResult(tuple(clicked), tuple(annotated), j, f)

@@ -1,9 +1,8 @@
-"""Reports of what was measured, as JSON files, and what made them, so that results of two networks do not mix."""
+"""Which network and settings made a folder of results, so that those of two networks are not mixed."""
 
 import contextlib
 import hashlib
 import json
-import math
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -15,15 +14,15 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from edgetam_jax.errors import ConfigError, FrameError, OutputError
-from edgetam_jax.media.atomic import replacing
+from edgetam_jax.evaluation.reports import as_json
 from edgetam_jax.model import Model
 
-RECORD = ".made-with.json"  # in a folder of results; scorers look for folders, or for the names of videos
-SHOWN = 3  # of what is wrong, in a message
+PROVENANCE_FILE = ".made-with.json"  # in a folder of results; scorers do not read it
+MAX_LISTED = 3  # videos or settings, in an error message
 
 
 def fingerprint(model: Model) -> str:
-    """Of its parameters: the same for equal ones only, wherever they were read from."""
+    """The SHA-256 of the names, types, shapes and values of a model's parameters."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(model.params):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape} ".encode())
@@ -32,56 +31,42 @@ def fingerprint(model: Model) -> str:
 
 
 def model_provenance(model: Model) -> dict[str, Any]:
-    """What tells networks apart, as settings."""
+    """What distinguishes two networks: the fingerprint of the weights, and the configuration."""
     return {"weights": fingerprint(model), "network": model.config.to_dict()}
 
 
-def as_json(value: Any) -> Any:
-    """Named tuples as objects, arrays as lists, and null for what is not a number."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {str(name): as_json(one) for name, one in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [as_json(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def write_report(path: Path, document: Any, force: bool = False) -> None:
-    with replacing(path, force) as unfinished:
-        unfinished.write_text(json.dumps(as_json(document), indent=1) + "\n")
-
-
 def claim_output_dir(folder: Path, names: Iterable[str], settings: Mapping[str, Any], model: str) -> None:
-    """Notes in a folder with what the results `names` in it are made, or refuses it if they are made otherwise.
+    """Records in a folder which model and settings make the results `names`.
 
-    Before the first of them. Several processes may do so at once, each for its share.
+    Called before the first result is written; several processes may do so at once.
+
+    Raises:
+        ConfigError: if the folder holds results of other settings, or results without a record.
+        OutputError: if nothing can be written to the folder.
     """
-    # In this order: another process may have written the record and then a result in between.
-    there = [name for name in names if (folder / name).exists()]
-    if read_alike(folder / RECORD, settings, "model") is not None:
+    # Results are listed before the record is read: another process may write the record and then a result in between.
+    existing = [name for name in names if (folder / name).exists()]
+    if read_matching(folder / PROVENANCE_FILE, settings, "model") is not None:
         return
-    if there:
+    if existing:
         raise ConfigError(
-            f"{folder} holds {', '.join(there[:SHOWN])}, but not {RECORD}, which would say with what that was made. "
-            "Choose another output, or delete that folder."
+            f"{folder} holds {', '.join(existing[:MAX_LISTED])}, but not {PROVENANCE_FILE}, which says how they were "
+            "made. Choose another output, or delete that folder."
         )
-    # Not by `replacing`, whose temporary name processes on two machines may have in common.
-    unfinished = folder / f"{RECORD}.{uuid.uuid4().hex}.partial"
+    # `replacing` is not used, for two machines may choose the same temporary name.
+    unfinished = folder / f"{PROVENANCE_FILE}.{uuid.uuid4().hex}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(json.dumps(as_json({"model": model, "settings": settings}), indent=1) + "\n")
-        os.replace(unfinished, folder / RECORD)
+        os.replace(unfinished, folder / PROVENANCE_FILE)
     except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise OutputError(f"nothing can be written to {folder} ({error}); choose another output.") from error
 
 
-def read_alike(path: Path, settings: Mapping[str, Any], key: str) -> Any:
-    """One value of a report that was made with the same settings; None without a report. Of others it is refused."""
+def read_matching(path: Path, settings: Mapping[str, Any], key: str) -> Any:
+    """One value of a report; None if there is no report. Raises if it was made with other settings."""
     if not path.exists():
         return None
     try:
@@ -92,7 +77,7 @@ def read_alike(path: Path, settings: Mapping[str, Any], key: str) -> Any:
     was, now = (flatten_dict(as_json(one), sep=".") for one in (before, settings))
     changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
     if changed:
-        before, after = (", ".join(f"{name} {one.get(name)}" for name in changed[:SHOWN]) for one in (was, now))
+        before, after = (", ".join(f"{name} {one.get(name)}" for name in changed[:MAX_LISTED]) for one in (was, now))
         by = f" by {document['model']}" if "model" in document else ""
         raise ConfigError(
             f"{path.parent} was made{by} with {before}; now it is {after}. "

@@ -1,17 +1,15 @@
-"""J&F of a folder of masks: `edgetam-jax scores DATASET MASKS`.
+"""J&F of a folder of masks against a dataset's annotations.
 
-DAVIS is scored as the official scorer of DAVIS 2017 does it (semi-supervised), other datasets as the one of SA-V does.
-Both leave out the first and last annotated frame, and frames without annotation. They differ in which objects count:
-with DAVIS those of the first annotation, on every frame; else those that the scored annotations show, each from the
-frame on where it or a mask for it is first seen. Void pixels (255) belong to nobody.
+DAVIS is scored as by the official scorer of DAVIS 2017 (semi-supervised), other datasets as by that of SA-V. Both leave
+out the first and last annotated frame, and frames without annotation. They differ in which objects count: for DAVIS,
+those of the first annotation, on every scored frame; otherwise those that the scored annotations show, each from the
+first frame on which its annotation or its predicted mask is not empty. Void pixels (255) belong to no object.
 
-YouTube-VOS is known by its meta.json. There each object counts on the frames after the one that gives its mask, and
-J and F are reported apart for categories that its training part shows and for others, as its server does. How that
+YouTube-VOS is recognised by its meta.json. There each object counts on the frames after the one whose mask prompts it,
+and J and F are reported apart for categories that its training part shows and for others, as by its server. How that
 server counts frames is not published, so that its numbers may differ a little from these.
 """
 
-import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
@@ -19,10 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgetam_jax.data.categories import Categories, categories_of, seen_categories
-from edgetam_jax.data.datasets import ALL, VOID, Clip, Dataset, open_dataset, read_ids
-from edgetam_jax.errors import EdgeTAMError, FrameError
+from edgetam_jax.data.categories import Categories, categories_of
+from edgetam_jax.data.datasets import Dataset, VideoEntry, read_ids
+from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation.measures import Statistics, boundary_accuracy, region_similarity, statistics
+from edgetam_jax.types import ALL_OBJECTS, VOID
 
 
 class ObjectScore(NamedTuple):
@@ -50,7 +49,7 @@ class Score(NamedTuple):
 
 
 class SeenUnseen(NamedTuple):
-    """YouTube-VOS's four numbers: the J and F of objects whose categories training showed, and of the others."""
+    """YouTube-VOS's scores of objects whose categories the training part shows, and of the others."""
 
     seen: Score
     unseen: Score
@@ -61,7 +60,7 @@ class SeenUnseen(NamedTuple):
 
 
 def average(objects: Iterable[ObjectScore]) -> Score:
-    """Every object weighs the same, however many a video has."""
+    """Means over objects, each with the same weight however many its video has."""
     each = list(objects)
     if not each:
         raise FrameError("no object was scored: the annotations that count show none.")
@@ -70,6 +69,7 @@ def average(objects: Iterable[ObjectScore]) -> Score:
 
 
 def by_video(objects: Iterable[ObjectScore]) -> dict[str, Score]:
+    """Means over the objects of each video."""
     groups: dict[str, list[ObjectScore]] = defaultdict(list)
     for one in objects:
         groups[one.video].append(one)
@@ -77,7 +77,7 @@ def by_video(objects: Iterable[ObjectScore]) -> dict[str, Score]:
 
 
 def by_category(objects: Iterable[ObjectScore], categories: Categories, seen: Set[str]) -> SeenUnseen:
-    """Every object weighs the same among the seen, and among the unseen."""
+    """Means over the objects of seen categories, and over those of unseen ones."""
     parts: dict[bool, list[ObjectScore]] = {True: [], False: []}
     for one in objects:
         category = categories.get(one.video, {}).get(one.obj_id)
@@ -91,63 +91,70 @@ def by_category(objects: Iterable[ObjectScore], categories: Categories, seen: Se
 
 
 def score_dataset(dataset: Dataset, masks: Path) -> list[ObjectScore]:
-    """All objects of all videos, whose masks are in MASKS/NAME as `evaluation.vos` writes them."""
-    score = score_clip if categories_of(dataset) is None else score_after_given
-    return [one for clip in dataset for one in score(clip, masks / clip.name)]
+    """The scores of all objects of all videos, whose masks are in MASKS/NAME as `evaluation.vos` writes them."""
+    score = score_video if categories_of(dataset) is None else score_after_prompt
+    return [one for video in dataset for one in score(video, masks / video.name)]
 
 
-def score_after_given(clip: Clip, folder: Path) -> list[ObjectScore]:
-    """As YouTube-VOS: each object on the frames after the one that gives its mask, if there are any."""
-    frames, shown = list(clip.files)[1:-1], clip.first_masks()
+def score_after_prompt(video: VideoEntry, folder: Path) -> list[ObjectScore]:
+    """As YouTube-VOS: each object on the frames after the one whose mask prompts it, if there are any."""
+    frames, prompts = list(video.files)[1:-1], video.first_masks()
     scores = []
-    for obj_id, values in measure(_pairs(clip, ALL, folder), shown, clip.name).items():
-        j, f = values[:, [frame > shown[obj_id].frame for frame in frames]]
+    for obj_id, values in measure(_id_pairs(video, ALL_OBJECTS, folder), prompts, video.name).items():
+        j, f = values[:, [frame > prompts[obj_id].frame for frame in frames]]
         if len(j):
-            scores.append(ObjectScore(clip.name, obj_id, statistics(j), statistics(f)))
+            scores.append(ObjectScore(video.name, obj_id, statistics(j), statistics(f)))
     return scores
 
 
-def score_clip(clip: Clip, folder: Path) -> list[ObjectScore]:
+def score_video(video: VideoEntry, folder: Path) -> list[ObjectScore]:
     """As DAVIS and SA-V."""
-    if folders := clip.folders():
+    if folders := video.object_folders():
         measured = {}
         for obj_id, name in folders.items():
-            for values in measure(_pairs(clip, obj_id, folder / name), name=clip.name).values():
+            for values in measure(_id_pairs(video, obj_id, folder / name), name=video.name).values():
                 measured[obj_id] = values
     else:
-        objects = None if clip.late_objects else range(1, int(_true_ids(clip.files[0][ALL]).max()) + 1)
-        measured = measure(_pairs(clip, ALL, folder), objects, clip.name)
-    return [ObjectScore(clip.name, obj_id, statistics(j), statistics(f)) for obj_id, (j, f) in measured.items()]
+        objects = None if video.late_objects else range(1, int(_true_ids(video.files[0][ALL_OBJECTS]).max()) + 1)
+        measured = measure(_id_pairs(video, ALL_OBJECTS, folder), objects, video.name)
+    return [ObjectScore(video.name, obj_id, statistics(j), statistics(f)) for obj_id, (j, f) in measured.items()]
 
 
 def measure(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]], objects: Iterable[int] | None = None, name: str = "the video"
 ) -> dict[int, np.ndarray]:
-    """J and F [2, T] of each object on frames that are given one by one as images of ids [H, W], found and true.
+    """J and F [2, T] of each object.
 
-    Without `objects`, they are those that the truth shows, each from the frame on where it or its mask is first seen.
+    Args:
+        pairs: images of object ids [H, W] of one frame after the other, predicted and true.
+        objects: the objects that count, on all frames. By default those that any true image shows, each from the first
+            frame on which its predicted or true mask is not empty.
+        name: the video's, for error messages.
     """
     fixed = None if objects is None else list(objects)
     values: dict[int, list[tuple[float, float]]] = {obj_id: [] for obj_id in fixed or ()}
-    seen: set[int] = set()
-    for found, truth in pairs:
-        if found.shape != truth.shape:
-            raise FrameError(f"{name}: a mask is {found.shape}, its annotation {truth.shape} (height, width).")
-        here, there = _objects(found), _objects(truth)
-        if fixed is not None and not here <= set(fixed):
-            raise FrameError(f"{name}: the masks are of objects {sorted(here)}; expected none but {fixed}.")
-        seen |= there
-        for obj_id in here | there:
+    annotated: set[int] = set()
+    for predicted, truth in pairs:
+        if predicted.shape != truth.shape:
+            raise FrameError(f"{name}: a mask is {predicted.shape}, its annotation {truth.shape} (height, width).")
+        predicted_objects, true_objects = _objects(predicted), _objects(truth)
+        if fixed is not None and not predicted_objects <= set(fixed):
+            raise FrameError(
+                f"{name}: the masks are of objects {sorted(predicted_objects)}; expected none but {fixed}."
+            )
+        annotated |= true_objects
+        for obj_id in predicted_objects | true_objects:
             values.setdefault(obj_id, [])
         for obj_id, rows in values.items():
-            one, other = found == obj_id, truth == obj_id
-            rows.append((float(region_similarity(one, other)), float(boundary_accuracy(one, other))))
-    counted = sorted(seen) if fixed is None else fixed
-    return {obj_id: np.array(values[obj_id]).reshape(-1, 2).T for obj_id in counted}
+            mask, true_mask = predicted == obj_id, truth == obj_id
+            rows.append((float(region_similarity(mask, true_mask)), float(boundary_accuracy(mask, true_mask))))
+    return {
+        obj_id: np.array(values[obj_id]).reshape(-1, 2).T for obj_id in (sorted(annotated) if fixed is None else fixed)
+    }
 
 
 def table(objects: Sequence[ObjectScore]) -> str:
-    """What the official scorers print: each object, each video, all."""
+    """The table that the official scorers print: all objects, then each video and its objects."""
     rows = [("all objects", average(objects))]
     for video, score in by_video(objects).items():
         rows.append((video, score))
@@ -160,7 +167,7 @@ def table(objects: Sequence[ObjectScore]) -> str:
 
 
 def seen_unseen(split: SeenUnseen) -> str:
-    """YouTube-VOS's four numbers, and their mean."""
+    """A line with YouTube-VOS's four numbers and their mean."""
     named = {"seen": split.seen, "unseen": split.unseen}
     four = [
         f"{measure} {name} {getattr(score, measure.lower()).mean:.3f}"
@@ -170,52 +177,24 @@ def seen_unseen(split: SeenUnseen) -> str:
     return ", ".join([*four, f"overall {split.overall:.3f}"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0: scored; 2: it could not be."""
-    parser = argparse.ArgumentParser(
-        prog="edgetam-jax scores", description="Score the masks that were found for a dataset."
-    )
-    parser.add_argument("dataset", type=Path, help="a folder as DAVIS, MOSE, YouTube-VOS or SA-V lay it out")
-    parser.add_argument("masks", type=Path, help="what edgetam-jax vos wrote")
-    parser.add_argument("--split", help="which part of the dataset; by default the one for validation")
-    parser.add_argument("--seen", type=Path, metavar="META", help="meta.json of YouTube-VOS's training part")
-    arguments = parser.parse_args(argv)
-    try:
-        dataset = open_dataset(arguments.dataset, arguments.split)
-        categories = categories_of(dataset)
-        if categories is None and arguments.seen is not None:
-            raise FrameError(f"{dataset.images.parent} has no meta.json, which would say what its objects are.")
-        seen = None if categories is None else seen_categories(dataset, arguments.seen)
-        objects = score_dataset(dataset, arguments.masks)
-        print(table(objects))
-        if categories is not None and seen is not None:
-            print(seen_unseen(by_category(objects, categories, seen)))
-        elif categories is not None:
-            print("For seen and unseen categories, give --seen the meta.json of the training part.", file=sys.stderr)
-    except EdgeTAMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _pairs(clip: Clip, obj_id: int, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images of ids of the frames that count, found and true. A file about one object has it as 1."""
-    for path in counted(clip, obj_id):
-        found = folder / path.name
-        if not found.exists():
-            raise FrameError(f"{found} is missing; every annotated frame needs a mask.")
-        if obj_id == ALL:
-            yield read_ids(found), _true_ids(path)
-        else:
-            yield np.minimum(read_ids(found), 1), np.minimum(read_ids(path), 1)
-
-
-def counted(clip: Clip, obj_id: int) -> list[Path]:
-    """The annotations of an object, or of ALL, that are compared with masks."""
-    paths = [files[obj_id] for files in clip.files.values() if obj_id in files]
+def scored_files(video: VideoEntry, obj_id: int) -> list[Path]:
+    """The annotations of an object, or of ALL_OBJECTS, that masks are compared with."""
+    paths = [files[obj_id] for files in video.files.values() if obj_id in files]
     if len(paths) < 3:
-        raise FrameError(f"{clip.name}: {len(paths)} frames are annotated, and the first and last do not count.")
+        raise FrameError(f"{video.name}: {len(paths)} frames are annotated, and the first and last do not count.")
     return paths[1:-1]
+
+
+def _id_pairs(video: VideoEntry, obj_id: int, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Predicted and true images of object ids, of the scored frames. In a file about one object, its id is 1."""
+    for path in scored_files(video, obj_id):
+        predicted = folder / path.name
+        if not predicted.exists():
+            raise FrameError(f"{predicted} is missing; every annotated frame needs a mask.")
+        if obj_id == ALL_OBJECTS:
+            yield read_ids(predicted), _true_ids(path)
+        else:
+            yield np.minimum(read_ids(predicted), 1), np.minimum(read_ids(path), 1)
 
 
 def _true_ids(path: Path) -> np.ndarray:
@@ -225,7 +204,3 @@ def _true_ids(path: Path) -> np.ndarray:
 
 def _objects(ids: np.ndarray) -> set[int]:
     return set(np.flatnonzero(np.bincount(ids.ravel())).tolist()) - {0}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -115,7 +115,7 @@ def prompted_outputs(
         return CorrectionState(points, labels, prediction, aux, losses), None
 
     has_points = prompted & ~is_mask
-    points, labels = where(has_points, (targets.prompts.points, targets.prompts.labels), no_points(user.room))
+    points, labels = where(has_points, (targets.prompts.points, targets.prompts.labels), no_points(user.capacity))
     prediction, aux, losses = predict(points, labels)
     losses = jax.tree.map(lambda x: jnp.where(is_mask, 0, x), losses)
     state = CorrectionState(points, labels, prediction, aux, losses)

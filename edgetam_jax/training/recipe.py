@@ -13,7 +13,7 @@ from edgetam_jax.config import PRESETS, Config, dataclass_from_dict
 from edgetam_jax.data import DataConfig
 from edgetam_jax.data.simulated_user import User
 from edgetam_jax.data.synthetic.batches import SyntheticConfig
-from edgetam_jax.data.synthetic.config import LEAST_SIDE
+from edgetam_jax.data.synthetic.config import MIN_SIDE
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.training.distillation import DistillationWeights
 from edgetam_jax.training.interaction import Dtype, RolloutConfig
@@ -98,9 +98,9 @@ class Recipe:
         for name in ("seed", "frame_size", "mask_size"):
             if not 0 <= getattr(self, name) < LIMIT:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to {LIMIT - 1}.")
-        if self.frame_size % 2 or 0 < self.frame_size < LEAST_SIDE:
+        if self.frame_size % 2 or 0 < self.frame_size < MIN_SIDE:
             raise ConfigError(
-                f"frame_size is {self.frame_size}; expected an even number from {LEAST_SIDE} on, or 0: the image size."
+                f"frame_size is {self.frame_size}; expected an even number from {MIN_SIDE} on, or 0: the image size."
             )
         if self.accumulate < 1 or self.batch % self.accumulate:
             raise ConfigError(f"accumulate is {self.accumulate}; expected a divisor of the batch, {self.batch}.")

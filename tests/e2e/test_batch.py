@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 from edgetam_jax import load, save
+from edgetam_jax.cli.batch import main
+from edgetam_jax.data.prompt_files import read_prompts
 from edgetam_jax.errors import FrameError, PromptError
-from edgetam_jax.evaluation.batch import find_names, find_video, main, read_prompts
-from edgetam_jax.evaluation.provenance import RECORD
+from edgetam_jax.evaluation.batch import find_names, find_video
+from edgetam_jax.evaluation.provenance import PROVENANCE_FILE
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.support.oracle import TINY
 from tests.support.ports import free_port
@@ -44,7 +46,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory, tiny_original: Any) -> Path
 
 
 def start(videos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "edgetam_jax.evaluation.batch", str(videos / "videos"), str(out)]
+    command = [sys.executable, "-m", "edgetam_jax", "batch", str(videos / "videos"), str(out)]
     return subprocess.Popen(
         [*command, "--model", str(videos / "model.safetensors"), *more],
         stdout=subprocess.PIPE,
@@ -108,7 +110,7 @@ def test_a_killed_worker_loses_only_its_current_video(videos: Path, expected: di
     assert again.returncode == 0, output
     assert same(pixels(out), expected)
     assert all(folder.stat().st_mtime_ns == before for folder, before in done.items())
-    assert [path.name for path in out.glob(".*")] == [RECORD]
+    assert [path.name for path in out.glob(".*")] == [PROVENANCE_FILE]
 
 
 def test_masks_of_another_network_are_not_added(
@@ -176,4 +178,4 @@ def test_a_video_that_fails_does_not_stop_the_others(
         (tmp_path / f"{name}.json").write_text(json.dumps([{"obj_id": 1, "box": box}]))
     assert main([str(tmp_path), str(tmp_path / "out"), "--model", str(videos / "model.safetensors")]) == 1
     assert "outside the frame" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [RECORD, "good"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [PROVENANCE_FILE, "good"]

@@ -18,7 +18,7 @@ from edgetam_jax.config import NANO
 from edgetam_jax.data.simulated_user import User
 from edgetam_jax.data.synthetic import ClipConfig
 from edgetam_jax.data.synthetic.batches import SyntheticBatches, SyntheticConfig
-from edgetam_jax.evaluation.held_out import ABSENT_TARGET, KINDS, TARGETS, first_prompts, held_out_clip
+from edgetam_jax.evaluation.held_out import ABSENT_TARGET, PROMPT_KINDS, TARGETS, first_prompts, held_out_clip
 from edgetam_jax.evaluation.protocols import offline, online
 from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.training import trainer
@@ -61,7 +61,7 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
     """Of clicks and of absent objects; and the mean, where it is told in short."""
     told = json.loads((ROOT / "benchmarks" / "results" / "nano_held_out.json").read_text())
     once, twice, thrice = (f"{iou:.2f}" for iou in told["after_clicks"])
-    nano = [told["results"][kind] for kind in KINDS]
+    nano = [told["results"][kind] for kind in PROMPT_KINDS]
     absent, present, jf = (
         [f"{value:.2f}" for value in values]
         for values in zip(*((one["absent"]["value"], one["present"]["value"], one["jf"]) for one in nano), strict=True)

@@ -1,4 +1,4 @@
-"""Endless batches of synthetic examples. Example i of step n follows from the seed, n and i alone."""
+"""Endless batches of synthetic examples. Example i of batch n depends on the seed, n and i only."""
 
 import dataclasses
 from functools import partial
@@ -17,17 +17,29 @@ from edgetam_jax.ops.tree import map_or_vmap
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig:
-    """What examples are made of clips."""
+    """How examples are made from synthetic clips.
+
+    Args:
+        frames: frames of an example.
+        objects: objects of an example.
+        stills: examples made from each scene, one after the other in time; more than 1 only with one frame.
+        distractors: see `ClipConfig`, also for the following.
+        occluders: see `ClipConfig`.
+        radius: see `ClipConfig`.
+        leaving: see `ClipConfig`.
+        pace: see `ClipConfig`.
+        least: the share of the first frame that an object must cover; otherwise its row is not valid.
+    """
 
     frames: int = 8
     objects: int = 3
-    stills: int = 1  # with one frame: so many, far apart in time, are taken of each scene
-    distractors: int = 1  # this and what follows: see `ClipConfig`
+    stills: int = 1
+    distractors: int = 1
     occluders: int = 1
     radius: tuple[float, float] = (0.07, 0.2)
     leaving: float = 0.3
     pace: float = 1.0
-    least: float = 0.001  # share of the first frame that an object covers, or else its row is not valid
+    least: float = 0.001
 
     def __post_init__(self) -> None:
         if self.stills < 1 or (self.stills > 1 and self.frames > 1):
@@ -36,9 +48,10 @@ class SyntheticConfig:
             )
         if not 0 <= self.least < 1:
             raise ConfigError(f"least is {self.least}; expected a share, 0 to 1.")
-        _ = self.clip(256)  # is possible
+        _ = self.clip(256)  # checks the other fields
 
     def clip(self, image_size: int) -> ClipConfig:
+        """The configuration of the clips at an image size."""
         return ClipConfig(
             frames=self.frames * self.stills,
             height=image_size,
@@ -53,7 +66,7 @@ class SyntheticConfig:
 
 
 class SyntheticBatches:
-    """Like `data.batches`; each host makes its own part of every batch."""
+    """An endless iterator like `data.Batches`. Each host makes its own part of every batch."""
 
     def __init__(
         self, config: SyntheticConfig, image_size: int, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)
@@ -79,16 +92,16 @@ class SyntheticBatches:
         self._taken = state["batches"]
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Does nothing, for there are no threads."""
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _make(config: SyntheticConfig, image_size: int, key: Array, step: int, numbers: Array) -> Example:
-    def one(number: Array) -> Example:
+    def make_one(number: Array) -> Example:
         clip = make_clip(jax.random.fold_in(jax.random.fold_in(key, step), number), config.clip(image_size))
         frames = clip.frames.reshape(config.stills, config.frames, *clip.frames.shape[1:])
         masks = clip.masks.reshape(config.stills, config.frames, *clip.masks.shape[1:])
         return Example(frames, masks, masks[:, 0].mean((-2, -1)) >= max(config.least, 1 / image_size**2))
 
-    examples = map_or_vmap(one)(numbers)
+    examples = map_or_vmap(make_one)(numbers)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), examples)

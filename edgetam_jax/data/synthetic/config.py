@@ -1,39 +1,52 @@
-"""What synthetic clips are like."""
+"""The configuration of synthetic clips."""
 
 import dataclasses
 
-from edgetam_jax.data.synthetic.outlines import PARTS
+from edgetam_jax.data.synthetic.outlines import NUM_PARTS
 from edgetam_jax.errors import ConfigError
 
-LEAST_SIDE = 16  # pixels of a frame
+MIN_SIDE = 16  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig:
-    """The size of synthetic clips, and what happens in them."""
+    """The size and the content of synthetic clips.
+
+    Args:
+        frames: frames of a clip.
+        height: pixels.
+        width: pixels.
+        objects: things with masks.
+        distractors: things like the objects, but without masks.
+        occluders: things that move in front of an object.
+        radius: the smallest and the largest radius of a disk with an object's area, as a share of the shorter side.
+        leaving: the share of objects that leave the frame; most of them return.
+        pace: a factor of all speeds.
+        exposures: images averaged into one frame, for motion blur; an odd number.
+    """
 
     frames: int = 8
     height: int = 256
     width: int = 256
     objects: int = 3
-    distractors: int = 1  # things like the objects that nobody asks for
-    occluders: int = 1  # things that get in front of an object
-    radius: tuple[float, float] = (0.07, 0.2)  # of a disk as large as the object, as a share of the shorter side
-    leaving: float = 0.3  # share of objects that leave the frame and come back
-    pace: float = 1.0  # how fast all moves
-    exposures: int = 3  # pictures averaged into one frame, an odd number: what moves fast is blurred
+    distractors: int = 1
+    occluders: int = 1
+    radius: tuple[float, float] = (0.07, 0.2)
+    leaving: float = 0.3
+    pace: float = 1.0
+    exposures: int = 3
 
     def __post_init__(self) -> None:
-        least_of = {"frames": 1, "height": LEAST_SIDE, "width": LEAST_SIDE, "objects": 1, "exposures": 1}
-        for name, least in least_of.items():
+        minimum = {"frames": 1, "height": MIN_SIDE, "width": MIN_SIDE, "objects": 1, "exposures": 1}
+        for name, least in minimum.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}.")
         if self.exposures % 2 == 0:
             raise ConfigError(f"exposures is {self.exposures}; expected an odd number, whose middle gives the masks.")
-        if min(self.distractors, self.occluders) < 0 or self.things * PARTS > 254:
+        if min(self.distractors, self.occluders) < 0 or self.things * NUM_PARTS > 254:
             raise ConfigError(
                 f"{self.objects} objects, {self.distractors} distractors and {self.occluders} occluders; "
-                f"expected none below zero, and up to {254 // PARTS} together."
+                f"expected none below zero, and up to {254 // NUM_PARTS} together."
             )
         if not 0 < self.radius[0] <= self.radius[1] <= 1:
             raise ConfigError(f"radius is {self.radius}; expected the smallest and the largest, above 0 and up to 1.")
@@ -44,19 +57,20 @@ class ClipConfig:
 
     @property
     def things(self) -> int:
+        """The number of objects, distractors and occluders."""
         return self.objects + self.distractors + self.occluders
 
     @property
     def side(self) -> int:
-        """The frame's shorter side in pixels, which is the unit of the world."""
+        """The frame's shorter side in pixels, which is the unit of scene coordinates."""
         return min(self.height, self.width)
 
     @property
-    def room(self) -> tuple[float, float]:
-        """Width and height in that unit."""
+    def extent(self) -> tuple[float, float]:
+        """The frame's width and height in scene coordinates."""
         return self.width / self.side, self.height / self.side
 
     @property
     def texture_size(self) -> int:
-        """Of an object, in texels; a background's is twice that."""
+        """The side of an object's texture in texels; a background's is twice as long."""
         return max(32, 1 << (self.side // 2 - 1).bit_length())

@@ -10,7 +10,7 @@ from PIL import Image
 from edgetam_jax import VideoPredictor, load, open_video
 from edgetam_jax.cli import demo
 from edgetam_jax.cli import main as cli
-from edgetam_jax.data.synthetic import Clip
+from edgetam_jax.data.synthetic import SyntheticClip
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity
 from edgetam_jax.ops.boxes import boxes_around
 from tests.support.scene import FRAMES
@@ -18,7 +18,7 @@ from tests.unit.cli.conftest import SIZE
 
 
 @pytest.fixture
-def clip(frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Clip:
+def clip(frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> SyntheticClip:
     """Two disks, of which the first is hidden for two frames."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     masks = np.zeros((FRAMES, 2, *SIZE), bool)
@@ -28,12 +28,12 @@ def clip(frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Clip:
     arrays = map(
         jnp.asarray, (frames, masks, masks.any((2, 3)), boxes_around(jnp.asarray(masks)), np.zeros((FRAMES, 2)))
     )
-    made = Clip(*arrays)
+    made = SyntheticClip(*arrays)
     monkeypatch.setattr(demo, "held_out_clip", lambda *_: made)
     return made
 
 
-def test_demo(network: Path, clip: Clip, capsys: pytest.CaptureFixture) -> None:
+def test_demo(network: Path, clip: SyntheticClip, capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["demo", "--model", str(network), "--out", "out"]) == 0
     printed = capsys.readouterr()
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(demo.FILES)

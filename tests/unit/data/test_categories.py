@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgetam_jax.cli.scores import main
 from edgetam_jax.data.categories import categories_of, seen_categories
 from edgetam_jax.data.datasets import Dataset, open_dataset
 from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity, statistics
-from edgetam_jax.evaluation.scores import ObjectScore, by_category, main, score_dataset
+from edgetam_jax.evaluation.scores import ObjectScore, by_category, score_dataset
 from tests.unit.evaluation.folders import ids_of, make_mose, save_ids, square
 
 FRAMES = range(0, 30, 5)  # of 30, those that are annotated

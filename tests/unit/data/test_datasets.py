@@ -16,18 +16,18 @@ def test_davis(tmp_path: Path) -> None:
     ids = ids_of({1: square(1, 1), 3: square(8, 2), 255: square(8, 8, 2)})
     late = ids_of({1: square(2, 1), 2: square(8, 8)})
     dataset = open_dataset(make_davis(tmp_path, {"bear": [ids, late], "ant": [ids]}))
-    assert (dataset.kind, dataset.names, len(dataset)) == ("davis", ("bear", "ant"), 2)
+    assert (dataset.layout, dataset.names, len(dataset)) == ("davis", ("bear", "ant"), 2)
     bear, ant = dataset
     assert [path.name for path in bear.frames] == ["00000.jpg", "00001.jpg"]
     assert list(bear.files) == [0, 1] and len(ant.frames) == 1
-    np.testing.assert_array_equal(bear.ids_on(0), ids)
+    np.testing.assert_array_equal(bear.ids_at(0), ids)
     shown = bear.first_masks()
     assert {obj_id: one.frame for obj_id, one in shown.items()} == {
         1: 0,
         3: 0,
     }  # neither void nor late
     np.testing.assert_array_equal(shown[3].mask, square(8, 2))
-    assert bear.folders() == {}
+    assert bear.object_folders() == {}
 
 
 def test_mose_and_youtube_vos(tmp_path: Path) -> None:
@@ -35,15 +35,15 @@ def test_mose_and_youtube_vos(tmp_path: Path) -> None:
     here, there = square(1, 1), square(8, 2)
     annotations = {2: ids_of({4: here}), 5: ids_of({4: there, 2: here}), 7: ids_of({2: there})}
     dataset = open_dataset(make_mose(tmp_path, "0a1", 9, annotations))
-    assert (dataset.kind, dataset.names) == ("ids", ("0a1",))
-    clip = dataset.clip("0a1")
-    shown = clip.first_masks()
+    assert (dataset.layout, dataset.names) == ("ids", ("0a1",))
+    video = dataset.video("0a1")
+    shown = video.first_masks()
     assert {obj_id: one.frame for obj_id, one in shown.items()} == {4: 2, 2: 5}
     np.testing.assert_array_equal(shown[2].mask, here)
-    of_four = clip.masks_of(4)
+    of_four = video.masks_of(4)
     assert list(of_four) == [2, 5, 7] and not of_four[7].any()
     np.testing.assert_array_equal(of_four[5], there)
-    assert set(clip.masks_on(5)) == {2, 4}
+    assert set(video.masks_at(5)) == {2, 4}
 
 
 def test_sav(tmp_path: Path) -> None:
@@ -51,13 +51,13 @@ def test_sav(tmp_path: Path) -> None:
     here, nowhere = square(1, 1), np.zeros_like(square(0, 0))
     objects = {"000": {0: here, 4: square(2, 1)}, "002": {0: nowhere, 4: here, 8: here}}
     dataset = open_dataset(make_sav(tmp_path / "sav_val", "sav_1", 9, objects))
-    assert (dataset.kind, dataset.names) == ("sa-v", ("sav_1",))
-    clip = dataset.clip("sav_1")
-    shown = clip.first_masks()
+    assert (dataset.layout, dataset.names) == ("sa-v", ("sav_1",))
+    video = dataset.video("sav_1")
+    shown = video.first_masks()
     assert {obj_id: one.frame for obj_id, one in shown.items()} == {0: 0, 2: 4}
     np.testing.assert_array_equal(shown[2].mask, here)
-    assert clip.folders() == {0: "000", 2: "002"}
-    assert list(clip.masks_of(0)) == [0, 4] and not clip.masks_of(2)[0].any()
+    assert video.object_folders() == {0: "000", 2: "002"}
+    assert list(video.masks_of(0)) == [0, 4] and not video.masks_of(2)[0].any()
 
 
 def test_splits(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_a_video_that_is_not_whole(tmp_path: Path, damage: Callable[[Path], None
     ids = ids_of({1: square(1, 1)})
     dataset = open_dataset(make_davis(tmp_path, {"ant": [ids], "bear": [ids, ids]}))
     damage(tmp_path)
-    assert len(dataset.clip("ant").frames) == 1
+    assert len(dataset.video("ant").frames) == 1
     with pytest.raises(FrameError, match=message):
-        dataset.clip("bear")
+        dataset.video("bear")
 
 
 def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
 def test_objects_without_a_number(tmp_path: Path) -> None:
     root = make_sav(tmp_path, "a", 1, {"cat": {0: square(1, 1)}})
     with pytest.raises(FrameError, match="the number of an object"):
-        open_dataset(root).clip("a")
+        open_dataset(root).video("a")
 
 
 def test_annotations_that_cannot_be_read(tmp_path: Path) -> None:

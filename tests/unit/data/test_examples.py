@@ -10,9 +10,9 @@ from PIL import Image
 from scipy import ndimage
 
 from edgetam_jax.data import PLAIN, Augment, DataConfig, Jitter, make_example, open_training_data
-from edgetam_jax.data.augment import FILL, MaskWarp, Warp, draw, recolor, warp_image
+from edgetam_jax.data.augment import FILL, MaskWarp, Warp, recolor, sample_augmentation, warp_image
+from edgetam_jax.data.example import sample_clip
 from edgetam_jax.data.footage import Footage
-from edgetam_jax.data.sampling import sample
 from edgetam_jax.errors import ConfigError, FrameError
 from tests.unit.data.footage import COLORS, frame_at, make_coco, make_videos, masks_at
 
@@ -20,8 +20,8 @@ SIZE, SIDE = (90, 160), 64
 GEOMETRY = dataclasses.replace(PLAIN, flip=0.5, rotation=25, shear=20, scale=(0.8, 1.3), shift=0.1, mosaic=0.5)
 
 
-class Shown:
-    """Annotated frames that show the objects named."""
+class FakeFootage:
+    """Footage by the objects that each annotated frame shows, and their shares of it."""
 
     name = "shown"
 
@@ -31,41 +31,41 @@ class Shown:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def shares(self, frame: int) -> dict[int, float]:
+    def area_shares(self, frame: int) -> dict[int, float]:
         return self._frames[frame]
 
-    def pictures(self, frames: Any, objects: Any, side: int) -> Any:
+    def read_frames(self, frames: Any, objects: Any, side: int) -> Any:
         raise NotImplementedError
 
 
-def draws(footage: Footage, count: int = 300, **changes: Any) -> list[Any]:
-    options = {"frames": 4, "objects": 2, "stride": 1, "backwards": 0.0, "least": 0.01} | changes
-    return [sample(footage, **options, rng=np.random.default_rng(seed)) for seed in range(count)]
+def samples(footage: Footage, count: int = 300, **changes: Any) -> list[Any]:
+    options = {"frames": 4, "objects": 2, "stride": 1, "backwards": 0.0, "min_share": 0.01} | changes
+    return [sample_clip(footage, **options, rng=np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_clips_are_consecutive_frames_with_a_random_stride() -> None:
-    found = {tuple(one.frames) for one in draws(Shown(*[{1: 0.5}] * 10), stride=5)}
+    found = {tuple(one.frames) for one in samples(FakeFootage(*[{1: 0.5}] * 10), stride=5)}
     want = {tuple(range(start, start + 3 * s + 1, s)) for s in (1, 2, 3) for start in range(10 - 3 * s)}
     assert found == want  # a stride of 4 or 5 is too long for ten frames
-    backwards = draws(Shown(*[{1: 0.5}] * 10), backwards=0.3, count=1000)
+    backwards = samples(FakeFootage(*[{1: 0.5}] * 10), backwards=0.3, count=1000)
     assert np.mean([one.frames[0] > one.frames[1] for one in backwards]) == pytest.approx(0.3, abs=0.05)
     assert all(set(np.diff(one.frames)) in ({1}, {-1}) for one in backwards)
 
 
-def test_short_videos_are_played_to_and_fro() -> None:
-    found = {tuple(one.frames) for one in draws(Shown(*[{1: 0.5}] * 3), frames=6)}
+def test_short_videos_are_played_forward_and_backward() -> None:
+    found = {tuple(one.frames) for one in samples(FakeFootage(*[{1: 0.5}] * 3), frames=6)}
     assert found == {(0, 1, 2, 1, 0, 1), (1, 2, 1, 0, 1, 2), (2, 1, 0, 1, 2, 1), (1, 0, 1, 2, 1, 0)}
-    assert {tuple(one.frames) for one in draws(Shown({1: 0.5}), backwards=0.5)} == {(0, 0, 0, 0)}
+    assert {tuple(one.frames) for one in samples(FakeFootage({1: 0.5}), backwards=0.5)} == {(0, 0, 0, 0)}
 
 
 def test_the_first_frame_shows_all_objects() -> None:
     """Whichever end comes first. Others count neither for the start nor among the objects."""
     frames = [{5: 0.2}, {5: 0.2, 6: 0.001}, {}, {7: 0.2}, {5: 0.3, 7: 0.3, 8: 0.3}, {}, {}]
-    found = {(one.frames[0], tuple(one.objects)) for one in draws(Shown(*frames), frames=3, backwards=0.5)}
+    found = {(one.frames[0], tuple(one.objects)) for one in samples(FakeFootage(*frames), frames=3, backwards=0.5)}
     pairs = {(4, (a, b)) for a in (5, 7, 8) for b in (5, 7, 8) if a != b}
     assert found == {(0, (5,)), (1, (5,)), (3, (7,))} | pairs
     with pytest.raises(FrameError, match="shown: none of the 2 annotated frames .* shows an object"):
-        draws(Shown({}, {1: 0.001}), frames=2)
+        samples(FakeFootage({}, {1: 0.001}), frames=2)
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +97,7 @@ def agrees(image: np.ndarray, masks: np.ndarray) -> None:
 def test_masks_move_with_the_pixels(seed: int) -> None:
     frame, masks = scene()
     rng = np.random.default_rng(seed)
-    warp = draw(GEOMETRY, 1, SIZE, rng).warp
+    warp = sample_augmentation(GEOMETRY, 1, SIZE, rng).warp
     image = warp_image(Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR), warp)
     moved = MaskWarp(warp, SIZE, SIDE)(masks)
     if warp.tile is None:
@@ -122,20 +122,22 @@ def test_geometry_is_what_it_says() -> None:
     values: dict[str, Any] = {"rotation": 90.0, "scale": (0.5, 0.8), "shear": 20.0}
     for name, holds in only.items():
         for seed in range(5):
-            warp = draw(dataclasses.replace(PLAIN, **{name: values[name]}), 1, SIZE, np.random.default_rng(seed)).warp
+            warp = sample_augmentation(
+                dataclasses.replace(PLAIN, **{name: values[name]}), 1, SIZE, np.random.default_rng(seed)
+            ).warp
             assert not np.allclose(warp.matrix, np.eye(2), atol=0.02)
             np.testing.assert_allclose(warp.matrix @ (0.5, 0.5) + warp.offset, 0.5)
             back = np.array([0.3, -0.2])
             aspect = np.array(SIZE[::-1])
             assert holds(back * aspect, warp.matrix @ back * aspect)
-    warp = draw(dataclasses.replace(PLAIN, shift=0.2), 1, SIZE, np.random.default_rng(0)).warp
+    warp = sample_augmentation(dataclasses.replace(PLAIN, shift=0.2), 1, SIZE, np.random.default_rng(0)).warp
     np.testing.assert_array_equal(warp.matrix, np.eye(2))
     assert 0 < np.abs(warp.offset).max() <= 0.2
 
 
 def test_mirroring_is_exact() -> None:
     frame, masks = scene()
-    warp = draw(dataclasses.replace(PLAIN, flip=1.0), 1, SIZE, np.random.default_rng(0)).warp
+    warp = sample_augmentation(dataclasses.replace(PLAIN, flip=1.0), 1, SIZE, np.random.default_rng(0)).warp
     square = Image.fromarray(frame).resize((SIDE, SIDE))
     np.testing.assert_array_equal(np.asarray(warp_image(square, warp)), np.asarray(square)[:, ::-1])
     plain = MaskWarp(Warp(np.eye(2), np.zeros(2)), SIZE, SIDE)(masks)
@@ -161,17 +163,20 @@ def test_colors() -> None:
         np.testing.assert_allclose(recolor(image, np.array(factors)), want, atol=1.1)
     clip, each = Jitter(0.1, 0.03, 0.0), Jitter(0.0, 0.0, 0.05)
     augment = dataclasses.replace(PLAIN, clip_colors=clip, frame_colors=each)
-    colors = np.stack([draw(augment, 5, SIZE, np.random.default_rng(seed)).colors for seed in range(200)])
+    colors = np.stack(
+        [sample_augmentation(augment, 5, SIZE, np.random.default_rng(seed)).colors for seed in range(200)]
+    )
     assert (colors[..., :2] == colors[:, :1, :2]).all() and (colors[:, 1:, 2] != colors[:, :-1, 2]).all()
     np.testing.assert_allclose(np.abs(colors - 1).max((0, 1)), [0.1, 0.03, 0.05], rtol=0.05)
     grays = [
-        draw(dataclasses.replace(augment, grayscale=0.3), 2, SIZE, np.random.default_rng(s)).colors for s in range(400)
+        sample_augmentation(dataclasses.replace(augment, grayscale=0.3), 2, SIZE, np.random.default_rng(s)).colors
+        for s in range(400)
     ]
     assert np.mean([(one[:, 2] == 0).all() for one in grays]) == pytest.approx(0.3, abs=0.07)
 
 
 def test_shares_of_augmentation() -> None:
-    drawn = [draw(Augment(), 1, SIZE, np.random.default_rng(seed)).warp for seed in range(1000)]
+    drawn = [sample_augmentation(Augment(), 1, SIZE, np.random.default_rng(seed)).warp for seed in range(1000)]
     assert np.mean([warp.tile is not None for warp in drawn]) == pytest.approx(0.1, abs=0.03)
     assert np.mean([np.linalg.det(warp.matrix) < 0 for warp in drawn]) == pytest.approx(0.5, abs=0.05)
     assert {warp.tile for warp in drawn} == {None, (0, 0), (0, 1), (1, 0), (1, 1)}

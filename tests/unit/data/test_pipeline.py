@@ -15,7 +15,7 @@ import pytest
 
 from edgetam_jax.data import Batches, DataConfig, batches, pipeline
 from edgetam_jax.data.example import Example
-from edgetam_jax.data.pipeline import Place, Reader
+from edgetam_jax.data.pipeline import ExampleIndex, ExampleReader
 from edgetam_jax.errors import CheckpointError, ConfigError, FrameError
 from tests.unit.data.footage import make_coco, make_videos
 
@@ -54,16 +54,16 @@ def differ(a: Example, b: Example) -> bool:
     return bool((a.frames != b.frames).any())
 
 
-def places(configs: list[DataConfig], monkeypatch: pytest.MonkeyPatch, count: int) -> list[Place]:
+def places(configs: list[DataConfig], monkeypatch: pytest.MonkeyPatch, count: int) -> list[ExampleIndex]:
     """Where the examples of the first batches come from."""
-    seen: list[Place] = []
+    seen: list[ExampleIndex] = []
 
-    class Listener(Reader):
-        def __call__(self, place: Place) -> Any:
+    class Listener(ExampleReader):
+        def __call__(self, place: ExampleIndex) -> Any:
             seen.append(place)
             return np.zeros(1)
 
-    monkeypatch.setattr(pipeline, "Reader", Listener)
+    monkeypatch.setattr(pipeline, "ExampleReader", Listener)
     take(batches(configs, SIZE, BATCH, 7, threads=0), count)
     return seen
 
@@ -137,10 +137,14 @@ def test_an_epoch_shows_every_video_once(config: DataConfig, monkeypatch: pytest
 
 
 def test_an_example_depends_on_its_place_and_the_seed(config: DataConfig) -> None:
-    reader = pickle.loads(pickle.dumps(Reader([config, config], SIZE, 3)))
-    first = reader(Place(0, 0, 1))
-    jax.tree.map(np.testing.assert_array_equal, first, Reader([config], SIZE, 3)(Place(0, 0, 1)))
-    for other in (reader(Place(0, 1, 1)), reader(Place(1, 0, 1)), Reader([config], SIZE, 4)(Place(0, 0, 1))):
+    reader = pickle.loads(pickle.dumps(ExampleReader([config, config], SIZE, 3)))
+    first = reader(ExampleIndex(0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, ExampleReader([config], SIZE, 3)(ExampleIndex(0, 0, 1)))
+    for other in (
+        reader(ExampleIndex(0, 1, 1)),
+        reader(ExampleIndex(1, 0, 1)),
+        ExampleReader([config], SIZE, 4)(ExampleIndex(0, 0, 1)),
+    ):
         assert differ(first, other)
 
 
@@ -176,10 +180,10 @@ def test_videos_that_show_nothing_give_way(tmp_path: Path, config: DataConfig) -
     with pytest.raises(FrameError, match="empty: none of the 3 annotated frames .* shows an object"):
         next(batches(nothing, SIZE, 1, 0, threads=0))
     make_videos(tmp_path, {"a": 3, "b": 3})
-    reader = Reader([nothing], SIZE, 0)
+    reader = ExampleReader([nothing], SIZE, 0)
     assert reader.lengths == [3]
-    found = [reader(Place(0, epoch, 2)) for epoch in range(6)]
-    assert_equal([reader(Place(0, epoch, 2)) for epoch in range(6)], found)
+    found = [reader(ExampleIndex(0, epoch, 2)) for epoch in range(6)]
+    assert_equal([reader(ExampleIndex(0, epoch, 2)) for epoch in range(6)], found)
     assert all(np.asarray(example.valid).any() for example in found)
 
 

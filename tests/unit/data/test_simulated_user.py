@@ -221,7 +221,7 @@ def test_corrected_are_the_prompted_frames_and_some_others(plans: Plan) -> None:
 def test_prompts_are_fit_for_tracking(plans: Plan) -> None:
     check_for_video(jax.tree.map(lambda x: x[0], plans.prompts), FRAMES, (HEIGHT, WIDTH))
     assert plans.prompts.obj_ids.tolist() == [[0, 1, 2]] * PLANS
-    assert plans.prompts.labels.shape == (PLANS, 3, 2, User().room)
+    assert plans.prompts.labels.shape == (PLANS, 3, 2, User().capacity)
 
 
 def test_single_frames_get_no_masks_and_places_may_exceed_frames(masks: np.ndarray) -> None:

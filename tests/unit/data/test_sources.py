@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from edgetam_jax.data import open_training_data
-from edgetam_jax.data.footage import Footage, Source
-from edgetam_jax.data.polygons import polygon_mask
-from edgetam_jax.errors import EdgeTAMError, FrameError
+from edgetam_jax.data.footage import Footage, FootageSource
+from edgetam_jax.errors import ConfigError, EdgeTAMError, FrameError
 from edgetam_jax.media.image import read_square
 from edgetam_jax.ops.rle import rle_decode
 from tests.unit.data.footage import (
@@ -33,16 +33,16 @@ from tests.unit.evaluation.folders import ids_of, make_davis, make_sav, save_ids
 SIDE = 16
 
 
-def names(source: Source) -> list[str]:
+def names(source: FootageSource) -> list[str]:
     return [source[i].name for i in range(len(source))]
 
 
 def check(footage: Footage, frames: list[int], numbers: list[int], objects: list[int], off: float = 0.0) -> None:
     """Annotated frames show the numbered frames, with both objects and their masks; colours are off by so much."""
     for frame, number in zip(frames, numbers, strict=True):
-        shares = footage.shares(frame)
+        shares = footage.area_shares(frame)
         assert shares == pytest.approx(dict(zip(objects, masks_at(number).mean((1, 2)), strict=True)))
-    for picture, number in zip(footage.pictures(frames, objects[::-1], SIDE), numbers, strict=True):
+    for picture, number in zip(footage.read_frames(frames, objects[::-1], SIDE), numbers, strict=True):
         np.testing.assert_array_equal(picture.masks, masks_at(number)[::-1])
         want = Image.fromarray(frame_at(number)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         assert np.abs(np.asarray(picture.image, int) - np.asarray(want, int)).mean() <= off
@@ -63,7 +63,7 @@ def test_the_split_for_training_is_meant(tmp_path: Path) -> None:
     (lists / "train.txt").write_text("seen\n")
     source = open_training_data(tmp_path)
     assert names(source) == ["seen"] and names(open_training_data(tmp_path, "val")) == ["held-out"]
-    assert source[0].shares(0) == {1: 16 / ids.size}  # void is nobody
+    assert source[0].area_shares(0) == {1: 16 / ids.size}  # void is nobody
 
 
 def test_objects_in_their_own_folders(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_objects_in_their_own_folders(tmp_path: Path) -> None:
     source = open_training_data(make_sav(tmp_path, "v", 9, {"000": {0: here, 4: there}, "003": {4: here, 8: here}}))
     (footage,) = [source[i] for i in range(len(source))]
     assert len(footage) == 3  # of nine frames
-    assert footage.shares(0) == {0: here.mean()} and footage.shares(1) == {0: there.mean(), 3: here.mean()}
-    first, second = footage.pictures([0, 1], [3, 0], SIDE)
+    assert footage.area_shares(0) == {0: here.mean()} and footage.area_shares(1) == {0: there.mean(), 3: here.mean()}
+    first, second = footage.read_frames([0, 1], [3, 0], SIDE)
     np.testing.assert_array_equal(first.masks, [np.zeros_like(here), here])
     np.testing.assert_array_equal(second.masks, [here, there])
 
@@ -95,7 +95,7 @@ def test_masklets_that_are_not_whole(tmp_path: Path) -> None:
     rows = [[masks_at(0)[0]], [None], [nobody], [masks_at(12)[0]]]
     save_masklets(tmp_path / "v_manual.json", rows)
     footage = open_training_data(tmp_path)[0]
-    assert len(footage) == 3 and set(footage.shares(1)) == {1}
+    assert len(footage) == 3 and set(footage.area_shares(1)) == {1}
     check(footage, [0, 2], [0, 12], [0, 1])
 
 
@@ -121,7 +121,22 @@ def test_polygons_are_those_of_pycocotools() -> None:
         corners = rng.uniform(-8, 70, (rng.integers(3, 10), 2))
         corners = [corners, np.round(corners), np.round(corners, 2), np.repeat(corners, 2, 0)][number % 4]
         (want,) = coco_mask.frPyObjects([corners.ravel().tolist()], height, width)
-        np.testing.assert_array_equal(polygon_mask(corners, (height, width)), rle_decode(want))
+        np.testing.assert_array_equal(polygons_mask([corners], (height, width)), rle_decode(want))
+
+
+def test_a_mask_is_the_union_of_its_polygons() -> None:
+    polygons = [np.array([[2, 2], [9, 2], [9, 7], [2, 7]]), np.array([[6, 4], [14, 4], [14, 10], [6, 10]])]
+    want = np.zeros((12, 16), bool)
+    want[2:7, 2:9] = want[4:10, 6:14] = True
+    np.testing.assert_array_equal(polygons_mask(polygons, (12, 16)), want)
+    assert not polygons_mask([], (12, 16)).any()
+
+
+def test_polygons_without_pycocotools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_coco(tmp_path, 1)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(ConfigError, match="polygons need pycocotools: pip install 'edgetam-jax\\[train\\]'"):
+        open_training_data(tmp_path)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -174,7 +189,7 @@ def _other_size(root: Path) -> None:
 def test_folders_that_are_not_whole(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(make_videos(tmp_path, {"a": 2, "b": 2}))
     with pytest.raises(FrameError, match=message):
-        list(open_training_data(tmp_path)[1].pictures([0, 1], [1], SIDE))
+        list(open_training_data(tmp_path)[1].read_frames([0, 1], [1], SIDE))
 
 
 def _sav_without_video(root: Path) -> None:
@@ -251,14 +266,14 @@ def _sav_nothing(root: Path) -> None:
 def test_masklets_and_videos_that_do_not_fit(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(make_sav_training(tmp_path, "v", 13, as_file=True))
     with pytest.raises(FrameError, match=message):
-        list(open_training_data(tmp_path)[0].pictures([0, 3], [0, 1], SIDE))
+        list(open_training_data(tmp_path)[0].read_frames([0, 3], [0, 1], SIDE))
 
 
 def test_a_missing_image_of_masklets(tmp_path: Path) -> None:
     make_sav_training(tmp_path, "v", 13, as_file=False)
     (tmp_path / "v" / "00008.png").unlink()
     with pytest.raises(FrameError, match="v: the image of frame 8 is missing; .*v_manual.json has its masks"):
-        list(open_training_data(tmp_path)[0].pictures([1, 2], [0], SIDE))
+        list(open_training_data(tmp_path)[0].read_frames([1, 2], [0], SIDE))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +300,7 @@ def test_coco_that_is_not_right(tmp_path: Path, change: dict, message: str) -> N
     path = make_coco(tmp_path, 1) / "annotations" / "instances_train2017.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(EdgeTAMError, match=message):
-        list(open_training_data(tmp_path)[0].pictures([0], [0], SIDE))
+        list(open_training_data(tmp_path)[0].read_frames([0], [0], SIDE))
 
 
 def test_coco_without_an_image(tmp_path: Path) -> None:
@@ -308,7 +323,7 @@ def test_broken_images(tmp_path: Path, cut: Callable[[bytes], bytes], message: s
         (path,) = tmp_path.rglob(source[0].name)
         path.write_bytes(cut(path.read_bytes()))
         with pytest.raises(FrameError, match=f"{source[0].name}: {message}"):
-            list(source[0].pictures([0], [0], SIDE))
+            list(source[0].read_frames([0], [0], SIDE))
 
 
 def test_sa1b_that_is_not_right(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edgetam_jax.data.synthetic import Clip, ClipConfig, make_clip
+from edgetam_jax.data.synthetic import ClipConfig, SyntheticClip, make_clip
 from edgetam_jax.data.synthetic.batches import SyntheticBatches, SyntheticConfig
-from edgetam_jax.data.synthetic.clips import film
-from edgetam_jax.data.synthetic.outlines import Kind
-from edgetam_jax.data.synthetic.scenes import Scene, draw_lines, sample_scene
+from edgetam_jax.data.synthetic.clips import render
+from edgetam_jax.data.synthetic.outlines import ShapeKind
+from edgetam_jax.data.synthetic.scenes import Scene, project_scene, sample_scene
 from edgetam_jax.data.uniform_stream import UniformStream
 from edgetam_jax.errors import ConfigError
 
@@ -24,11 +24,11 @@ def scenes() -> list[Scene]:
 
 
 @pytest.fixture(scope="module")
-def clips(scenes: list[Scene]) -> list[Clip]:
-    return [jax.tree.map(np.asarray, film(scene, CONFIG)) for scene in scenes]
+def clips(scenes: list[Scene]) -> list[SyntheticClip]:
+    return [jax.tree.map(np.asarray, render(scene, CONFIG)) for scene in scenes]
 
 
-def test_a_key_makes_a_clip(clips: list[Clip]) -> None:
+def test_a_key_makes_a_clip(clips: list[SyntheticClip]) -> None:
     again = make_clip(jax.random.key(3), CONFIG)
     for got, want in zip(again, clips[3], strict=True):
         np.testing.assert_array_equal(got, want)
@@ -90,15 +90,15 @@ def plain(scene: Scene, texels: np.ndarray) -> Scene:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_masks_are_what_is_drawn(seed: int, scenes: list[Scene], clips: list[Clip]) -> None:
+def test_masks_are_what_is_drawn(seed: int, scenes: list[Scene], clips: list[SyntheticClip]) -> None:
     """With a flat colour a thing, the frames show the masks."""
     scene, size = scenes[seed], CONFIG.texture_size
     colors = np.arange(1, CONFIG.things + 2) * 0x1F2B17 % 2**24
     texels = np.concatenate([np.full(4 * size * size, colors[0]), np.repeat(colors[1:], size * size)])
-    flat = film(plain(scene, texels), CONFIG)
+    flat = render(plain(scene, texels), CONFIG)
     got = np.asarray(flat.frames).astype(int) @ [1, 1 << 8, 1 << 16]
     assert set(np.unique(got)) <= set(colors)
-    for layer, number in enumerate(np.asarray(scene.numbers)):
+    for layer, number in enumerate(np.asarray(scene.object_indices)):
         if number >= 0:
             np.testing.assert_array_equal(got == colors[1 + layer], clips[seed].masks[:, number])
     np.testing.assert_array_equal(flat.masks, clips[seed].masks)
@@ -110,8 +110,8 @@ def turns(lines: Any, points: np.ndarray) -> np.ndarray:
     return np.round(np.arctan2(ax * by - ay * bx, ax * bx + ay * by).sum(0) / (2 * np.pi))
 
 
-def test_masks_are_the_polygons_in_the_order_of_their_depth(scenes: list[Scene], clips: list[Clip]) -> None:
-    draw = jax.jit(draw_lines, static_argnums=2)
+def test_masks_are_the_polygons_in_the_order_of_their_depth(scenes: list[Scene], clips: list[SyntheticClip]) -> None:
+    draw = jax.jit(project_scene, static_argnums=2)
     y, x = np.mgrid[:48, :64].reshape(2, -1)
     points, wrong, kinds = np.stack([x, y], -1), 0, set()
     for scene, clip in zip(scenes[:20], clips[:20], strict=True):
@@ -120,19 +120,19 @@ def test_masks_are_the_polygons_in_the_order_of_their_depth(scenes: list[Scene],
         for layer, kind in enumerate(np.asarray(scene.outlines.kind)):
             start, end = lines.start[layer], lines.end[layer]
             # One contour, one with a hole, or four parts.
-            groups = 4 if kind >= Kind.LIMBS else 2 if kind == Kind.RING else 1
+            groups = 4 if kind >= ShapeKind.LIMBS else 2 if kind == ShapeKind.RING else 1
             pairs = zip(np.split(start, groups), np.split(end, groups), strict=True)
             per_group = [turns(pair, points) != 0 for pair in pairs]
-            inside = per_group[0] ^ per_group[1] if kind == Kind.RING else np.any(per_group, 0)
-            owner[inside] = scene.numbers[layer]
+            inside = per_group[0] ^ per_group[1] if kind == ShapeKind.RING else np.any(per_group, 0)
+            owner[inside] = scene.object_indices[layer]
             kinds.add(int(kind))
         masks = clip.masks[5].reshape(3, -1)
         wrong += sum((masks[o] != (owner == o)).sum() for o in range(3))
-    assert kinds == set(Kind)
+    assert kinds == set(ShapeKind)
     assert wrong <= 5  # of 180000; pixels that an edge goes through
 
 
-def test_visibility_boxes_and_cover_agree_with_the_masks(clips: list[Clip]) -> None:
+def test_visibility_boxes_and_cover_agree_with_the_masks(clips: list[SyntheticClip]) -> None:
     for clip in clips:
         assert (clip.masks.sum(1) <= 1).all()
         np.testing.assert_array_equal(clip.visible, clip.masks.any((-2, -1)))
@@ -144,7 +144,7 @@ def test_visibility_boxes_and_cover_agree_with_the_masks(clips: list[Clip]) -> N
             assert clip.boxes[t, o].tolist() == [columns.min(), rows.min(), columns.max(), rows.max()]
 
 
-def test_objects_hide_each_other_leave_and_come_back(scenes: list[Scene], clips: list[Clip]) -> None:
+def test_objects_hide_each_other_leave_and_come_back(scenes: list[Scene], clips: list[SyntheticClip]) -> None:
     """As often as meant: training depends on it."""
     visible = np.stack([clip.visible for clip in clips])  # [CLIPS, T, O]
     covered = np.stack([clip.covered for clip in clips])
@@ -161,11 +161,13 @@ def test_objects_hide_each_other_leave_and_come_back(scenes: list[Scene], clips:
     assert 0.25 < lost.mean() < 0.55 and 0.2 < back.mean() < 0.5
     assert np.median(area[visible]) == pytest.approx(0.024, abs=0.006)
     assert (area[visible] < 0.002).mean() < 0.06 and area.max() < 0.4
-    leaving = np.stack([np.asarray(s.motions.trip[:, 3:]).any(-1)[np.asarray(s.numbers) >= 0] for s in scenes])
+    leaving = np.stack(
+        [np.asarray(s.motions.exit_path[:, 3:]).any(-1)[np.asarray(s.object_indices) >= 0] for s in scenes]
+    )
     assert leaving.mean() == pytest.approx(CONFIG.leaving, abs=0.11)  # three deviations of 180 draws
 
 
-def test_pictures_are_neither_dark_nor_flat_and_all_moves(clips: list[Clip]) -> None:
+def test_pictures_are_neither_dark_nor_flat_and_all_moves(clips: list[SyntheticClip]) -> None:
     level = np.array([clip.frames.mean() for clip in clips])
     spread = np.array([clip.frames.std() for clip in clips])
     assert 90 < level.mean() < 130 and level.min() > 30 and level.max() < 230
@@ -174,9 +176,9 @@ def test_pictures_are_neither_dark_nor_flat_and_all_moves(clips: list[Clip]) -> 
     assert min(change) > 0.5
 
 
-def test_motion_blurs_pictures_and_leaves_masks(scenes: list[Scene], clips: list[Clip]) -> None:
+def test_motion_blurs_pictures_and_leaves_masks(scenes: list[Scene], clips: list[SyntheticClip]) -> None:
     config = dataclasses.replace(CONFIG, exposures=3)
-    soft = film(scenes[0], config)
+    soft = render(scenes[0], config)
     np.testing.assert_array_equal(soft.masks, clips[0].masks)
     difference = np.abs(np.asarray(soft.frames, float) - clips[0].frames)
     assert 0.1 < difference.mean() < 12
@@ -199,11 +201,11 @@ def test_impossible_clips_are_refused(change: dict[str, Any], message: str) -> N
 
 
 def test_draws() -> None:
-    draws = UniformStream(jnp.linspace(0, 1, 7)[:-1])
-    np.testing.assert_allclose(draws(2, low=1, high=[3, 5]), [1, 1 + 4 / 6])
-    assert draws.choice((7, 8, 9)) == 8  # from 2 / 6
-    assert draws.integer(1, 4) == 3  # from 3 / 6
-    np.testing.assert_allclose(draws.normal(1), [0.4307], atol=1e-4)  # two thirds lie below
-    assert not draws.chance(0.8)
+    stream = UniformStream(jnp.linspace(0, 1, 7)[:-1])
+    np.testing.assert_allclose(stream(2, low=1, high=[3, 5]), [1, 1 + 4 / 6])
+    assert stream.choice((7, 8, 9)) == 8  # from 2 / 6
+    assert stream.integer(1, 4) == 3  # from 3 / 6
+    np.testing.assert_allclose(stream.normal(1), [0.4307], atol=1e-4)  # two thirds lie below
+    assert not stream.bernoulli(0.8)
     with pytest.raises(ValueError, match="7 numbers are needed, 6 were drawn"):
-        draws()
+        stream()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgetam_jax.evaluation.baselines import correlation, follow_box, hold_still
+from edgetam_jax.evaluation.baselines import correlation, match_box, repeat_mask
 
 HEIGHT, WIDTH, SIDE = 60, 80, 12
 REACH = 6  # a tenth of the height
@@ -45,19 +45,19 @@ def test_a_box_is_followed_wherever_it_goes() -> None:
     """Into corners too, by as many pixels as it may move, and through a change of light."""
     places = [(30, 40), (30 + REACH, 40 - REACH), (38, 30), (44, 24), (48, 18), (48, 12), (44, 6), (40, 0), (45, 5)]
     frames, masks = scene(places, gain=1.03)
-    np.testing.assert_array_equal(follow_box(frames, masks[0]), masks)
+    np.testing.assert_array_equal(match_box(frames, masks[0]), masks)
 
 
 def test_a_box_that_moves_farther_is_lost_until_it_is_near_again() -> None:
     frames, masks = scene([(30, 40), (30, 40 + REACH + 1), (30, 40 + REACH), (30, 42)])
-    found = follow_box(frames, masks[0])
+    found = match_box(frames, masks[0])
     assert (found[1] != masks[1]).any()
     lost = np.argwhere(found[1]).min(0)
     assert np.abs(lost - (30, 40)).max() <= REACH and found[1].sum() == masks[1].sum()
     frames[1] = frames[0]  # it stays where it was: then it is found again
-    np.testing.assert_array_equal(follow_box(frames, masks[0]), masks[[0, 0, 2, 3]])
+    np.testing.assert_array_equal(match_box(frames, masks[0]), masks[[0, 0, 2, 3]])
 
 
 def test_a_mask_held_still() -> None:
     frames, masks = scene([(30, 40), (20, 40), (10, 40)])
-    np.testing.assert_array_equal(hold_still(frames, masks[0]), masks[[0, 0, 0]])
+    np.testing.assert_array_equal(repeat_mask(frames, masks[0]), masks[[0, 0, 0]])

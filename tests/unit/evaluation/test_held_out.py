@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from edgetam_jax import Model, Prompt, Prompts, VideoPredictor, save, track
-from edgetam_jax.data.synthetic import Clip, ClipConfig, batches
+from edgetam_jax.cli import main as cli
+from edgetam_jax.data.synthetic import ClipConfig, SyntheticClip, batches
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.evaluation import held_out
-from edgetam_jax.evaluation.baselines import follow_box, hold_still
-from edgetam_jax.evaluation.held_out import KINDS, baselines, evaluate, first_prompts, first_shown, least_pixels
+from edgetam_jax.evaluation.baselines import match_box, repeat_mask
+from edgetam_jax.evaluation.held_out import PROMPT_KINDS, baselines, evaluate, first_prompts, first_shown, least_pixels
 from edgetam_jax.evaluation.protocols import after_clicks
 from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.evaluation.summary import evaluate_track, summarize
@@ -25,7 +26,7 @@ from tests.support.scene import FRAMES, HEIGHT, MINIMAL, WIDTH, clip, disk
 CONFIG = ClipConfig(frames=FRAMES, height=HEIGHT, width=WIDTH)
 
 
-def made(seed: int = 0) -> Clip:
+def made(seed: int = 0) -> SyntheticClip:
     """One object from the first frame on, which leaves and comes back, one that is hardly seen, one that comes late."""
     masks = np.zeros((FRAMES, 3, HEIGHT, WIDTH), bool)
     for t in range(FRAMES):
@@ -35,7 +36,7 @@ def made(seed: int = 0) -> Clip:
         masks[t, 2] = disk(30 + t, 20, 9) & (t > 1)
     masks[1, 2, 20, 30] = True
     arrays = clip(seed), masks, masks.any((2, 3)), np.zeros((FRAMES, 3, 4), np.int32), np.zeros((FRAMES, 3))
-    return Clip(*map(jnp.asarray, arrays))
+    return SyntheticClip(*map(jnp.asarray, arrays))
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +82,14 @@ def test_results_of_a_network(model: Model, asked: Prompts, monkeypatch: pytest.
     clips, scores = [made(0), made(1)], np.random.default_rng(0).normal(size=(FRAMES, 9))
     monkeypatch.setattr(held_out, "track", lambda *args: track(*args)._replace(scores=jnp.asarray(scores)))
     results = evaluate(model, clips)
-    want: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    want: dict[str, list[Any]] = {kind: [] for kind in PROMPT_KINDS}
     for one in clips:
         tracks = track(one.frames, asked, model)
         masks, truth = np.asarray(tracks.masks((HEIGHT, WIDTH))), np.asarray(one.masks)
         for row, score in enumerate(scores[:, [0, 2, 3, 5, 6, 8]].T):
             o = 2 * (row % 2)
-            want[KINDS[row // 2]].append(evaluate_track(masks[:, row], truth[:, o], o, score > 0))
-    assert list(results) == list(KINDS)
+            want[PROMPT_KINDS[row // 2]].append(evaluate_track(masks[:, row], truth[:, o], o, score > 0))
+    assert list(results) == list(PROMPT_KINDS)
     for kind, objects in want.items():
         np.testing.assert_equal(results[kind]._asdict(), summarize(objects)._asdict())
         assert results[kind].objects == 4
@@ -102,7 +103,7 @@ def test_results_without_a_network() -> None:
     one = made()
     frames, truth = np.asarray(one.frames), np.asarray(one.masks)
     results = baselines([one])
-    for way, follow in (("held still", hold_still), ("box's best match", follow_box)):
+    for way, follow in (("held still", repeat_mask), ("box's best match", match_box)):
         objects = []
         for o, start in ((0, 0), (2, 2)):
             found = np.concatenate([truth[:start, o], follow(frames[start:], truth[start, o])])
@@ -116,11 +117,13 @@ def test_held_out_keys_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None
     """They differ from each other, and from those of training, also of a recipe with the same seed."""
     keys: list[tuple[int, ...]] = []
 
-    def note(key: Any, config: ClipConfig) -> Clip:
+    def note(key: Any, config: ClipConfig) -> SyntheticClip:
         jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
         masks = jnp.zeros((config.frames, config.objects, config.height, config.width), bool)
         pixels = jnp.zeros((*masks.shape[:1], *masks.shape[2:], 3), jnp.uint8)
-        return Clip(pixels, masks, masks.any((2, 3)), jnp.zeros((*masks.shape[:2], 4), int), jnp.zeros(masks.shape[:2]))
+        return SyntheticClip(
+            pixels, masks, masks.any((2, 3)), jnp.zeros((*masks.shape[:2], 4), int), jnp.zeros(masks.shape[:2])
+        )
 
     monkeypatch.setattr(held_out, "make_clip", note)
     monkeypatch.setattr(batches, "make_clip", note)
@@ -141,7 +144,7 @@ def test_report(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     save(model, tmp_path / "model.safetensors")
     sizes = ["--clips", "2", "--frames", str(FRAMES), "--size", "64", "--objects", "2"]
     out = tmp_path / "results.json"
-    assert held_out.main([str(tmp_path / "model.safetensors"), "--out", str(out), *sizes]) == 0
+    assert cli.main(["held-out", str(tmp_path / "model.safetensors"), "--out", str(out), *sizes]) == 0
     assert seen == [(n, ClipConfig(frames=FRAMES, height=64, width=64, objects=2)) for n in (0, 1)]
 
     def refuse(value: str) -> None:
@@ -179,7 +182,7 @@ def test_what_cannot_be_evaluated(model: Model, tmp_path: Path, capsys: pytest.C
         (["--out", str(tmp_path / "no" / "results.json")], "does not exist"),
     ):
         out = [] if "--out" in arguments else ["--out", str(tmp_path / "results.json")]
-        assert held_out.main([str(tmp_path / "none"), *out, *arguments]) == 2
+        assert cli.main(["held-out", str(tmp_path / "none"), *out, *arguments]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="expected some of"):

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgetam_jax.cli import interactive as command
+from edgetam_jax.cli import main as cli
 from edgetam_jax.evaluation import interactive
-from edgetam_jax.evaluation.protocols import Outcome, Truth, offline, online
+from edgetam_jax.evaluation.protocols import PassResult, Truth, offline, online
 from tests.support.checkpoints import SMALL_1024, small_model
 from tests.unit.evaluation.folders import HEIGHT, WIDTH, ids_of, make_davis, make_mose, square
 
@@ -58,8 +60,8 @@ class Holding:
 
 @pytest.fixture(autouse=True)
 def _predictor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interactive, "load", lambda path: small_model())
-    monkeypatch.setattr(interactive, "VideoPredictor", Holding)
+    monkeypatch.setattr(command, "load", lambda path: small_model())
+    monkeypatch.setattr(command, "VideoPredictor", Holding)
 
 
 def dataset(root: Path, names: str = "ab") -> Path:
@@ -69,14 +71,14 @@ def dataset(root: Path, names: str = "ab") -> Path:
 
 
 def main(root: Path, *more: str) -> int:
-    return interactive.main([str(root / "data"), "--model", "m", "--out", str(root / "results.json"), *more])
+    return cli.main(["interactive", str(root / "data"), "--model", "m", "--out", str(root / "results.json"), *more])
 
 
 def results(root: Path) -> dict[str, Any]:
     return json.loads((root / "results.json").read_text())
 
 
-def plain(outcome: Outcome) -> dict[str, Any]:
+def plain(outcome: PassResult) -> dict[str, Any]:
     return {
         "clicked": list(outcome.clicked),
         "frames": list(outcome.frames),
@@ -125,22 +127,22 @@ def test_who_was_right_early_stays_so() -> None:
 def test_starting_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is finished stays, and there is no result before all is."""
     dataset(tmp_path, "abc")
-    played = []
+    segmented = []
 
     def killed(predictor: Any, clip: Any, settings: Any) -> Any:
-        played.append(clip.name)
-        if played == ["a", "b"]:
+        segmented.append(clip.name)
+        if segmented == ["a", "b"]:
             raise KeyboardInterrupt
-        return play(predictor, clip, settings)
+        return segment_video(predictor, clip, settings)
 
-    play = interactive.play
-    monkeypatch.setattr(interactive, "play", killed)
+    segment_video = interactive.segment_video
+    monkeypatch.setattr(interactive, "segment_video", killed)
     with pytest.raises(KeyboardInterrupt):
         main(tmp_path)
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["a.json"]
     before = (tmp_path / "results" / "a.json").stat().st_mtime_ns
     assert main(tmp_path) == 0
-    assert played == ["a", "b", "b", "c"]
+    assert segmented == ["a", "b", "b", "c"]
     assert (tmp_path / "results" / "a.json").stat().st_mtime_ns == before
     assert sorted(results(tmp_path)["videos"]) == ["a", "b", "c"]
 
@@ -153,7 +155,7 @@ def test_processes_share_the_videos(tmp_path: Path) -> None:
     assert main(tmp_path, "--process", "0", "--processes", "2") == 0
     shared = results(tmp_path)
     alone = tmp_path / "alone.json"
-    assert interactive.main([str(tmp_path / "data"), "--model", "m", "--out", str(alone)]) == 0
+    assert cli.main(["interactive", str(tmp_path / "data"), "--model", "m", "--out", str(alone)]) == 0
     assert shared == json.loads(alone.read_text())
 
 
@@ -167,7 +169,7 @@ def test_other_settings_are_not_mixed(
         assert "Choose another output" in capsys.readouterr().err
     for other in (small_model(image_only=True), dataclasses.replace(small_model(), config=SMALL_1024)):
         with monkeypatch.context() as patch:
-            patch.setattr(interactive, "load", lambda path, other=other: other)
+            patch.setattr(command, "load", lambda path, other=other: other)
             assert main(tmp_path) == 2
         assert "Choose another output" in capsys.readouterr().err
     (tmp_path / "results" / "b.json").write_text("{}")

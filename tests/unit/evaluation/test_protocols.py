@@ -136,7 +136,7 @@ def test_online_stops_where_a_mask_is_bad() -> None:
     limited = online(predictor, FRAMES, TRUTH, frames=2)
     assert limited.clicked == (0, 3)
     np.testing.assert_allclose(limited.j, 1 - np.array([0, 1, 2, 0, 1, 2, 3, 4]) / 8)
-    assert online(predictor, FRAMES, TRUTH, good=0.5).clicked == (0, 5)
+    assert online(predictor, FRAMES, TRUTH, min_iou=0.5).clicked == (0, 5)
 
 
 def test_starts_where_the_object_is_seen_and_skips_what_is_not_annotated() -> None:
@@ -152,7 +152,7 @@ def test_starts_where_the_object_is_seen_and_skips_what_is_not_annotated() -> No
 def test_fewer_clicks_leave_errors() -> None:
     """A frame that stays bad is not clicked on again."""
     predictor: Any = Forgetful()
-    assert online(predictor, FRAMES, TRUTH, clicks=1, good=0.8).clicked == (0, 2, 4, 6)
+    assert online(predictor, FRAMES, TRUTH, clicks=1, min_iou=0.8).clicked == (0, 2, 4, 6)
     one = offline(predictor, 1, {0: box(0)}, clicks=1)[0]
     assert one.j[0] == region_similarity(predictor.mask(0), box(0)) == 6 / 8
 

@@ -10,7 +10,8 @@ import pytest
 
 from edgetam_jax.errors import ConfigError, FrameError, OutputError
 from edgetam_jax.evaluation.measures import Statistics
-from edgetam_jax.evaluation.provenance import RECORD, claim_output_dir, fingerprint, write_report
+from edgetam_jax.evaluation.provenance import PROVENANCE_FILE, claim_output_dir, fingerprint
+from edgetam_jax.evaluation.reports import write_report
 from edgetam_jax.model import Model
 from tests.support.checkpoints import SMALL
 
@@ -47,7 +48,7 @@ def test_a_folder_is_of_one_network(tmp_path: Path) -> None:
     folder, settings = tmp_path / "new" / "masks", {"weights": "a", "network": {"image_size": 64, "sides": (1, 2)}}
     claim_output_dir(folder, ["bear"], settings, "mine.safetensors")
     (folder / "bear").mkdir()
-    before = (folder / RECORD).read_bytes()
+    before = (folder / PROVENANCE_FILE).read_bytes()
     claim_output_dir(folder, ["bear", "cat"], settings, "elsewhere/mine.safetensors")
     for change, told in (
         ({"weights": "b"}, r"was made by mine.safetensors with weights a; now it is weights b\. Choose another output"),
@@ -56,20 +57,20 @@ def test_a_folder_is_of_one_network(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=told):
             claim_output_dir(folder, ["bear"], settings | change, "other")
-    assert (folder / RECORD).read_bytes() == before and len(list(folder.iterdir())) == 2
+    assert (folder / PROVENANCE_FILE).read_bytes() == before and len(list(folder.iterdir())) == 2
 
 
 def test_a_folder_of_unknown_origin_is_not_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "bear").mkdir()
     with pytest.raises(ConfigError, match=r"holds bear, but not .*delete that folder"):
         claim_output_dir(tmp_path, ["ant", "bear"], {}, "m")
-    assert not (tmp_path / RECORD).exists()
+    assert not (tmp_path / PROVENANCE_FILE).exists()
     claim_output_dir(tmp_path, ["ant"], {}, "m")  # bears are no result of this
-    (tmp_path / RECORD).write_text("[]")
+    (tmp_path / PROVENANCE_FILE).write_text("[]")
     with pytest.raises(FrameError, match="is not what this program writes"):
         claim_output_dir(tmp_path, ["ant"], {}, "m")
     with pytest.raises(OutputError, match="nothing can be written to"):
-        claim_output_dir(tmp_path / RECORD, ["ant"], {}, "m")
+        claim_output_dir(tmp_path / PROVENANCE_FILE, ["ant"], {}, "m")
 
 
 def test_processes_claim_a_folder_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +86,7 @@ def test_processes_claim_a_folder_together(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "replace", interrupted)
     claim_output_dir(tmp_path, ["bear"], {"weights": "a"}, "m")
-    assert claims == 2 and [path.name for path in tmp_path.iterdir()] == [RECORD]
+    assert claims == 2 and [path.name for path in tmp_path.iterdir()] == [PROVENANCE_FILE]
 
     def names() -> Iterator[str]:
         claim_output_dir(tmp_path / "late", ["bear"], {"weights": "a"}, "m")

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgetam_jax.cli.main import main
 from edgetam_jax.data.datasets import open_dataset
 from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity, statistics
-from edgetam_jax.evaluation.scores import ObjectScore, average, by_video, main, measure, score_dataset, table
+from edgetam_jax.evaluation.scores import ObjectScore, average, by_video, measure, score_dataset, table
 from tests.unit.evaluation.folders import HEIGHT, WIDTH, ids_of, make_davis, make_mose, make_sav, save_ids, square
 
 FRAMES = 7
@@ -115,16 +116,16 @@ def test_masks_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     masks, found = tmp_path / "masks", tmp_path / "masks" / "bear"
     save_ids(found / "00001.png", ids)
     arguments = [str(tmp_path), str(masks)]
-    assert main(arguments) == 2
+    assert main(["scores", *arguments]) == 2
     assert "00002.png is missing" in capsys.readouterr().err
     save_ids(found / "00002.png", ids[:-1])
-    assert main(arguments) == 2
+    assert main(["scores", *arguments]) == 2
     assert "a mask is (11, 16)" in capsys.readouterr().err
     save_ids(found / "00002.png", ids_of({2: square(1, 1)}))
-    assert main(arguments) == 2
+    assert main(["scores", *arguments]) == 2
     assert "masks are of objects [2]; expected none but [1]" in capsys.readouterr().err
     save_ids(found / "00002.png", ids)
-    assert main(arguments) == 0
+    assert main(["scores", *arguments]) == 0
     assert "bear" in capsys.readouterr().out
 
 

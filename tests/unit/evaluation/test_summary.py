@@ -7,7 +7,7 @@ import pytest
 
 from edgetam_jax.errors import FrameError
 from edgetam_jax.evaluation.measures import boundary_accuracy, region_similarity, statistics
-from edgetam_jax.evaluation.summary import TrackMetrics, collect, counts, evaluate_track, summarize, table
+from edgetam_jax.evaluation.summary import TrackMetrics, collect, evaluate_track, has_scored_frames, summarize, table
 
 LENGTH, SIZE = 12, 20
 
@@ -36,7 +36,7 @@ def test_the_frames_that_count() -> None:
     np.testing.assert_array_equal(one.f, boundary_accuracy(found, truth)[3:11])
     assert one.first == 0 and evaluate_track(found, truth, 4).first == 30 / 42
     assert evaluate_track(found, truth, 9).j.shape == (1,) and evaluate_track(found, truth, 9).present is None
-    assert [counts(start, LENGTH) for start in (-1, 0, 9, 10, 11)] == [False, True, True, False, False]
+    assert [has_scored_frames(start, LENGTH) for start in (-1, 0, 9, 10, 11)] == [False, True, True, False, False]
 
 
 def random_object(seed: int, length: int, scored: bool) -> TrackMetrics:
@@ -80,13 +80,13 @@ def test_means() -> None:
         assert share.value == pytest.approx(np.mean(each)), name
 
 
-def test_ways_are_kept_apart() -> None:
+def test_methods_are_kept_apart() -> None:
     clips = [
         {"click": [random_object(0, 20, True)], "still": []},
         {"click": [random_object(1, 9, True), random_object(2, 9, True)], "still": [random_object(3, 9, False)]},
     ]
     results = collect(clips)
-    assert {way: one.objects for way, one in results.items()} == {"click": 3, "still": 1}
+    assert {method: one.objects for method, one in results.items()} == {"click": 3, "still": 1}
     np.testing.assert_equal(results["still"]._asdict(), summarize(clips[1]["still"])._asdict())
     still = results["still"]
     assert still.absent is None and still.present is None

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from edgetam_jax import save
+from edgetam_jax.cli import main as cli
+from edgetam_jax.cli import vos as command
 from edgetam_jax.data.datasets import Dataset, open_dataset, read_ids
 from edgetam_jax.evaluation import vos
-from edgetam_jax.evaluation.provenance import RECORD
+from edgetam_jax.evaluation.provenance import PROVENANCE_FILE
 from edgetam_jax.evaluation.scores import score_dataset
 from edgetam_jax.media.palette import davis_palette
 from edgetam_jax.model import Model
@@ -160,9 +162,9 @@ def test_a_video_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pyt
 
 def test_nothing_to_start(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     make_davis(tmp_path, {"a": [ids_of({1: square(1, 1)})]})
-    assert vos.main([str(tmp_path / "none"), str(tmp_path / "out"), "--model", "none"]) == 2
+    assert cli.main(["vos", str(tmp_path / "none"), str(tmp_path / "out"), "--model", "none"]) == 2
     assert "is not a folder" in capsys.readouterr().err
-    assert vos.main([str(tmp_path), str(tmp_path / "out"), "--model", str(tmp_path / "none")]) == 2
+    assert cli.main(["vos", str(tmp_path), str(tmp_path / "out"), "--model", str(tmp_path / "none")]) == 2
     assert "error: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -177,13 +179,13 @@ def test_masks_of_two_networks_do_not_mix(
     monkeypatch.setattr(vos, "VideoPredictor", lambda model, **_: Standing())
 
     def main(dataset: Path, model: Model, *more: str) -> int:
-        monkeypatch.setattr(vos, "load", lambda path: model)
-        return vos.main([str(dataset), str(out), "--model", "mine", *more])
+        monkeypatch.setattr(command, "load", lambda path: model)
+        return cli.main(["vos", str(dataset), str(out), "--model", "mine", *more])
 
     for share in "01":
         assert main(davis, small_model(), "--processes", "2", "--process", share) == 0
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert sorted(path.name for path in out.iterdir()) == [RECORD, "ant", "bear"]
+    assert sorted(path.name for path in out.iterdir()) == [PROVENANCE_FILE, "ant", "bear"]
     assert main(davis, small_model()) == 0
     assert capsys.readouterr().out.count("done before") == 2
     others = dataclasses.replace(small_model(), config=SMALL_1024), small_model(image_only=True)
@@ -197,7 +199,7 @@ def test_masks_of_two_networks_do_not_mix(
         assert told in shown and "Choose another output, or delete that folder." in shown
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     assert len(score_dataset(open_dataset(davis), out)) == 2
-    (out / RECORD).unlink()
+    (out / PROVENANCE_FILE).unlink()
     assert main(davis, small_model()) == 2
     assert "holds ant, bear, but not" in capsys.readouterr().err
 
@@ -217,7 +219,7 @@ def test_a_network_as_the_original_is_run(tmp_path: Path, tiny_original: Any) ->
         Image.fromarray(np.roll(np.asarray(still), 2 * frame, 1)).save(folder / f"{frame:05d}.jpg")
     model = with_score_bias(make_pair(tiny_original, TINY).model, lambda bias: bias + 2.0)
     save(model, tmp_path / "model.safetensors")
-    assert vos.main([str(tmp_path), str(tmp_path / "out"), "--model", str(tmp_path / "model.safetensors")]) == 0
+    assert cli.main(["vos", str(tmp_path), str(tmp_path / "out"), "--model", str(tmp_path / "model.safetensors")]) == 0
 
     logits = np.full((2, FRAMES, *size), NO_OBJECT, np.float32)
     bias = tiny_original.sam_mask_decoder.pred_obj_score_head.layers[-1].bias

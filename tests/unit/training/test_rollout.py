@@ -39,8 +39,8 @@ LABELS = {
 def plan_of(prompts: dict[tuple[int, int, int], str], corrected: list[tuple[int, int, int]], user: User = USER) -> Plan:
     """From kinds of prompts and corrections by (clip, object, frame); for each object on up to two frames."""
     lead = CLIPS, OBJECTS, 2
-    points = np.zeros((*lead, user.room, 2), np.float32)
-    labels = np.full((*lead, user.room), Label.ABSENT, np.int32)
+    points = np.zeros((*lead, user.capacity, 2), np.float32)
+    labels = np.full((*lead, user.capacity), Label.ABSENT, np.int32)
     masks = np.zeros((*lead, SIZE, SIZE), bool)
     frames, valid, is_mask = np.zeros(lead, np.int32), np.zeros(lead, bool), np.zeros(lead, bool)
     for (clip, o, frame), kind in prompts.items():

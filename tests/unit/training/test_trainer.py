@@ -199,7 +199,7 @@ def test_evaluation_during_training_is_on_held_out_clips(recipe: Recipe, folder:
     with small_steps():
         train(dataclasses.replace(recipe, evaluation=once), folder / "evaluated")
     *_, last = metrics(folder / "evaluated")
-    found = [last[f"held_out_{kind}"] for kind in held_out.KINDS]
+    found = [last[f"held_out_{kind}"] for kind in held_out.PROMPT_KINDS]
     assert all(0 <= value <= 1 for value in found) and len(set(found)) > 1
 
 

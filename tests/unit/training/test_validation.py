@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgetam_jax import save
+from edgetam_jax.cli import main as cli
 from edgetam_jax.data.datasets import open_dataset
 from edgetam_jax.errors import FrameError
-from edgetam_jax.evaluation import vos
 from edgetam_jax.evaluation.scores import Score, average, score_dataset
 from edgetam_jax.training import trainer
 from edgetam_jax.training.recipe import EvaluationConfig, Recipe
@@ -48,7 +48,7 @@ def test_metrics_match_vos_and_scores(tmp_path: Path, monkeypatch: pytest.Monkey
     assert np.any(evaluated[0] != evaluated[1])
     np.testing.assert_array_equal(evaluated[1], model.params[MOVING])
 
-    assert vos.main([str(videos), str(tmp_path / "masks"), "--model", str(out / MODEL)]) == 0
+    assert cli.main(["vos", str(videos), str(tmp_path / "masks"), "--model", str(out / MODEL)]) == 0
     objects = score_dataset(open_dataset(videos), tmp_path / "masks")
     wanted = average(one for one in objects if one.video in "ab")
     assert 0.2 < wanted.j.mean < wanted.f.mean < 0.4 and wanted.jf != average(objects).jf
