@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ class TeacherFeatures(NamedTuple):
     conditioned: Float[Array, "T B O H W C"]  # after memory attention
 
 
+@runtime_checkable  # so that signatures can be checked at run time in tests
 class Teacher(Protocol):
     """Anything that computes features of the same rollouts: a model, another framework's model, or a folder."""
 
