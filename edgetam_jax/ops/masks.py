@@ -5,30 +5,7 @@ All is pure JAX, works under `jit` and `vmap`, and takes any leading axes. Run-l
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-
-from edgetam_jax.ops.pixels import weighted_sum
-
-
-def resize_logits(masks: Float[Array, "*b h w"], size: tuple[int, int]) -> Float[Array, "*b sh sw"]:
-    """Bilinear without antialias, pixel centres at i + 0.5: torch's `interpolate(align_corners=False)`."""
-    for axis, length in ((-2, size[0]), (-1, size[1])):
-        first, weights = two_taps(masks.shape[axis], length)
-        masks = weighted_sum(masks, first, weights.astype(masks.dtype), axis)
-    return masks
-
-
-def two_taps(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first pixel under each output pixel, and the weights from there on [taps, new]."""
-    # The scale and the positions are rounded to float32 as torch rounds them: near 256 that moves a position by 1e-5,
-    # which would show in logits of size 50.
-    scale = float(np.float32(length / new_length))
-    position = ((np.arange(new_length) + 0.5) * scale - 0.5).astype(np.float32)
-    position = np.clip(position, np.float32(0), np.float32(length - 1))
-    first = np.minimum(position.astype(np.int32), max(length - 2, 0))
-    right = position - first
-    return first, np.stack([1 - right, right])[:length].astype(np.float32)
 
 
 def component_areas(mask: Bool[Array, "*b h w"]) -> Int[Array, "*b h w"]:

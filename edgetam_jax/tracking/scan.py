@@ -12,8 +12,8 @@ from jax.core import Tracer
 from edgetam_jax.checkpoints.api import embedded
 from edgetam_jax.errors import PromptError
 from edgetam_jax.model import Model
-from edgetam_jax.ops.masks import resize_logits
 from edgetam_jax.ops.pixels import Rule, as_frames, as_image
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.ops.tree import where
 from edgetam_jax.prompts import Prompts, bucket, check_count, check_for_state, check_for_video, check_start
 from edgetam_jax.tracking import memory

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from edgetam_jax.model import Model
-from edgetam_jax.ops.masks import fill_holes, non_overlapping, remove_islands, resize_logits
+from edgetam_jax.ops.masks import fill_holes, non_overlapping, remove_islands
 from edgetam_jax.ops.pixels import Rule
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
 from edgetam_jax.tracking.step import (
