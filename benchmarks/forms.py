@@ -18,7 +18,7 @@ from benchmarks import results
 from benchmarks.parts import DTYPES, Part, time_by_type
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import scores_of, softmax
-from edgetam_jax.nn.layers import depthwise_conv, matmul
+from edgetam_jax.nn.kernels import depthwise_conv, matmul
 
 
 def main() -> None:

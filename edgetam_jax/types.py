@@ -1,18 +1,23 @@
-"""Named types that cross module borders, and the legend of their shapes.
+"""Named types that cross module borders, and the legend of the shapes in annotations.
 
-A leading `...` stands for any batch axes (frames, objects, none).
+A leading `*b` or `...` stands for any batch axes (frames, objects, none).
 
     T frames            O objects            P points of a prompt
+    S      image_size, the side of the model's input
     H, W   cells of the image embedding (image_size / 16)       h, w   pixels of a mask (image_size / 4)
     C      hidden_dim                                           D      memory_dim
     F      memory frames                                        L      tokens of a memory frame
-    N      object pointers
+    N      object pointers                                      HW     the cells as one axis, row by row
+
+General functions have letters of their own: y, x for the rows and columns of any map; c for its channels; i, o for the
+input and output channels of a layer; k for the size of its filter; q, k for the queries and keys of attention.
+`ops` works on images and masks of any size, with h and w for their height and width.
 """
 
 import enum
 from typing import NamedTuple
 
-from jax import Array
+from jaxtyping import Array, Bool, Float, Int
 
 LARGEST_ID = 255  # the largest object id that a palette image can hold
 VOID = 255  # in an annotation image: pixels that count for no object and not for the background
@@ -21,10 +26,10 @@ MASK_PROMPT_CLAMP = 32.0  # low-resolution logits that are fed back as a mask pr
 
 
 class Label(enum.IntEnum):
-    """What a point means. A box is a BOX_START and a BOX_END, its top left and bottom right corners."""
+    """The kind of a point. A box is a BOX_START and a BOX_END, its top left and bottom right corners."""
 
-    ABSENT = -2  # fills a fixed shape; no token at all
-    NOT_A_POINT = -1  # a token of its own that closes a list of points
+    ABSENT = -2  # padding to a fixed shape; has no token
+    NOT_A_POINT = -1  # padding with a token of its own, which the network expects at the end of the points
     NEGATIVE = 0
     POSITIVE = 1
     BOX_START = 2
@@ -32,41 +37,41 @@ class Label(enum.IntEnum):
 
 
 class ImageFeatures(NamedTuple):
-    """All that the decoder and the memory need of an image."""
+    """The features of an image, which the decoder and the memory use for all objects."""
 
-    embedding: Array  # [..., H, W, C]
-    stride4: Array  # [..., 4H, 4W, C / 8]
-    stride8: Array  # [..., 2H, 2W, C / 4]
+    embedding: Float[Array, "*b H W C"]
+    stride4: Float[Array, "*b 4*H 4*W C//8"]
+    stride8: Float[Array, "*b 2*H 2*W C//4"]
 
 
 class PromptTokens(NamedTuple):
-    tokens: Array  # [..., P, C]
-    valid: Array  # [..., P] bool
+    tokens: Float[Array, "*b P C"]
+    valid: Bool[Array, "*b P"]
 
 
 class MaskPrediction(NamedTuple):
-    """The decoder's four masks: the first for prompts that leave no doubt, the others as alternatives."""
+    """The decoder's four masks: the first for unambiguous prompts, the others as alternatives."""
 
-    logits: Array  # [..., 4, h, w]
-    ious: Array  # [..., 4] its own estimate of each mask's quality, in 0..1
-    tokens: Array  # [..., 4, C] what each mask was made from
-    score: Array  # [...] logit: is the object in the image at all?
+    logits: Float[Array, "*b 4 h w"]
+    ious: Float[Array, "*b 4"]  # the estimated IoU of each mask, in 0 to 1
+    tokens: Float[Array, "*b 4 C"]  # the decoder's output token of each mask
+    score: Float[Array, "*b"]  # logit of the object's presence in the image
 
 
 class ChosenMask(NamedTuple):
-    logits: Array  # [..., h, w]
-    iou: Array  # [...]
-    token: Array  # [..., C]
-    score: Array  # [...]
+    logits: Float[Array, "*b h w"]
+    iou: Float[Array, "*b"]
+    token: Float[Array, "*b C"]
+    score: Float[Array, "*b"]
 
 
 class ObjectPrediction(NamedTuple):
-    """What the network makes of one object on one frame."""
+    """The network's prediction for one object on one frame."""
 
-    logits: Array  # [..., h, w]; -1024 where the object is absent
-    iou: Array  # [...]
-    score: Array  # [...] logit of the object's presence
-    pointer: Array  # [..., C]
+    logits: Float[Array, "*b h w"]  # -1024 where the object is absent
+    iou: Float[Array, "*b"]
+    score: Float[Array, "*b"]  # logit of the object's presence
+    pointer: Float[Array, "*b C"]
 
 
 class ObjectMask(NamedTuple):
@@ -78,19 +83,19 @@ class ObjectMask(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What an object is remembered by. Slots that are not valid hold anything and change nothing."""
+    """The memory of an object. Slots that are not valid may hold anything; their contents have no effect."""
 
-    frames: Array  # [..., F, L, D]
-    rows: Array  # [..., F] int32: each frame's row of the temporal embedding
-    frames_valid: Array  # [..., F] bool
-    pointers: Array  # [..., N, C]
-    pointers_valid: Array  # [..., N] bool
+    frames: Float[Array, "*b F L D"]
+    rows: Int[Array, "*b F"]  # each frame's row of the temporal embedding
+    frames_valid: Bool[Array, "*b F"]
+    pointers: Float[Array, "*b N C"]
+    pointers_valid: Bool[Array, "*b N"]
 
 
 class PromptInputs(NamedTuple):
-    """What a user said about one object on one image; points that are `Label.ABSENT` fill the fixed shape."""
+    """The prompts for one object on one image, padded to a fixed shape with points of `Label.ABSENT`."""
 
-    points: Array  # [..., P, 2] (x, y) in pixels of the model's input
-    labels: Array  # [..., P] int32, see Label
-    mask: Array  # [..., h, w] logits
-    has_mask: Array  # [...] bool
+    points: Float[Array, "*b P 2"]  # (x, y) in pixels of the model's input
+    labels: Int[Array, "*b P"]  # see Label
+    mask: Float[Array, "*b h w"]  # logits
+    has_mask: Bool[Array, "*b"]

@@ -14,7 +14,8 @@ from edgetam_jax.images.segment import completed, decoder_embedding
 from edgetam_jax.model import Model
 from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.boxes import box_of_spans
-from edgetam_jax.ops.masks import clean_mask, two_taps
+from edgetam_jax.ops.masks import clean_mask
+from edgetam_jax.ops.resize import two_taps
 from edgetam_jax.ops.tree import map_or_vmap, zeros_like_output
 from edgetam_jax.types import MASK_PROMPT_CLAMP, ImageFeatures, Label, PromptInputs
 

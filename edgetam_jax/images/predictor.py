@@ -20,8 +20,9 @@ from edgetam_jax.images.prompts import ImagePrompts, Size, from_arrays
 from edgetam_jax.images.segment import decoder_embedding, encode_image, segment
 from edgetam_jax.media.image import read_image
 from edgetam_jax.model import Model
-from edgetam_jax.ops.masks import clean_mask, resize_logits
+from edgetam_jax.ops.masks import clean_mask
 from edgetam_jax.ops.pixels import Rule, as_image
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.types import MASK_PROMPT_CLAMP, ImageFeatures
 
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray]  # masks [M, H, W], IoU estimates [M], logits [M, h, w]

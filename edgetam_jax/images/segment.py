@@ -17,9 +17,9 @@ from edgetam_jax.images.prompts import SMALLEST_ROOM, ImagePrompts, Size
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import select_mask
-from edgetam_jax.ops.masks import resize_logits
 from edgetam_jax.ops.pixels import Rule, as_frames, as_image
 from edgetam_jax.ops.pixels import preprocess as normalised
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.ops.tree import cond_or_select, map_or_vmap, resolve_vectorize
 from edgetam_jax.prompts import bucket
 from edgetam_jax.types import ImageFeatures, Label, PromptInputs

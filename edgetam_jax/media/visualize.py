@@ -166,7 +166,7 @@ def _checked(image: Any, masks: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     if layers.shape[1:] != picture.shape[:2]:
         raise PromptError(
             f"the masks are {layers.shape[1:]}, the image is {picture.shape[:2]} (height, width); "
-            "resize their logits to the image first, see edgetam_jax.ops.masks.resize_logits."
+            "resize their logits to the image first, see edgetam_jax.ops.resize.resize_logits."
         )
     return picture, layers
 

@@ -1,18 +1,21 @@
-"""EdgeTAM: all components, and what they do together for one frame and one object.
+"""EdgeTAM: all components of the network, and how they work together on one frame and one object.
 
 It computes in the type of its parameters. Masks, estimates and scores are float32.
 
-Objects and frames are leading axes, or `vmap`. What happens over time is in `memory.py` and `step.py`.
+Frames and objects are leading axes, or `vmap`. The order of the calls over a video is in the package `tracking`.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from einops import rearrange
+from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.image_encoder import ImageEncoder
-from edgetam_jax.nn.layers import MLP, Conv, compose, matmul
+from edgetam_jax.nn.kernels import matmul
+from edgetam_jax.nn.layers import MLP, Conv, compose
 from edgetam_jax.nn.mask_decoder import MaskDecoder, select_mask
 from edgetam_jax.nn.memory_attention import FrameQueries, MemoryAttention
 from edgetam_jax.nn.memory_encoder import MemoryEncoder
@@ -20,7 +23,7 @@ from edgetam_jax.nn.perceiver import SpatialPerceiver
 from edgetam_jax.nn.prompt_encoder import PromptEncoder
 from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, ObjectPrediction, PromptInputs
 
-MASK_LOGIT = 10.0  # a given mask has logits of +-10
+MASK_LOGIT = 10.0  # a mask that the user provides has logits of +-10
 NO_OBJECT = -1024.0  # the logits of an absent object's mask
 
 
@@ -42,54 +45,60 @@ class EdgeTAM(nn.Module):
         self.no_mem_embed = self.param("no_mem_embed", normal, (1, 1, dim))
         self.no_obj_ptr = self.param("no_obj_ptr", normal, (1, dim))
 
-    def encode_image(self, pixels: Array) -> ImageFeatures:
-        """Normalised pixels [..., S, S, 3] to features that know nothing of any object."""
+    def encode_image(self, pixels: Float[Array, "*b S S 3"]) -> ImageFeatures:
+        """Features of normalised pixels, shared by all objects."""
         pixels = pixels.astype(self.no_mem_embed.dtype)
         stride4, stride8, stride16, stride32 = self.image_encoder.trunk(pixels)
         neck, decoder = self.image_encoder.neck, self.sam_mask_decoder
         kernel4, bias4 = compose(neck.convs[3].conv, decoder.conv_s0)
         kernel8, bias8 = compose(neck.convs[2].conv, decoder.conv_s1)
+        bias4, bias8 = (lax.broadcast_to_rank(bias, pixels.ndim) for bias in (bias4, bias8))
         return ImageFeatures(
             neck(stride16, stride32), matmul(stride4, kernel4) + bias4, matmul(stride8, kernel8) + bias8
         )
 
-    def add_no_memory_embedding(self, embedding: Array) -> Array:
+    def add_no_memory_embedding(self, embedding: Float[Array, "*b H W C"]) -> Float[Array, "*b H W C"]:
         """The embedding as the decoder expects it on still images and on prompted frames."""
-        return embedding + self.no_mem_embed
+        return embedding + lax.broadcast_to_rank(self.no_mem_embed, embedding.ndim)
 
-    def self_attend(self, embedding: Array) -> FrameQueries:
-        """The part of memory attention that needs no memory, from [..., H, W, C]."""
+    def self_attend(self, embedding: Float[Array, "*b H W C"]) -> FrameQueries:
+        """The part of memory attention that needs no memory, computed once per frame."""
         return self.memory_attention.self_attend(embedding)
 
-    def condition_on_memory(self, looked: FrameQueries, memory: Memory) -> Array:
-        """The embedding [..., H, W, C] with what is remembered mixed in, from what `look` returned."""
-        temporal = self.maskmem_tpos_enc.reshape(self.config.memory_frames, self.config.memory_dim)
-        dtype = looked.tokens.dtype
+    def condition_on_memory(self, queries: FrameQueries, memory: Memory) -> Float[Array, "*b H W C"]:
+        """The embedding after attention to memory, from what `self_attend` returned."""
+        temporal = rearrange(self.maskmem_tpos_enc, "rows 1 1 D -> rows D")
+        dtype = queries.tokens.dtype
         memory = memory._replace(frames=memory.frames.astype(dtype), pointers=memory.pointers.astype(dtype))
-        return self.memory_attention(looked, memory, temporal)
+        return self.memory_attention(queries, memory, temporal)
 
     def segment(self, features: ImageFeatures, prompt: PromptInputs) -> MaskPrediction:
-        """Four masks for a prompt; `features.embedding` comes from `without_memory` or `with_memory`."""
+        """Four masks for a prompt.
+
+        `features.embedding` comes from `add_no_memory_embedding` or `condition_on_memory`.
+        """
         encoder = self.sam_prompt_encoder
         has_mask = prompt.has_mask[..., None, None, None]
-        dense = jnp.where(has_mask, encoder.mask(prompt.mask), encoder.no_mask_embed)
+        mask = encoder.mask(prompt.mask)
+        dense = jnp.where(has_mask, mask, lax.broadcast_to_rank(encoder.no_mask(), mask.ndim))
         tokens = encoder.points(prompt.points, prompt.labels)
-        found = self.sam_mask_decoder(features, dense, encoder.dense_position(), tokens)
-        logits, ious, score = (x.astype(jnp.float32) for x in (found.logits, found.ious, found.score))
-        return found._replace(logits=logits, ious=ious, score=score)
+        masks = self.sam_mask_decoder(features, dense, encoder.dense_position(), tokens)
+        logits, ious, score = (x.astype(jnp.float32) for x in (masks.logits, masks.ious, masks.score))
+        return masks._replace(logits=logits, ious=ious, score=score)
 
-    def pointer(self, token: Array, present: Array) -> Array:
-        """What points to an object later on: from the chosen mask's token [..., C], or one for all that are absent."""
-        return jnp.where(present[..., None], self.obj_ptr_proj(token), self.no_obj_ptr[0])
+    def pointer(self, token: Float[Array, "*b C"], present: Bool[Array, "*b"]) -> Float[Array, "*b C"]:
+        """The object pointer: a projection of the selected mask's token, or one learned vector if absent."""
+        pointer = self.obj_ptr_proj(token)
+        return jnp.where(present[..., None], pointer, lax.broadcast_to_rank(self.no_obj_ptr[0], pointer.ndim))
 
     def segment_object(
-        self, features: ImageFeatures, prompt: PromptInputs, multimask: Array | bool
+        self, features: ImageFeatures, prompt: PromptInputs, multimask: Bool[Array, "..."] | bool
     ) -> ObjectPrediction:
-        """The decoder's answer for one object."""
+        """The decoder's prediction for one object."""
         return self.select_mask(self.segment(features, prompt), multimask)
 
-    def select_mask(self, prediction: MaskPrediction, multimask: Array | bool) -> ObjectPrediction:
-        """One mask of the four (see `choose`), its estimate, and the object's pointer."""
+    def select_mask(self, prediction: MaskPrediction, multimask: Bool[Array, "..."] | bool) -> ObjectPrediction:
+        """One mask of the four (see `mask_decoder.select_mask`), its estimate, and the object's pointer."""
         mask = select_mask(prediction, multimask, self.config.decoder)
         present = mask.score > 0
         return ObjectPrediction(
@@ -99,11 +108,11 @@ class EdgeTAM(nn.Module):
             pointer=self.pointer(mask.token, present),
         )
 
-    def use_mask_as_output(self, features: ImageFeatures, mask: Array) -> ObjectPrediction:
-        """A mask, 0 or 1 at the model's input size [..., S, S], taken as the truth.
+    def use_mask_as_output(self, features: ImageFeatures, mask: Float[Array, "*b S S"]) -> ObjectPrediction:
+        """The prediction for a mask that the user provides, 0 or 1 at the model's input size.
 
-        Only the pointer comes from the decoder, which answers the mask as a prompt; here `features.embedding` is
-        the raw one. It stays the pointer of an absent object if the mask is empty or the decoder sees no object.
+        The decoder computes only the pointer, with the mask as its prompt; here `features.embedding` is the raw
+        one. It is the pointer of an absent object if the mask is empty or the object score is not positive.
         """
         lead, size = mask.shape[:-2], self.config.mask_size
         prompt = PromptInputs(
@@ -119,17 +128,25 @@ class EdgeTAM(nn.Module):
             logits=jax.image.resize(logits, (*lead, size, size), "linear", antialias=True),
             iou=jnp.ones(lead),
             score=MASK_LOGIT * (2 * present.astype(mask.dtype) - 1),
-            pointer=jnp.where(present[..., None], pointer, self.no_obj_ptr[0]),
+            pointer=jnp.where(present[..., None], pointer, lax.broadcast_to_rank(self.no_obj_ptr[0], pointer.ndim)),
         )
 
-    def encode_memory(self, embedding: Array, logits: Array, from_prompt: Array | bool) -> Array:
-        """A frame's embedding [..., H, W, C] and mask logits [..., h, w] as memory tokens [..., L, D]."""
+    def encode_memory(
+        self,
+        embedding: Float[Array, "*b H W C"],
+        logits: Float[Array, "*b h w"],
+        from_prompt: Bool[Array, "..."] | bool,
+    ) -> Float[Array, "*b L D"]:
+        """The memory tokens of a frame's embedding and an object's mask logits."""
         return self.spatial_perceiver(self.memory_encoder(embedding, logits, from_prompt))
 
-    def init_all(self, pixels: Array, mask: Array, memory: Memory) -> tuple[Array, ...]:
-        """Calls every part once, so that `init` makes every parameter."""
+    def init_all(
+        self, pixels: Float[Array, "*b S S 3"], mask: Float[Array, "*b S S"], memory: Memory
+    ) -> tuple[Float[Array, "*b H W C"], Float[Array, "*b C"], Float[Array, "*b L D"]]:
+        """Calls every component once, so that `init` creates every parameter."""
         features = self.encode_image(pixels)
         features = features._replace(embedding=self.add_no_memory_embedding(features.embedding))
-        seen = self.use_mask_as_output(features, mask)
-        tokens = self.encode_memory(features.embedding, seen.logits, from_prompt=True)
-        return self.condition_on_memory(self.self_attend(features.embedding), memory), seen.pointer, tokens
+        prediction = self.use_mask_as_output(features, mask)
+        tokens = self.encode_memory(features.embedding, prediction.logits, from_prompt=True)
+        conditioned = self.condition_on_memory(self.self_attend(features.embedding), memory)
+        return conditioned, prediction.pointer, tokens

@@ -1,8 +1,8 @@
 """The image encoder: the RepViT trunk and a feature pyramid, of which one level and two laterals are used."""
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax import Array
+from einops import repeat
+from jaxtyping import Array, Float
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.layers import Conv
@@ -15,7 +15,7 @@ class Trunk(nn.Module):
     def setup(self) -> None:
         self.body = RepViT(self.config.trunk)
 
-    def __call__(self, pixels: Array) -> list[Array]:
+    def __call__(self, pixels: Float[Array, "*b S S 3"]) -> list[Float[Array, "*b _ _ _"]]:
         return self.body(pixels)
 
 
@@ -26,7 +26,7 @@ class Lateral(nn.Module):
     def setup(self) -> None:
         self.conv = Conv(self.inputs, self.features)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*b y x i"]) -> Float[Array, "*b y x C"]:
         return self.conv(x)
 
 
@@ -38,11 +38,13 @@ class Neck(nn.Module):
     def setup(self) -> None:
         self.convs = [Lateral(width, self.config.hidden_dim) for width in reversed(self.config.trunk.widths)]
 
-    def __call__(self, fine: Array, coarse: Array) -> Array:
+    def __call__(
+        self, fine: Float[Array, "*b H W c1"], coarse: Float[Array, "*b H//2 W//2 c2"]
+    ) -> Float[Array, "*b H W C"]:
         """Maps of stride 16 and 32 to the image embedding, of stride 16."""
         coarse = self.convs[0](coarse)
-        doubled = jnp.repeat(jnp.repeat(coarse, 2, -3), 2, -2)  # nearest
-        return self.convs[1](fine) + doubled
+        upsampled = repeat(coarse, "... y x c -> ... (y 2) (x 2) c")  # nearest neighbour
+        return self.convs[1](fine) + upsampled
 
 
 class ImageEncoder(nn.Module):

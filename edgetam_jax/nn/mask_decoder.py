@@ -1,17 +1,18 @@
-"""The mask decoder: four masks, an estimate of how good each is, and whether the object is there at all."""
+"""The mask decoder: four masks, an estimate of the quality of each, and whether the object is in the image."""
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from einops import rearrange
+from jaxtyping import Array, Bool, Float
 
 from edgetam_jax.config import Config, DecoderConfig
-from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
-from edgetam_jax.nn.layers import MLP, Conv, UpConv, einsum, gelu
+from edgetam_jax.nn.kernels import einsum, gelu
+from edgetam_jax.nn.layers import CHANNEL_NORM_EPS, MLP, Conv, LayerNorm, UpConv
 from edgetam_jax.nn.tiles import tiled, untiled
 from edgetam_jax.nn.two_way import TwoWayTransformer
 from edgetam_jax.types import ChosenMask, ImageFeatures, MaskPrediction, PromptTokens
 
-MASKS = 4  # one for prompts that leave no doubt, three alternatives
+MASKS = 4  # one for unambiguous prompts, three alternatives
 
 
 class MaskDecoder(nn.Module):
@@ -37,47 +38,65 @@ class MaskDecoder(nn.Module):
         self.pred_obj_score_head = MLP((dim, dim, dim, 1))
 
     def __call__(
-        self, features: ImageFeatures, dense: Array, image_position: Array, prompt: PromptTokens
+        self,
+        features: ImageFeatures,
+        dense: Float[Array, "*b H W C"],
+        image_position: Float[Array, "H W C"],
+        prompt: PromptTokens,
     ) -> MaskPrediction:
-        """`features` with memory or its absence mixed in; `dense` [..., H, W, C] is the mask prompt's map."""
+        """Masks of the object that a prompt marks.
+
+        Args:
+            features: Of the image; the embedding is already conditioned on memory, or has `no_mem_embed` added.
+            dense: The map of the mask prompt.
+            image_position: The position encoding of the embedding's cells.
+            prompt: Tokens of the points, [..., P, C].
+
+        Returns:
+            Four masks with their estimates and tokens, and the object score.
+        """
         source = features.embedding + dense
-        *lead, height, width, dim = source.shape
+        *lead, height, width, _ = source.shape
         own = jnp.concatenate([self.obj_score_token, self.iou_token, self.mask_tokens])
         own = jnp.broadcast_to(own, (*lead, *own.shape))
         sparse = jnp.broadcast_to(prompt.tokens, (*lead, *prompt.tokens.shape[-2:]))
         tokens = jnp.concatenate([own, sparse], -2)
         valid = jnp.concatenate([jnp.ones(own.shape[:-1], bool), jnp.broadcast_to(prompt.valid, sparse.shape[:-1])], -1)
 
-        tokens, image = self.transformer(
-            tokens, valid, source.reshape(*lead, height * width, dim), image_position.reshape(height * width, dim)
+        tokens, cells = self.transformer(
+            tokens, valid, rearrange(source, "... H W C -> ... (H W) C"), rearrange(image_position, "H W C -> (H W) C")
         )
         mask_tokens = tokens[..., 2 : 2 + MASKS, :]
+        image = rearrange(cells, "... (H W) C -> ... H W C", H=height, W=width)
         return MaskPrediction(
-            logits=self._masks(mask_tokens, image.reshape(source.shape), features),
+            logits=self._masks(mask_tokens, image, features),
             ious=nn.sigmoid(self.iou_prediction_head(tokens[..., 1, :])),
             tokens=mask_tokens,
             score=self.pred_obj_score_head(tokens[..., 0, :])[..., 0],
         )
 
-    def _masks(self, tokens: Array, image: Array, features: ImageFeatures) -> Array:
-        """Logits [..., M, h, w]. Until the end, the pixels of a place are a tile of tiles: [..., H, W, 4, 4, C / 8]."""
+    def _masks(
+        self, tokens: Float[Array, "*b masks C"], image: Float[Array, "*b H W C"], features: ImageFeatures
+    ) -> Float[Array, "*b masks h w"]:
+        """Logits. Until the end, the pixels of a cell are a tile of tiles: [..., H, W, 4, 4, C / 8]."""
         x = gelu(self.output_upscaling_1(self.output_upscaling_0(image) + tiled(features.stride8, 1)))
         x = gelu(self.output_upscaling_3(x) + tiled(features.stride4, 2))
         filters = jnp.stack([mlp(tokens[..., i, :]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], -2)
-        return jnp.moveaxis(untiled(einsum("...hwabc,...mc->...hwabm", x, filters), 2), -1, -3)
+        logits = untiled(einsum("...hwabc,...mc->...hwabm", x, filters), 2)
+        return rearrange(logits, "... h w masks -> ... masks h w")
 
 
-def stability(logits: Array, delta: float) -> Array:
-    """Share of a mask's area [..., h, w] that survives raising the threshold from -delta to +delta."""
+def stability(logits: Float[Array, "*b h w"], delta: float) -> Float[Array, "*b"]:
+    """Share of a mask's area that remains when the threshold rises from -delta to +delta."""
     inner = (logits > delta).sum((-2, -1))
     outer = (logits > -delta).sum((-2, -1))
     return jnp.where(outer > 0, inner / jnp.maximum(outer, 1), 1.0)
 
 
-def select_mask(prediction: MaskPrediction, multimask: Array | bool, config: DecoderConfig) -> ChosenMask:
+def select_mask(prediction: MaskPrediction, multimask: Bool[Array, "..."] | bool, config: DecoderConfig) -> ChosenMask:
     """One mask of the four.
 
-    Where `multimask` [...] holds, the best of the three alternatives; elsewhere the first mask, unless it is
+    Where `multimask` [...] is True, the best of the three alternatives; elsewhere the first mask, unless it is
     unstable: then the best alternative's mask and estimate, with the first mask's token.
     """
     logits, ious, tokens, score = prediction

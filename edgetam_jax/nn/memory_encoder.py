@@ -4,23 +4,25 @@ import itertools
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array, lax
+from einops import rearrange
+from jax import lax
+from jaxtyping import Array, Bool, Float
 
-from edgetam_jax.config import MASK_STRIDE, Config
-from edgetam_jax.nn.layer_norm import CHANNEL_NORM_EPS, LayerNorm
-from edgetam_jax.nn.layers import Conv, Linear, fusion_barrier, gelu, packed_conv
+from edgetam_jax.config import Config
+from edgetam_jax.nn.kernels import fusion_barrier, gelu, packed_conv
+from edgetam_jax.nn.layers import CHANNEL_NORM_EPS, Conv, LayerNorm, Linear
 
 MASK_CHANNELS = (1, 4, 16, 64, 256)
 MLP_RATIO = 4
 
 
-def upsample_packed(x: Array) -> Array:
-    """Bilinear upsampling of [..., h, w] by four, each pixel's 4x4 tile as channels: [..., h, w, 16].
+def upsample_packed(x: Float[Array, "*b h w"]) -> Float[Array, "*b h w 16"]:
+    """Bilinear upsampling by four, with the 4x4 tile of each pixel as channels.
 
-    The large image is never laid out: all that reads it reads the tiles.
+    The large image is never stored: everything that reads it reads the tiles.
     """
 
-    def along(x: Array, axis: int) -> Array:
+    def along(x: Float[Array, "*shape"], axis: int) -> Float[Array, "*shape 4"]:
         pad, length = [(0, 0)] * x.ndim, x.shape[axis]
         pad[axis] = (1, 1)
         x = jnp.pad(x, pad, mode="edge")
@@ -35,9 +37,8 @@ def upsample_packed(x: Array) -> Array:
             -1,
         )
 
-    rows = along(x, x.ndim - 2)  # [..., h, w, 4]
-    tiles = along(rows, x.ndim - 1)  # [..., h, w, 4, 4]
-    return tiles.reshape(*x.shape, MASK_STRIDE**2)
+    tiles = along(along(x, x.ndim - 2), x.ndim - 1)
+    return rearrange(tiles, "... h w y x -> ... h w (y x)")
 
 
 class MaskDownsampler(nn.Module):
@@ -52,8 +53,8 @@ class MaskDownsampler(nn.Module):
             setattr(self, f"encoder_{3 * step + 1}", LayerNorm(features, CHANNEL_NORM_EPS))
         self.encoder_12 = Conv(MASK_CHANNELS[-1], self.config.hidden_dim)
 
-    def __call__(self, tiles: Array) -> Array:
-        """A mask of the model's input size as 4x4 tiles [..., h, w, 16], to [..., H, W, C]."""
+    def __call__(self, tiles: Float[Array, "*b h w 16"]) -> Float[Array, "*b H W C"]:
+        """Features of a mask of the model's input size, given as 4x4 tiles."""
         x = tiles
         for step, block in enumerate((4, 2, 1, 1)):
             conv: Conv = getattr(self, f"encoder_{3 * step}")
@@ -61,9 +62,9 @@ class MaskDownsampler(nn.Module):
             if block == 1:
                 x = gelu(norm(conv(x)))
                 continue
-            packed = packed_conv(x, conv.kernel, block)
-            x = packed.reshape(*packed.shape[:-1], -1, conv.features) + conv.bias
-            x = gelu(norm(x)).reshape(packed.shape)
+            x = rearrange(packed_conv(x, conv.kernel, block), "... (tile c) -> ... tile c", c=conv.features)
+            x = gelu(norm(x + lax.broadcast_to_rank(conv.bias, x.ndim)))
+            x = rearrange(x, "... tile c -> ... (tile c)")
         return self.encoder_12(x)
 
 
@@ -78,11 +79,11 @@ class ConvNeXtBlock(nn.Module):
         self.pwconv2 = Linear(MLP_RATIO * dim, dim)
         self.gamma = self.param("gamma", nn.initializers.constant(1e-6), (dim,))
 
-    def __call__(self, x: Array) -> Array:
-        mixed = fusion_barrier(
-            self.dwconv(x)
-        )  # or the norm would take a part of its 49 taps, and a dozen copies of x for that
-        return x + self.gamma * self.pwconv2(gelu(self.pwconv1(self.norm(mixed))))
+    def __call__(self, x: Float[Array, "*b H W C"]) -> Float[Array, "*b H W C"]:
+        # Without the barrier, XLA fuses some of the 49 taps into the norm and stores a dozen copies of x for that.
+        mixed = fusion_barrier(self.dwconv(x))
+        gamma = lax.broadcast_to_rank(self.gamma, x.ndim)
+        return x + gamma * self.pwconv2(gelu(self.pwconv1(self.norm(mixed))))
 
 
 class Fuser(nn.Module):
@@ -91,7 +92,7 @@ class Fuser(nn.Module):
     def setup(self) -> None:
         self.layers = [ConvNeXtBlock(self.config.hidden_dim) for _ in range(self.config.memory_encoder.fuser_layers)]
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*b H W C"]) -> Float[Array, "*b H W C"]:
         for layer in self.layers:
             x = layer(x)
         return x
@@ -107,10 +108,15 @@ class MemoryEncoder(nn.Module):
         self.fuser = Fuser(self.config)
         self.out_proj = Conv(dim, self.config.memory_dim)
 
-    def __call__(self, embedding: Array, logits: Array, from_prompt: Array | bool) -> Array:
-        """The embedding [..., H, W, C] and mask logits [..., h, w] to memory features [..., H, W, D].
+    def __call__(
+        self,
+        embedding: Float[Array, "*b H W C"],
+        logits: Float[Array, "*b h w"],
+        from_prompt: Bool[Array, "..."] | bool,
+    ) -> Float[Array, "*b H W D"]:
+        """Memory features of an image embedding and mask logits.
 
-        Masks that answer a prompt (`from_prompt` [...]) enter as black and white, tracked ones as they are.
+        Where `from_prompt` [...] is True, the mask is binarized; elsewhere it enters as the sigmoid of its logits.
         """
         config = self.config.memory_encoder
         tiles = upsample_packed(logits)

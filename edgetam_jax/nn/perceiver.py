@@ -1,15 +1,16 @@
-"""The spatial perceiver: a memory map becomes a few tokens, some that see everything, some that see a window each."""
+"""The spatial perceiver: memory features become a few tokens, global ones and one for each window of the map."""
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from einops import rearrange
+from jax import lax
+from jaxtyping import Array, Float
 
 from edgetam_jax.config import Config
-from edgetam_jax.nn.attention import scores_of, softmax
-from edgetam_jax.nn.layer_norm import LayerNorm
-from edgetam_jax.nn.layers import Linear, gelu, matmul
+from edgetam_jax.nn.attention import dot_product_scores, softmax
+from edgetam_jax.nn.kernels import gelu, matmul
+from edgetam_jax.nn.layers import LayerNorm, Linear
 from edgetam_jax.nn.position import sine_encoding
-from edgetam_jax.nn.tiles import space_to_depth
 
 FF_MULT = 4
 
@@ -24,11 +25,16 @@ class LatentAttention(nn.Module):
         self.to_kv = Linear(self.features, 2 * self.features, use_bias=False)
         self.to_out = Linear(self.features, self.features, use_bias=False)
 
-    def attend(self, q: Array, x: Array, position: Array | float = 0.0) -> Array:
-        """`position` goes to keys and values alike, after their projection."""
+    def attend(
+        self, q: Float[Array, "*b q D"], x: Float[Array, "*b k D"], position: Float[Array, "k D"] | None = None
+    ) -> Float[Array, "*b q D"]:
+        """`position` is added to both keys and values, after their projection."""
         k, v = jnp.split(self.to_kv(x), 2, -1)
-        scores = scores_of(self.to_q(q) * self.features**-0.5, k + position)
-        return self.to_out(matmul(softmax(scores).astype(v.dtype), v + position))
+        if position is not None:
+            position = lax.broadcast_to_rank(position, x.ndim)
+            k, v = k + position, v + position
+        scores = dot_product_scores(self.to_q(q) * self.features**-0.5, k)
+        return self.to_out(matmul(softmax(scores).astype(v.dtype), v))
 
 
 class CrossAttention(LatentAttention):
@@ -37,7 +43,9 @@ class CrossAttention(LatentAttention):
         self.norm_x = LayerNorm(self.features)
         self.norm_latents = LayerNorm(self.features)
 
-    def __call__(self, latents: Array, x: Array, position: Array | float = 0.0) -> Array:
+    def __call__(
+        self, latents: Float[Array, "*b q D"], x: Float[Array, "*b k D"], position: Float[Array, "k D"] | None = None
+    ) -> Float[Array, "*b q D"]:
         return self.attend(self.norm_latents(latents), self.norm_x(x), position)
 
 
@@ -46,12 +54,12 @@ class SelfAttention(LatentAttention):
         super().setup()
         self.norm = LayerNorm(self.features)
 
-    def __call__(self, latents: Array) -> Array:
+    def __call__(self, latents: Float[Array, "*b q D"]) -> Float[Array, "*b q D"]:
         x = self.norm(latents)
         return self.attend(x, x)
 
-    def single_token(self, latents: Array) -> Array:
-        """The same for a latent that has only itself to attend to: its own value."""
+    def single_token(self, latents: Float[Array, "*b 1 D"]) -> Float[Array, "*b 1 D"]:
+        """The same for a single latent, which attends to itself only: its own value."""
         _, v = jnp.split(self.to_kv(self.norm(latents)), 2, -1)
         return self.to_out(v)
 
@@ -72,20 +80,25 @@ class PerceiverLayer(nn.Module):
         self.self_attn = SelfAttention(dim)
         feed_forward("self_ff")
 
-    def all_to_all(self, latents: Array, x: Array, position: Array) -> Array:
-        latents = latents + self.attn(latents, x, position)
+    def attend_globally(
+        self, latents: Float[Array, "*b q D"], cells: Float[Array, "*b HW D"], position: Float[Array, "HW D"]
+    ) -> Float[Array, "*b q D"]:
+        """Latents that each attend to all cells, then to each other."""
+        latents = latents + self.attn(latents, cells, position)
         latents = latents + self._feed_forward("ff", latents)
         latents = latents + self.self_attn(latents)
         return latents + self._feed_forward("self_ff", latents)
 
-    def one_a_window(self, latents: Array, windows: Array) -> Array:
-        """Latents [..., G * G, 1, D] that each see the cells of one window, [..., G * G, cells, D]."""
+    def attend_to_windows(
+        self, latents: Float[Array, "*b windows 1 D"], windows: Float[Array, "*b windows cells D"]
+    ) -> Float[Array, "*b windows 1 D"]:
+        """Latents that each attend to the cells of one window."""
         latents = latents + self.attn(latents, windows)
         latents = latents + self._feed_forward("ff", latents)
         latents = latents + self.self_attn.single_token(latents)
         return latents + self._feed_forward("self_ff", latents)
 
-    def _feed_forward(self, name: str, x: Array) -> Array:
+    def _feed_forward(self, name: str, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
         norm, up, down = (getattr(self, f"{name}_{i}") for i in (0, 1, 3))
         return down(gelu(up(norm(x))))
 
@@ -100,17 +113,17 @@ class SpatialPerceiver(nn.Module):
         self.layers = [PerceiverLayer(dim) for _ in range(config.layers)]
         self.norm = LayerNorm(dim)
 
-    def __call__(self, memory: Array) -> Array:
-        """Memory features [..., H, W, D] to tokens [..., L, D]: the global ones, then the windows row by row."""
-        *lead, height, width, dim = memory.shape
+    def __call__(self, memory: Float[Array, "*b H W D"]) -> Float[Array, "*b L D"]:
+        """Memory features to tokens: the global ones, then those of the windows row by row."""
+        *lead, height, _, dim = memory.shape
         grid = self.config.perceiver.window_grid
-        position = jnp.asarray(sine_encoding(height, dim).reshape(height * width, dim), memory.dtype)
-        cells = memory.reshape(*lead, height * width, dim)
-        windows = space_to_depth(memory, height // grid).reshape(*lead, grid * grid, -1, dim)
+        position = jnp.asarray(rearrange(sine_encoding(height, dim), "y x d -> (y x) d"), memory.dtype)
+        cells = rearrange(memory, "... H W D -> ... (H W) D")
+        windows = rearrange(memory, "... (gy y) (gx x) D -> ... (gy gx) (y x) D", gy=grid, gx=grid)
 
-        everywhere = jnp.broadcast_to(self.latents, (*lead, *self.latents.shape))
-        placed = jnp.broadcast_to(self.latents_2d[:, None], (*lead, grid * grid, 1, dim))
+        global_latents = jnp.broadcast_to(self.latents, (*lead, *self.latents.shape))
+        window_latents = jnp.broadcast_to(self.latents_2d[:, None], (*lead, grid * grid, 1, dim))
         for layer in self.layers:
-            everywhere = layer.all_to_all(everywhere, cells, position)
-            placed = layer.one_a_window(placed, windows)
-        return self.norm(jnp.concatenate([everywhere, placed[..., 0, :]], -2))
+            global_latents = layer.attend_globally(global_latents, cells, position)
+            window_latents = layer.attend_to_windows(window_latents, windows)
+        return self.norm(jnp.concatenate([global_latents, window_latents[..., 0, :]], -2))

@@ -1,10 +1,12 @@
 """RepViT, the image trunk: depthwise convolutions mix positions, pointwise ones mix channels."""
 
 import flax.linen as nn
-from jax import Array
+from einops import reduce
+from jaxtyping import Array, Float
 
 from edgetam_jax.config import TrunkConfig
-from edgetam_jax.nn.layers import Conv, ConvNorm, gelu
+from edgetam_jax.nn.kernels import gelu
+from edgetam_jax.nn.layers import Conv, ConvNorm
 
 MLP_RATIO = 2
 IMAGE_CHANNELS = 3
@@ -17,12 +19,12 @@ class Stem(nn.Module):
         self.conv1 = ConvNorm(IMAGE_CHANNELS, self.features // 2, size=3, stride=2)
         self.conv2 = ConvNorm(self.features // 2, self.features, size=3, stride=2)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y2 x2 c2"]:
         return self.conv2(gelu(self.conv1(x)))
 
 
 class TokenMixer(nn.Module):
-    """A 3x3 and a 1x1 depthwise branch, each with its BatchNorm, and the identity: one depthwise convolution."""
+    """A 3x3 and a 1x1 depthwise branch, each with its BatchNorm, and the identity, as one depthwise convolution."""
 
     features: int
 
@@ -30,12 +32,13 @@ class TokenMixer(nn.Module):
         self.conv = ConvNorm(self.features, self.features, size=3, depthwise=True)
         self.conv1 = ConvNorm(self.features, self.features, depthwise=True)
 
-    def folded(self) -> tuple[Array, Array]:
+    def folded(self) -> tuple[Float[Array, "3 3 1 c"], Float[Array, "c"]]:
+        """Kernel and bias of the folded convolution."""
         kernel, bias = self.conv.folded()
         centre, shift = self.conv1.folded()
         return kernel.at[1, 1].add(centre[0, 0] + 1), bias + shift
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y x c"]:
         return self.conv.c.with_weights(x, *self.folded())
 
 
@@ -47,8 +50,8 @@ class SqueezeExcite(nn.Module):
         self.fc1 = Conv(self.features, reduced)
         self.fc2 = Conv(reduced, self.features)
 
-    def __call__(self, x: Array) -> Array:
-        pooled = x.mean((-3, -2), keepdims=True)
+    def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y x c"]:
+        pooled = reduce(x, "... y x c -> ... 1 1 c", "mean")
         return x * nn.sigmoid(self.fc2(nn.relu(self.fc1(pooled))))
 
 
@@ -59,7 +62,7 @@ class ChannelMixer(nn.Module):
         self.conv1 = ConvNorm(self.features, MLP_RATIO * self.features)
         self.conv2 = ConvNorm(MLP_RATIO * self.features, self.features)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y x c"]:
         return x + self.conv2(gelu(self.conv1(x)))
 
 
@@ -73,7 +76,7 @@ class Block(nn.Module):
             self.se = SqueezeExcite(self.features)
         self.channel_mixer = ChannelMixer(self.features)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y x c"]:
         x = self.token_mixer(x)
         if self.squeeze:
             x = self.se(x)
@@ -90,7 +93,7 @@ class Downsample(nn.Module):
         self.channel_downsample = ConvNorm(self.inputs, self.features)
         self.ffn = ChannelMixer(self.features)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y2 x2 c2"]:
         x = self.channel_downsample(self.spatial_downsample(self.pre_block(x)))
         return self.ffn(x)
 
@@ -106,7 +109,7 @@ class Stage(nn.Module):
             self.downsample = Downsample(self.inputs, self.features)
         self.blocks = [Block(self.features, squeeze=i % 2 == 0) for i in range(self.depth)]
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y2 x2 c2"]:
         if self.halve:
             x = self.downsample(x)
         for block in self.blocks:
@@ -115,7 +118,7 @@ class Stage(nn.Module):
 
 
 class RepViT(nn.Module):
-    """[..., S, S, 3] to four maps of stride 4, 8, 16 and 32."""
+    """Pixels to four maps of stride 4, 8, 16 and 32."""
 
     config: TrunkConfig
 
@@ -126,7 +129,7 @@ class RepViT(nn.Module):
             Stage(widths[max(i - 1, 0)], widths[i], depth, halve=i > 0) for i, depth in enumerate(self.config.depths)
         ]
 
-    def __call__(self, pixels: Array) -> list[Array]:
+    def __call__(self, pixels: Float[Array, "*b S S 3"]) -> list[Float[Array, "*b _ _ _"]]:
         x, maps = self.stem(pixels), []
         for stage in self.stages:
             x = stage(x)

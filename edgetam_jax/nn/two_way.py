@@ -1,12 +1,12 @@
 """The two-way transformer: prompt tokens and image positions attend to each other in turn."""
 
 import flax.linen as nn
-from jax import Array
+from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import Attention
-from edgetam_jax.nn.layer_norm import LayerNorm
-from edgetam_jax.nn.layers import MLP
+from edgetam_jax.nn.layers import MLP, LayerNorm
 
 
 class TwoWayLayer(nn.Module):
@@ -25,8 +25,13 @@ class TwoWayLayer(nn.Module):
         self.norm4 = LayerNorm(dim)
 
     def __call__(
-        self, tokens: Array, image: Array, token_position: Array, image_position: Array, valid: Array
-    ) -> tuple[Array, Array]:
+        self,
+        tokens: Float[Array, "*b P C"],
+        image: Float[Array, "*b HW C"],
+        token_position: Float[Array, "*b P C"],
+        image_position: Float[Array, "*#b HW C"],
+        valid: Bool[Array, "*b P"],
+    ) -> tuple[Float[Array, "*b P C"], Float[Array, "*b HW C"]]:
         if self.first:  # neither position nor residual: the tokens are their own positions
             tokens = self.self_attn(tokens, tokens, tokens, valid)
         else:
@@ -36,8 +41,8 @@ class TwoWayLayer(nn.Module):
         keys = image + image_position
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_position, keys, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        back = self.cross_attn_image_to_token(keys, tokens + token_position, tokens, valid)
-        return tokens, self.norm4(image + back)
+        attended = self.cross_attn_image_to_token(keys, tokens + token_position, tokens, valid)
+        return tokens, self.norm4(image + attended)
 
 
 class TwoWayTransformer(nn.Module):
@@ -49,10 +54,17 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = Attention(dim, decoder.heads, dim // 2)
         self.norm_final_attn = LayerNorm(dim)
 
-    def __call__(self, tokens: Array, valid: Array, image: Array, image_position: Array) -> tuple[Array, Array]:
-        """Tokens [..., P, C] with their validity and the image [..., H * W, C] to both, having seen each other."""
-        position = tokens
+    def __call__(
+        self,
+        tokens: Float[Array, "*b P C"],
+        valid: Bool[Array, "*b P"],
+        image: Float[Array, "*b HW C"],
+        image_position: Float[Array, "HW C"],
+    ) -> tuple[Float[Array, "*b P C"], Float[Array, "*b HW C"]]:
+        """Tokens and image positions after attention to each other. Tokens that are not `valid` are not attended to."""
+        token_position = tokens
+        image_position = lax.broadcast_to_rank(image_position, image.ndim)
         for layer in self.layers:
-            tokens, image = layer(tokens, image, position, image_position, valid)
-        found = self.final_attn_token_to_image(tokens + position, image + image_position, image)
-        return self.norm_final_attn(tokens + found), image
+            tokens, image = layer(tokens, image, token_position, image_position, valid)
+        attended = self.final_attn_token_to_image(tokens + token_position, image + image_position, image)
+        return self.norm_final_attn(tokens + attended), image

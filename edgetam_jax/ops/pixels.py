@@ -1,140 +1,54 @@
-"""Frames to the network's pixels: resize to a square and normalise, on the device.
+"""Checks that images and frames are uint8 RGB, and turns them into the network's normalised input.
 
-Three rules, each equal to what a published implementation feeds the network:
+There are three preprocessing rules, each equal to what a published implementation feeds the network:
 
 - `"image"`: the original's image predictor. Bilinear with antialias in float (torch's `interpolate`).
 - `"video"`: the original's video predictor. Pillow's BICUBIC on uint8, bit for bit: width before height, as every
-  Pillow of its time does. (Since Pillow 13 frames whose height shrinks by far the most go height first there.)
+  Pillow before 13 does. (Since Pillow 13 frames whose height shrinks by far the most go height first there.)
 - `"hf"`: the Hugging Face processors. torchvision's bilinear with antialias on uint8, bit for bit.
-
-Every resize is separable: an output pixel is a weighted sum of a few neighbours, first along the width, then the
-height. The weights are constants made while tracing. The uint8 rules sum integers and round to uint8 between the two
-passes, as Pillow and torch do, so their results do not depend on the device.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float, UInt8
 
 from edgetam_jax.errors import FrameError
+from edgetam_jax.ops.resize import bicubic_uint8, bilinear_float, bilinear_uint8
 
 Rule = Literal["image", "video", "hf"]
 
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet's, of RGB in 0 to 1
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
-_PILLOW_BITS = 22  # fraction bits of Pillow's weights
-_INT16_MAX = 2**15 - 1  # torch keeps its weights for uint8 in 16 bits
 
+def preprocess(
+    frames: UInt8[Array | np.ndarray, "*b h w 3"], size: int, rule: Rule = "image"
+) -> Float[Array, "*b size size 3"]:
+    """Resizes frames to `size` x `size` and normalises them by ImageNet's mean and standard deviation.
 
-def preprocess(frames: UInt8[Array, "*b h w 3"], size: int, rule: Rule = "image") -> Float[Array, "*b size size 3"]:
-    """The network's input, size x size, ImageNet-normalised. Pure; `size` and `rule` are static under `jit`."""
+    Args:
+        frames: uint8 RGB, [..., H, W, 3].
+        size: Side of the output, the model's `image_size`. Static under `jit`.
+        rule: `"image"`, `"video"` or `"hf"`, whose preprocessing to follow. Static under `jit`.
+
+    Returns:
+        The network's input, float32 [..., size, size, 3].
+
+    Raises:
+        FrameError: `frames` are not uint8 RGB, or the rule is unknown.
+    """
     if rule not in get_args(Rule):
         raise FrameError(f"preprocessing rule is {rule!r}; expected one of {get_args(Rule)}.")
     if frames.ndim < 3 or frames.shape[-1] != 3 or frames.dtype != jnp.uint8:
         raise FrameError(f"frames are {frames.dtype} {frames.shape}; expected uint8 [..., H, W, 3]. See as_frames.")
-    resize = {"image": image_float, "video": video_bicubic, "hf": hf_bilinear}[rule]
-    return (resize(frames, (size, size)).astype(jnp.float32) / 255 - MEAN) / STD
-
-
-def image_float(frames: UInt8[Array, "*b h w c"], size: tuple[int, int]) -> Float[Array, "*b sh sw c"]:
-    """Bilinear with antialias in float, values 0 to 255."""
-    x = jnp.asarray(frames, jnp.float32)
-    for axis, length in ((-2, size[1]), (-3, size[0])):
-        x = weighted_sum(x, *_taps(x.shape[axis], length, _triangle, 1.0, np.float32), axis)
-    return x
-
-
-def video_bicubic(frames: UInt8[Array, "*b h w c"], size: tuple[int, int]) -> UInt8[Array, "*b sh sw c"]:
-    """Pillow's BICUBIC `resize` to `size`, which is (height, width), bit for bit."""
-    return _resize_uint8(frames, size, _cubic, 2.0, lambda _: _PILLOW_BITS)
-
-
-def hf_bilinear(frames: UInt8[Array, "*b h w c"], size: tuple[int, int]) -> UInt8[Array, "*b sh sw c"]:
-    """torch's and torchvision's bilinear resize of uint8 with antialias, bit for bit; Pillow's BILINEAR within 1."""
-    return _resize_uint8(frames, size, _triangle, 1.0, _torch_bits)
-
-
-def _resize_uint8(
-    frames: UInt8[Array, "*b h w c"],
-    size: tuple[int, int],
-    kernel: Callable[[np.ndarray], np.ndarray],
-    support: float,
-    precision: Callable[[np.ndarray], int],
-) -> UInt8[Array, "*b sh sw c"]:
-    x = jnp.asarray(frames)
-    for axis, length in ((-2, size[1]), (-3, size[0])):
-        if x.shape[axis] == length:
-            continue
-        first, weights = _taps(x.shape[axis], length, kernel, support, np.float64)
-        bits = precision(weights)
-        # Rounds halves away from zero.
-        fixed = np.trunc(weights * 2**bits + np.copysign(0.5, weights)).astype(np.int32)
-        total = weighted_sum(x.astype(jnp.int32), first, fixed, axis) + 2 ** (bits - 1)
-        x = jnp.clip(total >> bits, 0, 255).astype(jnp.uint8)
-    return x
-
-
-def weighted_sum(x: jax.Array, first: np.ndarray, weights: np.ndarray, axis: int) -> jax.Array:
-    """Output i is the sum over t of weights[t, i] * x[first[i] + t] along a negative axis."""
-    # Gathers of a few taps fuse into one loop: on CPU several times faster than products with the weight matrix.
-    trailing = (slice(None),) * (-axis - 1)
-    broadcast = (-1,) + (1,) * (-axis - 1)
-    x = jnp.asarray(x)
-    total = jnp.zeros((), x.dtype)
-    for t, tap in enumerate(weights):
-        index = (..., first + t, *trailing)
-        total = total + x.at[index].get(mode="promise_in_bounds") * tap.reshape(broadcast)
-    return total
-
-
-def _taps(
-    length: int, new_length: int, kernel: Callable[[np.ndarray], np.ndarray], support: float, dtype: type
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first input pixel under each output pixel [new], and the weights from there on [taps, new].
-
-    Pixel centres lie at i + 0.5. When shrinking, the kernel widens with the factor: that is the antialias.
-    """
-    scale = dtype(length / new_length)
-    widening = max(scale, dtype(1))
-    reach = dtype(support) * widening
-    centre = (np.arange(new_length, dtype=dtype) + dtype(0.5)) * scale
-    low = np.maximum((centre - reach + dtype(0.5)).astype(np.int32), 0)
-    high = np.minimum((centre + reach + dtype(0.5)).astype(np.int32), length)
-    taps = int((high - low).max())
-    # A window that would leave the image on the right begins earlier, with zeros in front of its weights.
-    first = np.minimum(low, length - taps)
-    pixel = first + np.arange(taps, dtype=np.int32)[:, None]
-    inside = (low <= pixel) & (pixel < high)
-    weights = np.where(inside, kernel((pixel.astype(dtype) - centre + dtype(0.5)) * (dtype(1) / widening)), dtype(0))
-    return first, weights / weights.sum(0)
-
-
-def _triangle(x: np.ndarray) -> np.ndarray:
-    return np.maximum(1.0 - np.abs(x), 0.0)
-
-
-def _cubic(x: np.ndarray) -> np.ndarray:
-    """The cubic convolution kernel with a = -0.5."""
-    x = np.abs(x)
-    inner = (1.5 * x - 2.5) * x * x + 1.0
-    outer = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
-    return np.where(x < 1.0, inner, np.where(x < 2.0, outer, 0.0))
-
-
-def _torch_bits(weights: np.ndarray) -> int:
-    """The most fraction bits with which the largest weight still fits 16 bits."""
-    largest = float(weights.max())
-    bits = 0
-    while bits < _PILLOW_BITS and math.floor(largest * 2 ** (bits + 1) + 0.5) <= _INT16_MAX:
-        bits += 1
-    return bits
+    resize = {"image": bilinear_float, "video": bicubic_uint8, "hf": bilinear_uint8}[rule]
+    mean, std = (lax.broadcast_to_rank(values, frames.ndim) for values in (MEAN, STD))
+    return (resize(frames, (size, size)).astype(jnp.float32) / 255 - mean) / std
 
 
 def as_image(image: Any) -> UInt8[Array | np.ndarray, "h w 3"]:

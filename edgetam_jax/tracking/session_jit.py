@@ -7,7 +7,8 @@ from jax import Array
 from jaxtyping import Bool, Float, Int
 
 from edgetam_jax.model import Model
-from edgetam_jax.ops.masks import fill_holes, non_overlapping, remove_islands, resize_logits
+from edgetam_jax.ops.masks import fill_holes, non_overlapping, remove_islands
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.ops.tree import where
 from edgetam_jax.tracking import memory, step
 from edgetam_jax.tracking.memory import Bank

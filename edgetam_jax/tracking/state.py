@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int32
 from edgetam_jax.config import Config
 from edgetam_jax.errors import PromptError
 from edgetam_jax.model import Model
-from edgetam_jax.ops.masks import resize_logits
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.ops.tree import repeat
 from edgetam_jax.prompts import Prompts, bucket, check_count
 from edgetam_jax.tracking import memory

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array, lax
 
-from edgetam_jax.nn.layer_norm import NORM_EPS
-from edgetam_jax.nn.layers import ConvNorm
+from edgetam_jax.nn.layers import NORM_EPS, ConvNorm
 from edgetam_jax.nn.repvit import TokenMixer
 
 MOMENTUM = 0.03  # weight of each batch in the running statistics

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num, UInt8
 from edgetam_jax.data.simulated_user import Click, User, add_click, correction
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Model
-from edgetam_jax.ops.masks import resize_logits, two_taps
+from edgetam_jax.ops.resize import resize_logits, two_taps
 from edgetam_jax.ops.tree import where
 from edgetam_jax.prompts import Prompts
 from edgetam_jax.tracking import memory

@@ -14,7 +14,7 @@ from PIL import Image
 from edgetam_jax.media.video import open_video
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT
-from edgetam_jax.ops.masks import resize_logits
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking.memory import Slots
 from edgetam_jax.tracking.scan import track

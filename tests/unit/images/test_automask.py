@@ -16,7 +16,8 @@ from edgetam_jax.images.automask import AutomaticMaskGenerator
 from edgetam_jax.images.crops import Crop, check_grids, crops_of, cut_off, point_grids
 from edgetam_jax.model import Model
 from edgetam_jax.ops.boxes import boxes_around
-from edgetam_jax.ops.masks import clean_mask, component_areas, resize_logits
+from edgetam_jax.ops.masks import clean_mask, component_areas
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.ops.rle import counts_of_edges, rle_decode, rle_encode
 from tests.parity.pairs import make_pair
 from tests.support.oracle import TINY

@@ -1,4 +1,6 @@
-"""Attention with keys that do not exist."""
+"""Attention with masked keys, and memory attention with empty slots."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -95,15 +97,15 @@ def memory(seed: int, valid_frames: np.ndarray, valid_pointers: np.ndarray) -> M
 
 
 @pytest.fixture(scope="module")
-def remember() -> tuple:
+def attend() -> tuple:
     module = MemoryAttention(SMALL)
-    looked = FrameQueries(*normal(0, 2, SMALL.embedding_size**2, SMALL.hidden_dim))
+    queries = FrameQueries(*jnp.asarray(normal(0, 2, SMALL.embedding_size**2, SMALL.hidden_dim)))
     temporal = jnp.asarray(normal(1, SMALL.memory_frames, SMALL.memory_dim))
     start = memory(2, np.ones(4, bool), np.ones(3, bool))
-    key = jax.random.key(0)
-    looking = jnp.zeros((SMALL.embedding_size, SMALL.embedding_size, SMALL.hidden_dim))
-    params = module.init(key, looking, start, temporal, method=lambda m, x, *rest: m(m.look(x), *rest))
-    return jax.jit(lambda bank: module.apply(params, looked, bank, temporal)), start
+    embedding = jnp.zeros((SMALL.embedding_size, SMALL.embedding_size, SMALL.hidden_dim))
+    init = functools.partial(module.init, method=lambda m, x, *rest: m(m.self_attend(x), *rest))
+    params = jax.jit(init)(jax.random.key(0), embedding, start, temporal)
+    return jax.jit(lambda memory: module.apply(params, queries, memory, temporal)), start
 
 
 @settings(max_examples=8, deadline=None)
@@ -112,8 +114,8 @@ def remember() -> tuple:
     pointers=st.lists(st.booleans(), min_size=3, max_size=3),
     garbage=wild | st.just(float("nan")),
 )
-def test_empty_slots_change_nothing(remember: tuple, frames: list[bool], pointers: list[bool], garbage: float) -> None:
-    apply, _ = remember
+def test_empty_slots_change_nothing(attend: tuple, frames: list[bool], pointers: list[bool], garbage: float) -> None:
+    apply, _ = attend
     clean = memory(3, np.array(frames), np.array(pointers))
     dirty = clean._replace(
         frames=np.where(clean.frames_valid[:, None, None], clean.frames, np.float32(garbage)),
@@ -123,16 +125,16 @@ def test_empty_slots_change_nothing(remember: tuple, frames: list[bool], pointer
     np.testing.assert_array_equal(apply(clean), apply(dirty))
 
 
-def test_the_order_of_slots_changes_nothing(remember: tuple) -> None:
-    apply, start = remember
+def test_the_order_of_slots_changes_nothing(attend: tuple) -> None:
+    apply, start = attend
     frames, pointers = np.array([2, 0, 3, 1]), np.array([1, 2, 0])
     turned = start._replace(frames=start.frames[frames], rows=start.rows[frames], pointers=start.pointers[pointers])
     np.testing.assert_allclose(apply(turned), apply(start), atol=1e-5)
     assert np.abs(np.asarray(apply(start._replace(rows=start.rows[frames])) - apply(start))).max() > 1e-3
 
 
-def test_valid_slots_matter(remember: tuple) -> None:
-    apply, start = remember
+def test_valid_slots_matter(attend: tuple) -> None:
+    apply, start = attend
     for change in (
         start._replace(frames=start.frames + np.eye(4, dtype=np.float32)[3][:, None, None]),
         start._replace(pointers=start.pointers + np.eye(3, dtype=np.float32)[2][:, None]),

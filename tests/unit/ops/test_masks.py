@@ -1,5 +1,6 @@
+"""Holes, islands and overlaps of masks beside SciPy's components."""
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -7,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from edgetam_jax.ops import masks as post
+from edgetam_jax.ops import masks
 
-areas_jit = jax.jit(post.component_areas)
+areas_jit = jax.jit(masks.component_areas)
 EIGHT = np.ones((3, 3))
 
 
@@ -61,11 +62,11 @@ def test_areas_equal_scipys_on_random_masks(density, seed):
 
 
 def test_masks_of_a_batch_do_not_touch():
-    masks = np.stack([CASES["full"], CASES["points"], CASES["full"]])
-    want = np.stack([scipy_areas(m) for m in masks])
-    np.testing.assert_array_equal(areas_jit(masks), want)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(post.component_areas))(masks), want)
-    np.testing.assert_array_equal(areas_jit(masks[:, None]), want[:, None])
+    batch = np.stack([CASES["full"], CASES["points"], CASES["full"]])
+    want = np.stack([scipy_areas(mask) for mask in batch])
+    np.testing.assert_array_equal(areas_jit(batch), want)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(masks.component_areas))(batch), want)
+    np.testing.assert_array_equal(areas_jit(batch[:, None]), want[:, None])
 
 
 @pytest.mark.parametrize("density", [0.3, 0.5, 0.75])
@@ -75,52 +76,38 @@ def test_fill_holes_and_remove_islands(density):
     holes = (logits <= 0) & (scipy_areas(logits <= 0) <= 8)
     islands = (logits > 0) & (scipy_areas(logits > 0) <= 8)
     assert holes.any() or islands.any()
-    np.testing.assert_array_equal(jax.jit(post.fill_holes)(logits), np.where(holes, np.float32(0.1), logits))
-    np.testing.assert_array_equal(jax.jit(post.remove_islands)(logits), np.where(islands, np.float32(-0.1), logits))
+    np.testing.assert_array_equal(jax.jit(masks.fill_holes)(logits), np.where(holes, np.float32(0.1), logits))
+    np.testing.assert_array_equal(jax.jit(masks.remove_islands)(logits), np.where(islands, np.float32(-0.1), logits))
 
 
 def test_area_limits_are_inclusive_and_zero_does_nothing():
     logits = np.full((12, 12), 5.0, np.float32)
     logits[2:5, 2:5] = -5  # nine pixels
-    np.testing.assert_array_equal(post.fill_holes(logits, 8), logits)
-    assert (np.asarray(post.fill_holes(logits, 9))[2:5, 2:5] == np.float32(0.1)).all()
-    np.testing.assert_array_equal(post.fill_holes(logits, 0), logits)
-    np.testing.assert_array_equal(post.remove_islands(-logits, 8), -logits)
-    assert (np.asarray(post.remove_islands(-logits, 9, value=-3.0))[2:5, 2:5] == -3).all()
+    np.testing.assert_array_equal(masks.fill_holes(logits, 8), logits)
+    assert (np.asarray(masks.fill_holes(logits, 9))[2:5, 2:5] == np.float32(0.1)).all()
+    np.testing.assert_array_equal(masks.fill_holes(logits, 0), logits)
+    np.testing.assert_array_equal(masks.remove_islands(-logits, 8), -logits)
+    assert (np.asarray(masks.remove_islands(-logits, 9, value=-3.0))[2:5, 2:5] == -3).all()
 
 
 def test_clean_mask_finds_islands_before_holes_are_filled():
     logits = np.full((9, 9), -4.0, np.float32)
     logits[1:4, 1:4] = 4
     logits[2, 2] = -4  # a ring of eight around a hole of one: filled first, it would have nine
-    got = np.asarray(post.clean_mask(logits, 1, 8, threshold=1.0))
+    got = np.asarray(masks.clean_mask(logits, 1, 8, threshold=1.0))
     want = logits.copy()
     want[1:4, 1:4] = 1 - 10
     want[2, 2] = 1 + 10
     np.testing.assert_array_equal(got, want)
-    np.testing.assert_array_equal(post.clean_mask(logits, 0, 0), logits)
-
-
-@pytest.mark.parametrize("size", [(54, 96), (1024, 1024), (270, 480), (13, 7), (64, 64), (1, 1)])
-def test_resize_logits_is_torchs(size):
-    logits = np.clip(np.random.default_rng(0).standard_normal((2, 1, 64, 64)) * 12, -35, 35).astype(np.float32)
-    want = torch.nn.functional.interpolate(torch.from_numpy(logits), size, mode="bilinear").numpy()
-    got = jax.jit(post.resize_logits, static_argnums=1)(logits, size)
-    np.testing.assert_allclose(got, want, atol=8e-6, rtol=0)
-
-
-def test_resize_logits_of_one_pixel_and_its_gradient():
-    np.testing.assert_array_equal(post.resize_logits(jnp.full((1, 1), 3.0), (4, 5)), np.full((4, 5), 3.0))
-    gradient = jax.grad(lambda z: post.resize_logits(z, (16, 16)).sum())(jnp.zeros((8, 8)))
-    np.testing.assert_allclose(gradient, np.full((8, 8), 4.0), rtol=1e-6)
+    np.testing.assert_array_equal(masks.clean_mask(logits, 0, 0), logits)
 
 
 def test_non_overlapping():
     logits = np.random.default_rng(0).standard_normal((3, 1, 8, 9)).astype(np.float32) * 8
     logits[:, 0, 0, 0] = [2, 2, -30]  # a tie goes to the first, what is lower stays
-    got = np.asarray(post.non_overlapping(logits))
+    got = np.asarray(masks.non_overlapping(logits))
     best = torch.from_numpy(logits).argmax(0, keepdim=True) == torch.arange(3).reshape(3, 1, 1, 1)
     want = torch.where(best, torch.from_numpy(logits), torch.from_numpy(logits).clamp(max=-10)).numpy()
     np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(got[:, 0, 0, 0], [2, -10, -30])
-    np.testing.assert_array_equal(post.non_overlapping(logits[:1]), logits[:1])
+    np.testing.assert_array_equal(masks.non_overlapping(logits[:1]), logits[:1])

@@ -1,4 +1,4 @@
-"""Run-lengths in both of COCO's forms."""
+"""Run-length encoding in both of COCO's formats."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.ops.rle import counts_of_edges, rle_area, rle_compress, rle_decode, rle_encode
 
 
-def test_run_lengths_go_down_the_columns_and_begin_with_background() -> None:
+def test_runs_go_down_the_columns_and_start_with_background() -> None:
     mask = np.array([[0, 1, 1], [0, 1, 0]], bool)
     assert rle_encode(mask) == {"size": [2, 3], "counts": [2, 3, 1]}
     assert rle_encode(~mask) == {"size": [2, 3], "counts": [0, 2, 3, 1]}
@@ -29,7 +29,7 @@ def test_round_trip(height: int, width: int, density: float, seed: int) -> None:
     assert rle_compress(text) == text
 
 
-# What pycocotools makes of them: counts of one and of many letters, that rise and fall, and a mask that is full.
+# As pycocotools writes them: counts of one and of many characters, that rise and fall, and a full mask.
 KNOWN = [
     ([2, 3], [2, 3, 1], "231"),
     ([2, 3], [0, 2, 3, 1], "023O"),
@@ -40,7 +40,7 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("size", "counts", "text"), KNOWN)
-def test_known_texts(size: list[int], counts: list[int], text: str) -> None:
+def test_known_strings(size: list[int], counts: list[int], text: str) -> None:
     rle, compressed = {"size": size, "counts": counts}, {"size": size, "counts": text}
     assert rle_compress(rle) == compressed
     for written in (compressed, {"size": size, "counts": text.encode()}):
@@ -48,7 +48,7 @@ def test_known_texts(size: list[int], counts: list[int], text: str) -> None:
 
 
 @pytest.mark.parametrize("density", [0.001, 0.1, 0.5])
-def test_texts_are_pycocotools(density: float) -> None:
+def test_strings_are_pycocotools(density: float) -> None:
     coco = pytest.importorskip("pycocotools.mask")
     random = np.random.default_rng(0)
     for size in ((37, 53), (480, 640), (1, 70000)):
@@ -61,12 +61,12 @@ def test_texts_are_pycocotools(density: float) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3), st.floats(0, 1), st.integers(0, 99))
 def test_counts_of_edges(h: int, w: int, right: int, below: int, density: float, seed: int) -> None:
-    """A mask in an image that reaches further on all sides, or on some."""
+    """A mask in an image that is larger on some sides or on all."""
     random = np.random.default_rng(seed)
     x, y = (int(n) for n in random.integers(0, 3, 2))
     image = np.zeros((y + h + below, x + w + right), bool)
     image[y : y + h, x : x + w] = random.random((h, w)) < density
-    spare = int(random.integers(1, 4))  # rows and columns that fill up a shape
+    spare = int(random.integers(1, 4))  # padding rows and columns
     mask = np.pad(image[y : y + h, x : x + w], ((1, spare), (0, spare - 1)))
     edges = (mask[1:] != mask[:-1]).T
     assert counts_of_edges(edges, (x, y), image.shape).tolist() == rle_encode(image)["counts"]
@@ -78,12 +78,12 @@ def test_counts_of_edges(h: int, w: int, right: int, below: int, density: float,
         ({"size": [2, 3], "counts": [2, 3]}, "add up to 5"),
         ({"size": [2, 3], "counts": [8, -2]}, "add up"),
         ({"size": [2, 3], "counts": "25"}, "add up"),
-        ({"size": [2, 3], "counts": "~"}, "letters"),
-        ({"size": [2, 3], "counts": "é"}, "no run-lengths"),
+        ({"size": [2, 3], "counts": "~"}, "invalid characters"),
+        ({"size": [2, 3], "counts": "é"}, "not a run-length encoding"),
         ({"size": [2, 3], "counts": "6P"}, "ends inside"),
         ({"size": [2, 3], "counts": "PPPPPPPPPP1"}, "seven"),
         ({"counts": [6]}, "size"),
-        ({"size": [2, 3], "counts": ["a"]}, "no run-lengths"),
+        ({"size": [2, 3], "counts": ["a"]}, "not a run-length encoding"),
     ],
 )
 def test_bad_run_lengths(rle: dict, message: str) -> None:

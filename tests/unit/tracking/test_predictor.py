@@ -10,7 +10,8 @@ from edgetam_jax import Prompt, Prompts, VideoPredictor, track
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
-from edgetam_jax.ops.masks import fill_holes, remove_islands, resize_logits
+from edgetam_jax.ops.masks import fill_holes, remove_islands
+from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.tracking.session import Session
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.support.oracle import TINY
