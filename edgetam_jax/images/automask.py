@@ -1,7 +1,7 @@
 """`AutomaticMaskGenerator`: masks of everything in an image, from a grid of points, as SAM 2 makes them.
 
-For each crop of the image, in batches of one size: predict masks for every point, drop those of low predicted IoU,
-upsample the others, drop those that are unstable or that the crop cuts off. At last remove duplicates. Masks stay on the
+For each crop, in batches of one size: predict masks for every point, drop those of low predicted IoU, upsample the
+others, drop those that are unstable or that the crop cuts off. Duplicates are removed at the end. Masks stay on the
 device until they are run-length encoded, so memory does not grow with the number of points.
 """
 
@@ -51,7 +51,7 @@ class AutomaticMaskGenerator:
         mask_threshold: A mask is where the logits exceed this value.
         box_nms_thresh: Of two masks of a crop whose boxes have an IoU above this, only the better one is kept.
         crop_n_layers: Number of layers of crops besides the whole image; layer n has 2^n crops along each side.
-        crop_nms_thresh: As `box_nms_thresh`, for masks of different crops. The mask of the smaller crop is kept.
+        crop_nms_thresh: As `box_nms_thresh`, for masks of different crops; that of the smaller crop is kept.
         crop_overlap_ratio: How much the crops of layer 1 overlap, as a fraction of the image's shorter side; those of
             each further layer by half as much.
         crop_n_points_downscale_factor: The number of points along a side is divided by this in each further layer.
@@ -109,6 +109,10 @@ class AutomaticMaskGenerator:
             return check_point_grids(self.point_grids, self.crop_n_layers)
         return build_point_grids(self.points_per_side or 0, self.crop_n_layers, self.crop_n_points_downscale_factor)
 
+    @property
+    def _vectorize(self) -> bool:
+        return resolve_vectorize(self.vectorize, self.model.platform)
+
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> "AutomaticMaskGenerator":
         """Makes a generator with a model from the Hugging Face Hub.
@@ -116,9 +120,6 @@ class AutomaticMaskGenerator:
         Args:
             model_id: Repository of the model, such as "yonigozlan/EdgeTAM-hf".
             **kwargs: Further arguments of `AutomaticMaskGenerator`.
-
-        Raises:
-            CheckpointError: If there is no such model, or it cannot be converted.
         """
         return cls(from_pretrained(model_id), **kwargs)
 
@@ -132,8 +133,7 @@ class AutomaticMaskGenerator:
             A record for each mask with these keys:
 
             - `segmentation`: the mask, see `output_mode`;
-            - `area`: its number of pixels;
-            - `bbox`: its box as x, y, width, height;
+            - `area` and `bbox`: its number of pixels, and its box as x, y, width, height;
             - `predicted_iou`: the model's estimate of its IoU;
             - `point_coords`: the point (x, y) that it was predicted from, in a list;
             - `stability_score`: see `stability_score_offset`;
@@ -145,8 +145,7 @@ class AutomaticMaskGenerator:
             FrameError: If `image` is not an image, or is too small for so many crops.
         """
         pixels = read_image(image)
-        height, width, _ = pixels.shape
-        size = height, width
+        size = pixels.shape[0], pixels.shape[1]
         crops = make_crops(size, self.crop_n_layers, self.crop_overlap_ratio)
         masks: list[_Mask] = []
         total = sum(len(self._grids[crop.layer]) for crop in crops)
@@ -167,7 +166,7 @@ class AutomaticMaskGenerator:
         return [self._record(mask, size) for mask in masks]
 
     def _masks_in_crop(self, image: np.ndarray, view: "_CropView", bar: tqdm) -> list["_Mask"]:
-        crop, batch_size, vectorize = view.crop, self.points_per_batch, resolve_vectorize(self.vectorize)
+        crop, batch_size, vectorize = view.crop, self.points_per_batch, self._vectorize
         pixels = image[crop.y0 : crop.y1, crop.x0 : crop.x1]
         features = encode_image(self.model, pixels, preprocess=self.preprocess, vectorize=vectorize)
         scale = np.array(crop.size[::-1])
@@ -196,7 +195,7 @@ class AutomaticMaskGenerator:
         # A threshold of zero keeps everything, NaN included.
         kept = np.flatnonzero((ious > np.float32(self.pred_iou_thresh)) | (self.pred_iou_thresh == 0))
         levels = np.float32(self.mask_threshold + np.array([-1, 0, 1]) * self.stability_score_offset)
-        cleaning, vectorize = (self.min_mask_region_area, self.mask_threshold), resolve_vectorize(self.vectorize)
+        cleaning, vectorize = (self.min_mask_region_area, self.mask_threshold), self._vectorize
         for batch in _batches(kept, upsampling.batch_size):
             padding = upsampling.batch_size - len(batch)
             indices, used = np.pad(batch, (0, padding)), np.arange(upsampling.batch_size) < len(batch)

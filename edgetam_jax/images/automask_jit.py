@@ -69,7 +69,7 @@ def predict_points(
     multimask: bool,
     vectorize: bool,
 ) -> tuple[Float[Array, "b m h w"], Float[Array, "b m"]]:
-    """Mask logits and IoU estimates for the first `count` points, which are in 0..1. M is 3 with `multimask`, else 1."""
+    """Mask logits and IoU estimates for the first `count` points, in 0..1. M is 3 with `multimask`, else 1."""
     model, features = _prepare(model, features)
     no_mask = jnp.zeros((model.config.mask_size,) * 2), jnp.zeros((), bool)
 

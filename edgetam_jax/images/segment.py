@@ -85,7 +85,7 @@ def encode_image(
         pixels = pixels.reshape(*shape[:-3], *pixels.shape[1:])
     else:
         pixels = as_image(images)
-    batch_size = ENCODER_BATCH if resolve_vectorize(vectorize) else None
+    batch_size = ENCODER_BATCH if resolve_vectorize(vectorize, model.platform) else None
     # Two programs, so that images of a new size compile only the small one.
     return _encode(model, _preprocess(pixels, model.config.image_size, preprocess), batch_size)
 
@@ -148,7 +148,7 @@ def segment(
             f"the prompts' masks are {prompts.masks.shape[-2:]}, expected {(side, side)} (height, width) for this "
             "model: logits at a quarter of its input size, such as it returns."
         )
-    return _segment(model, features, prompts, bool(multimask), resolve_vectorize(vectorize))
+    return _segment(model, features, prompts, bool(multimask), resolve_vectorize(vectorize, model.platform))
 
 
 @partial(jax.jit, static_argnums=(3, 4))

@@ -212,7 +212,9 @@ def test_hugging_faces_filters(both: Both) -> None:
     assert [record["predicted_iou"] for record in got] == sorted((r["predicted_iou"] for r in got), reverse=True)
 
 
-def predict_all(generator: AutomaticMaskGenerator, picture: np.ndarray, crop: Crop) -> tuple[torch.Tensor, torch.Tensor]:
+def predict_all(
+    generator: AutomaticMaskGenerator, picture: np.ndarray, crop: Crop
+) -> tuple[torch.Tensor, torch.Tensor]:
     """This model's masks for the whole grid of a crop."""
     x0, y0, x1, y1 = crop.box
     features = encode_image(generator.model, picture[y0:y1, x0:x1])
