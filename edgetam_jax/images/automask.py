@@ -1,46 +1,78 @@
-"""`AutomaticMaskGenerator`: masks of everything in an image, from a grid of clicks, as SAM 2 makes them.
+"""`AutomaticMaskGenerator`: masks of everything in an image, from a grid of points, as SAM 2 makes them.
 
-For each crop of the image, in batches of one size: click every point, drop masks that the network thinks little of,
-enlarge what is left, drop what changes with the threshold and what the crop cuts off. Masks stay on the device until
-they are run-lengths, so memory does not grow with the number of points. Duplicates go last.
+For each crop, in batches of one size: predict masks for every point, drop those of low predicted IoU, upsample the
+others, drop those that are unstable or that the crop cuts off. Duplicates are removed at the end. Masks stay on the
+device until they are run-length encoded, so memory does not grow with the number of points.
 """
 
 import dataclasses
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, no_type_check
 
 import jax
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
+from tqdm import tqdm
 
 from edgetam_jax.checkpoints.api import from_pretrained
 from edgetam_jax.errors import PromptError
-from edgetam_jax.images import automask_jit as programs
-from edgetam_jax.images.crops import Crop, check_grids, crops_of, cut_off, point_grids
+from edgetam_jax.images import automask_jit
+from edgetam_jax.images.crops import Crop, build_point_grids, check_point_grids, make_crops, near_crop_edge
 from edgetam_jax.images.segment import encode_image
 from edgetam_jax.media.image import read_image
 from edgetam_jax.model import Model
 from edgetam_jax.ops.boxes import float32_below, nms
 from edgetam_jax.ops.pixels import Rule
 from edgetam_jax.ops.rle import counts_of_edges, rle_compress, rle_decode
+from edgetam_jax.ops.tree import resolve_vectorize
 from edgetam_jax.prompts import bucket, check_count
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 Filters = Literal["sam2", "hf"]
 
 
+@no_type_check  # for the import hook: __post_init__ checks the settings, and raises errors of its own
 @dataclasses.dataclass(frozen=True, eq=False)
 class AutomaticMaskGenerator:
-    """Masks of everything in an image. Arguments, defaults and records are SAM 2's.
+    """Masks of everything in an image. Arguments, defaults and records are those of SAM 2.
 
-    `min_mask_region_area` fills holes and removes islands of up to that many pixels of the network's own masks (256 a
-    side at 1024), on any device; SAM 2 does so only with its CUDA extension. `filters="hf"` decides as the Hugging
-    Face pipeline does: stability must exceed its threshold, and duplicates are dropped once, over all crops, by
-    predicted IoU and `crop_nms_thresh`; that pipeline's `pred_iou_thresh` is 0.88, its `preprocess` "hf".
+    Args:
+        model: The model, see `load`.
+        points_per_side: The points of the whole image form a square grid with this many along each side. None if
+            `point_grids` is given.
+        points_per_batch: How many points are computed in one call of the compiled program.
+        pred_iou_thresh: Masks must have a predicted IoU, in 0..1, above this. 0 keeps all.
+        stability_score_thresh: Masks must have at least this stability score, in 0..1. 0 keeps all.
+        stability_score_offset: The stability score is the area of the mask at a threshold raised by this offset,
+            divided by the area at a threshold lowered by it.
+        mask_threshold: A mask is where the logits exceed this value.
+        box_nms_thresh: Of two masks of a crop whose boxes have an IoU above this, only the better one is kept.
+        crop_n_layers: Number of layers of crops besides the whole image; layer n has 2^n crops along each side.
+        crop_nms_thresh: As `box_nms_thresh`, for masks of different crops; that of the smaller crop is kept.
+        crop_overlap_ratio: How much the crops of layer 1 overlap, as a fraction of the image's shorter side; those of
+            each further layer by half as much.
+        crop_n_points_downscale_factor: The number of points along a side is divided by this in each further layer.
+        point_grids: Instead of `points_per_side`: for each layer, the whole image included, points `[P, 2]` (x, y)
+            relative to the crop's width and height, in 0..1.
+        min_mask_region_area: Holes and islands of up to this many pixels are removed, on any device; SAM 2 does so only
+            with its CUDA extension. Pixels are those of the low-resolution masks, a quarter of the model's input size.
+        output_mode: What `segmentation` holds: a boolean array `[H, W]` with `"binary_mask"`, run-lengths in one of
+            COCO's two forms with `"uncompressed_rle"` and `"coco_rle"`.
+        use_m2m: Whether each mask is predicted again, with its own logits as the mask prompt.
+        multimask_output: Whether each point gives three alternative masks rather than one.
+        filters: `"sam2"`, or `"hf"` for the rules of the Hugging Face pipeline: the stability score must exceed its
+            threshold, and duplicates are removed once, over all crops, by predicted IoU and `crop_nms_thresh`. That
+            pipeline's default `pred_iou_thresh` is 0.88, and its `preprocess` is `"hf"`.
+        preprocess: Resizing rule for images, see `encode_image`.
+        progress: Whether to show a progress bar on stderr.
+        vectorize: Whether the points of a batch are computed together rather than one after the other. By default they
+            are, except on CPU.
+
+    Raises:
+        PromptError: If a setting is out of range.
     """
 
     model: Model
@@ -64,93 +96,127 @@ class AutomaticMaskGenerator:
     filters: Filters = "sam2"
     preprocess: Rule = "image"
     progress: bool = False
+    vectorize: bool | None = None
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_settings(self)
         _ = self._grids
 
     @cached_property
     def _grids(self) -> list[np.ndarray]:
         """Points [P, 2] in 0..1 for each layer of crops."""
         if self.point_grids is not None:
-            return check_grids(self.point_grids, self.crop_n_layers)
-        return point_grids(self.points_per_side or 0, self.crop_n_layers, self.crop_n_points_downscale_factor)
+            return check_point_grids(self.point_grids, self.crop_n_layers)
+        return build_point_grids(self.points_per_side or 0, self.crop_n_layers, self.crop_n_points_downscale_factor)
+
+    @property
+    def _vectorize(self) -> bool:
+        return resolve_vectorize(self.vectorize, self.model.platform)
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> "AutomaticMaskGenerator":
-        """A generator with a model from the Hugging Face hub; `kwargs` are those of the generator."""
+        """Makes a generator with a model from the Hugging Face Hub.
+
+        Args:
+            model_id: Repository of the model, such as "yonigozlan/EdgeTAM-hf".
+            **kwargs: Further arguments of `AutomaticMaskGenerator`.
+        """
         return cls(from_pretrained(model_id), **kwargs)
 
     def generate(self, image: Any) -> list[dict[str, Any]]:
-        """Records of all masks in an image, the best first. Images are what `ImagePredictor` takes: arrays, PIL, files.
+        """Predicts the masks of everything in an image.
 
-        Each holds `segmentation` (see `output_mode`), `area`, `bbox` (x, y, width, height), `predicted_iou`,
-        `point_coords`, `stability_score` and `crop_box`. With several crops, those of smaller ones come first.
+        Args:
+            image: An RGB array `[H, W, 3]`, a PIL image or a file, as for `ImagePredictor`.
+
+        Returns:
+            A record for each mask with these keys:
+
+            - `segmentation`: the mask, see `output_mode`;
+            - `area` and `bbox`: its number of pixels, and its box as x, y, width, height;
+            - `predicted_iou`: the model's estimate of its IoU;
+            - `point_coords`: the point (x, y) that it was predicted from, in a list;
+            - `stability_score`: see `stability_score_offset`;
+            - `crop_box`: the crop in which it was predicted, as x, y, width, height.
+
+            The highest predicted IoU comes first; with several crops, the masks of smaller crops do.
+
+        Raises:
+            FrameError: If `image` is not an image, or is too small for so many crops.
         """
         pixels = read_image(image)
-        height, width, _ = pixels.shape
-        size = height, width
-        crops = crops_of(size, self.crop_n_layers, self.crop_overlap_ratio)
-        bar = _Bar(sum(len(self._grids[crop.layer]) for crop in crops), self.progress)
-        found: list[_Mask] = []
-        for crop in crops:
-            room = programs.room([other for other in crops if other.layer == crop.layer])
-            view = _View(crop, programs.canvas(self.model.config.mask_size, crop, room), size)
-            in_crop = [mask for batch in self._look(pixels, view, bar) for mask in batch]
-            if self.filters == "sam2":
-                in_crop = _without_duplicates(in_crop, [mask.iou for mask in in_crop], self.box_nms_thresh)
-            found += in_crop
-        bar.close()
+        size = pixels.shape[0], pixels.shape[1]
+        crops = make_crops(size, self.crop_n_layers, self.crop_overlap_ratio)
+        masks: list[_Mask] = []
+        total = sum(len(self._grids[crop.layer]) for crop in crops)
+        with tqdm(total=total, unit="point", disable=not self.progress) as bar:
+            for crop in crops:
+                padded = automask_jit.padded_size([other for other in crops if other.layer == crop.layer])
+                upsampling = automask_jit.make_upsampling(self.model.config.mask_size, crop, padded)
+                crop_masks = self._masks_in_crop(pixels, _CropView(crop, upsampling, size), bar)
+                if self.filters == "sam2":
+                    ious = [mask.iou for mask in crop_masks]
+                    crop_masks = _remove_duplicates(crop_masks, ious, self.box_nms_thresh)
+                masks += crop_masks
         if self.filters == "hf":
-            found = _without_duplicates(found, [mask.iou for mask in found], self.crop_nms_thresh)
+            masks = _remove_duplicates(masks, [mask.iou for mask in masks], self.crop_nms_thresh)
         elif len(crops) > 1:
-            areas = np.array([math.prod(mask.crop.size) for mask in found], np.float32)
-            found = _without_duplicates(found, np.float32(1) / areas, self.crop_nms_thresh)
-        return [self._record(mask, size) for mask in found]
+            areas = np.array([math.prod(mask.crop.size) for mask in masks], np.float32)
+            masks = _remove_duplicates(masks, np.float32(1) / areas, self.crop_nms_thresh)
+        return [self._record(mask, size) for mask in masks]
 
-    def _look(self, image: np.ndarray, view: "_View", bar: "_Bar") -> Iterator[list["_Mask"]]:
-        """What is found in one crop, batch by batch."""
-        crop, room = view.crop, self.points_per_batch
-        features = encode_image(self.model, image[crop.y0 : crop.y1, crop.x0 : crop.x1], preprocess=self.preprocess)
+    def _masks_in_crop(self, image: np.ndarray, view: "_CropView", bar: tqdm) -> list["_Mask"]:
+        crop, batch_size, vectorize = view.crop, self.points_per_batch, self._vectorize
+        pixels = image[crop.y0 : crop.y1, crop.x0 : crop.x1]
+        features = encode_image(self.model, pixels, preprocess=self.preprocess, vectorize=vectorize)
         scale = np.array(crop.size[::-1])
-        for points in _batches((self._grids[crop.layer] * scale).astype(np.float32), room):
-            shares, count = points / scale.astype(np.float32), len(points)
-            shares = np.pad(shares, ((0, room - count), (0, 0)))
-            logits, ious = programs.click(self.model, features, shares, count, self.multimask_output)
+        masks: list[_Mask] = []
+        for points in _batches((self._grids[crop.layer] * scale).astype(np.float32), batch_size):
+            count = len(points)
+            relative = np.pad(points / scale.astype(np.float32), ((0, batch_size - count), (0, 0)))
+            arguments = self.model, features, relative, count
+            logits, ious = automask_jit.predict_points(*arguments, self.multimask_output, vectorize)
             if self.use_m2m:
-                logits, ious = programs.refine(self.model, features, shares, count, logits)
-            batch = list(self._sift(logits, np.asarray(ious)[:count], points, view))
-            bar.add(count, len(batch))
-            yield batch
+                logits, ious = automask_jit.refine(*arguments, logits, vectorize)
+            masks += self._filter(logits, np.asarray(ious)[:count], points, view)
+            bar.update(count)
+            bar.set_postfix(masks=len(masks))
+        return masks
 
-    def _sift(self, logits: Array, ious: np.ndarray, points: np.ndarray, view: "_View") -> Iterator["_Mask"]:
-        """The masks of a batch that pass: logits [B, M, h, w] and ious [P, M] of points [P, 2]."""
-        (crop, canvas, size), masks, ious = view, ious.shape[1], ious.ravel()
-        # A threshold of zero lets everything pass, whatever it is.
-        good = np.flatnonzero((ious > np.float32(self.pred_iou_thresh)) | (self.pred_iou_thresh == 0))
+    def _filter(
+        self,
+        logits: Float[Array, "b m h w"],
+        ious: Float[np.ndarray, "p m"],
+        points: Float[np.ndarray, "p 2"],
+        view: "_CropView",
+    ) -> Iterator["_Mask"]:
+        """The masks of a batch of points that pass the filters."""
+        (crop, upsampling, size), alternatives, ious = view, ious.shape[1], ious.ravel()
+        # A threshold of zero keeps everything, NaN included.
+        kept = np.flatnonzero((ious > np.float32(self.pred_iou_thresh)) | (self.pred_iou_thresh == 0))
         levels = np.float32(self.mask_threshold + np.array([-1, 0, 1]) * self.stability_score_offset)
-        clean = self.min_mask_region_area, self.mask_threshold
-        for some in _batches(good, canvas.masks_at_once):
-            spare = canvas.masks_at_once - len(some)
-            places, used = np.pad(some, (0, spare)), np.arange(len(some) + spare) < len(some)
-            large = programs.enlarge(logits, places, used, canvas, levels, clean)
-            stability, boxes, edges = (np.asarray(part)[: len(some)] for part in large)
-            boxes = boxes + np.array([crop.x0, crop.y0, crop.x0, crop.y0])
-            for i in np.flatnonzero(self._stable(stability) & ~cut_off(boxes, crop, size)):
+        cleaning, vectorize = (self.min_mask_region_area, self.mask_threshold), self._vectorize
+        for batch in _batches(kept, upsampling.batch_size):
+            padding = upsampling.batch_size - len(batch)
+            indices, used = np.pad(batch, (0, padding)), np.arange(upsampling.batch_size) < len(batch)
+            measures = automask_jit.upsample_and_measure(logits, indices, used, upsampling, levels, cleaning, vectorize)
+            stability, boxes, edges = (np.asarray(measure)[: len(batch)] for measure in measures)
+            boxes = boxes + np.array([[crop.x0, crop.y0, crop.x0, crop.y0]])
+            for i in np.flatnonzero(self._is_stable(stability) & ~near_crop_edge(boxes, crop, size)):
                 yield _Mask(
                     counts=counts_of_edges(edges[i], (crop.x0, crop.y0), size),
                     box=boxes[i],
-                    iou=float(ious[some[i]]),
+                    iou=float(ious[batch[i]]),
                     stability=float(stability[i]),
-                    point=points[some[i] // masks] + np.array([crop.x0, crop.y0], np.float32),
+                    point=points[batch[i] // alternatives] + np.array([crop.x0, crop.y0], np.float32),
                     crop=crop,
                 )
 
-    def _stable(self, scores: np.ndarray) -> np.ndarray:
-        limit = np.float32(self.stability_score_thresh)
-        if limit <= 0:
+    def _is_stable(self, scores: np.ndarray) -> np.ndarray:
+        threshold = np.float32(self.stability_score_thresh)
+        if threshold <= 0:
             return np.ones(len(scores), bool)
-        return scores > limit if self.filters == "hf" else scores >= limit
+        return scores > threshold if self.filters == "hf" else scores >= threshold
 
     def _record(self, mask: "_Mask", size: tuple[int, int]) -> dict[str, Any]:
         rle = {"size": list(size), "counts": mask.counts.tolist()}
@@ -169,42 +235,42 @@ class AutomaticMaskGenerator:
         }
 
 
-class _View(NamedTuple):
-    """A crop of an image."""
+class _CropView(NamedTuple):
+    """A crop, and what depends on its size."""
 
     crop: Crop
-    canvas: programs.Canvas
+    upsampling: automask_jit.Upsampling
     size: tuple[int, int]  # height and width of the image
 
 
 class _Mask(NamedTuple):
-    """One mask on the host, in the image's frame."""
+    """One mask on the host, in pixels of the image."""
 
-    counts: np.ndarray  # run-lengths
-    box: np.ndarray  # [4] int
+    counts: Int[np.ndarray, "n"]  # run-lengths
+    box: Int[np.ndarray, "4"]
     iou: float
     stability: float
-    point: np.ndarray  # [2] float32
+    point: Float[np.ndarray, "2"]
     crop: Crop
 
 
-def _without_duplicates(masks: list[_Mask], scores: Any, threshold: float) -> list[_Mask]:
-    """In the order of their scores."""
+def _remove_duplicates(masks: list[_Mask], scores: Any, threshold: float) -> list[_Mask]:
+    """Non-maximum suppression of the masks' boxes. The masks that are kept are sorted by their scores."""
     if not masks:
         return []
-    spare = bucket(len(masks), 64) - len(masks)
-    boxes = np.pad(np.array([mask.box for mask in masks], np.float32), ((0, spare), (0, 0)))
+    padding = bucket(len(masks), 64) - len(masks)
+    boxes = np.pad(np.array([mask.box for mask in masks], np.float32), ((0, padding), (0, 0)))
+    scores = np.pad(np.asarray(scores, np.float32), (0, padding))
     valid = np.arange(len(boxes)) < len(masks)
-    kept = np.asarray(_nms(boxes, np.pad(np.asarray(scores, np.float32), (0, spare)), float32_below(threshold), valid))
+    kept = np.asarray(_nms(boxes, scores, float32_below(threshold), valid))
     return [masks[i] for i in kept[kept >= 0]]
 
 
 _nms = jax.jit(nms)
 
 
-def _batches(values: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
+def _batches(values: np.ndarray, size: int) -> list[np.ndarray]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def _xywh(box: Any) -> list[float]:
@@ -212,41 +278,23 @@ def _xywh(box: Any) -> list[float]:
     return [x0, y0, x1 - x0, y1 - y0]
 
 
-class _Bar:
-    """A line on the terminal."""
-
-    def __init__(self, points: int, shown: bool) -> None:
-        self.points, self.shown, self.done, self.masks = points, shown, 0, 0
-
-    def add(self, points: int, masks: int) -> None:
-        self.done, self.masks = self.done + points, self.masks + masks
-        if self.shown:
-            full = 30 * self.done // self.points
-            line = f"\r[{'#' * full}{'.' * (30 - full)}] {self.done} of {self.points} points, {self.masks} masks"
-            print(line, end="", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.shown:
-            print(file=sys.stderr)
-
-
-def _check(given: AutomaticMaskGenerator) -> None:
-    if (given.points_per_side is None) == (given.point_grids is None):
+def _check_settings(settings: AutomaticMaskGenerator) -> None:
+    if (settings.points_per_side is None) == (settings.point_grids is None):
         raise PromptError(
-            f"{'neither' if given.point_grids is None else 'both'} of points_per_side and point_grids given; expected "
-            "one of them, the other None (points_per_side is 32 unless it is set)."
+            f"{'neither' if settings.point_grids is None else 'both'} of points_per_side and point_grids given; "
+            "expected one of them, the other None (points_per_side is 32 unless it is set)."
         )
     for name, choices in (("output_mode", OutputMode), ("filters", Filters), ("preprocess", Rule)):
-        if getattr(given, name) not in get_args(choices):
-            raise PromptError(f"{name} is {getattr(given, name)!r}; expected one of {get_args(choices)}.")
-    shares = ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh", "crop_overlap_ratio")
-    ranges = dict.fromkeys(shares, (0.0, 1.0))
+        if getattr(settings, name) not in get_args(choices):
+            raise PromptError(f"{name} is {getattr(settings, name)!r}; expected one of {get_args(choices)}.")
+    fractions = ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh", "crop_overlap_ratio")
+    ranges = dict.fromkeys(fractions, (0.0, 1.0))
     ranges |= {"stability_score_offset": (0.0, math.inf), "mask_threshold": (-math.inf, math.inf)}
     for name, (low, high) in ranges.items():
-        value = getattr(given, name)
+        value = getattr(settings, name)
         if not isinstance(value, int | float | np.number) or not math.isfinite(value) or not low <= value <= high:
             raise PromptError(f"{name} is {value!r}; expected a finite number in {low:g} to {high:g}.")
     least = {"points_per_batch": 1, "crop_n_layers": 0, "crop_n_points_downscale_factor": 1, "min_mask_region_area": 0}
-    least |= {} if given.points_per_side is None else {"points_per_side": 1}
+    least |= {} if settings.points_per_side is None else {"points_per_side": 1}
     for name, low in least.items():
-        check_count(name, getattr(given, name), low)
+        check_count(name, getattr(settings, name), low)

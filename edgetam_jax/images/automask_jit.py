@@ -1,4 +1,4 @@
-"""The compiled programs of the mask generator: click points, refine masks, enlarge and measure those that are left."""
+"""The compiled programs of the mask generator: predict masks for points, refine them, upsample and measure them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from einops import rearrange
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from edgetam_jax.images.crops import Crop
-from edgetam_jax.images.segment import completed, decoder_embedding
+from edgetam_jax.images.segment import decoder_embedding, with_video_params
 from edgetam_jax.model import Model
 from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.boxes import box_of_spans
@@ -19,125 +21,162 @@ from edgetam_jax.ops.resize import two_taps
 from edgetam_jax.ops.tree import map_or_vmap, zeros_like_output
 from edgetam_jax.types import MASK_PROMPT_CLAMP, ImageFeatures, Label, PromptInputs
 
-
-class Axis(NamedTuple):
-    """How one side of the network's mask becomes a side of n pixels. What is not inside is background."""
-
-    first: np.ndarray  # [n] the first pixel under each
-    weights: np.ndarray  # [2, n] its weight, and the next one's
-    inside: np.ndarray  # [n] bool
+MAX_PIXELS = 2**25  # of all masks that are upsampled together
 
 
-class Canvas(NamedTuple):
-    rows: Axis
-    columns: Axis
+class AxisTaps(NamedTuple):
+    """How one axis of the model's masks is interpolated to n pixels, of which some may be padding."""
+
+    first: Int[Array | np.ndarray, "n"]  # the first of two neighbouring mask pixels
+    weights: Float[Array | np.ndarray, "2 n"]  # of that pixel and the next one
+    inside: Bool[Array | np.ndarray, "n"]  # False for padding, which becomes background
+
+
+class Upsampling(NamedTuple):
+    """How the model's masks are interpolated to a crop's size, padded to the size of its largest sibling."""
+
+    rows: AxisTaps
+    columns: AxisTaps
 
     @property
-    def masks_at_once(self) -> int:
-        """So many that memory stays flat, however large the image is."""
-        return max(1, min(16, 2**25 // (len(self.rows.first) * len(self.columns.first))))
+    def batch_size(self) -> int:
+        """The number of masks to upsample together, so that memory does not grow with the image."""
+        return max(1, min(16, MAX_PIXELS // (len(self.rows.first) * len(self.columns.first))))
 
 
-def room(crops: list[Crop]) -> tuple[int, int]:
-    """Rows and columns that hold the masks of any of these crops, so that they share one program."""
+def padded_size(crops: list[Crop]) -> tuple[int, int]:
+    """Rows and columns that hold a mask of any of these crops, so that all of them share one program."""
     heights, widths = zip(*(crop.size for crop in crops), strict=True)
-    return max(heights) + 1, max(widths)  # run-lengths need a row of background below
+    return max(heights) + 1, max(widths)  # the run-length encoding needs a row of background below
 
 
-def canvas(mask_size: int, crop: Crop, room: tuple[int, int]) -> Canvas:
-    def axis(length: int, room: int) -> Axis:
+def make_upsampling(mask_size: int, crop: Crop, padded: tuple[int, int]) -> Upsampling:
+    def axis_taps(length: int, padded_length: int) -> AxisTaps:
         first, weights = two_taps(mask_size, length)
-        spare = room - length
-        return Axis(np.pad(first, (0, spare)), np.pad(weights, ((0, 0), (0, spare))), np.arange(room) < length)
+        padding = padded_length - length
+        inside = np.arange(padded_length) < length
+        return AxisTaps(np.pad(first, (0, padding)), np.pad(weights, ((0, 0), (0, padding))), inside)
 
-    (height, width), (rows, columns) = crop.size, room
-    return Canvas(axis(height, rows), axis(width, columns))
+    (height, width), (rows, columns) = crop.size, padded
+    return Upsampling(axis_taps(height, rows), axis_taps(width, columns))
 
 
-@partial(jax.jit, static_argnums=4)
-def click(
-    model: Model, features: ImageFeatures, points: Array, count: Array | int, multimask: bool
-) -> tuple[Array, Array]:
-    """Masks for the first `count` points [B, 2], in 0..1: logits [B, M, h, w] and ious [B, M]; three each, or one."""
-    model, features = _ready(model, features)
+@partial(jax.jit, static_argnums=(4, 5))
+def predict_points(
+    model: Model,
+    features: ImageFeatures,
+    points: Float[Array | np.ndarray, "b 2"],
+    count: Int[Array, ""] | int,
+    multimask: bool,
+    vectorize: bool,
+) -> tuple[Float[Array, "b m h w"], Float[Array, "b m"]]:
+    """Mask logits and IoU estimates for the first `count` points, in 0..1. M is 3 with `multimask`, else 1."""
+    model, features = _prepare(model, features)
     no_mask = jnp.zeros((model.config.mask_size,) * 2), jnp.zeros((), bool)
 
-    def one(point: Array) -> tuple[Array, Array]:
-        found = model.segment(features, PromptInputs(*_closed(model, point), *no_mask))
+    def predict(point: Float[Array, "2"]) -> tuple[Float[Array, "m h w"], Float[Array, "m"]]:
+        prediction = model.segment(features, PromptInputs(*_point_prompt(model, point), *no_mask))
         if multimask:
-            return found.logits[1:], found.ious[1:]
-        chosen = select_mask(found, False, model.config.decoder)
-        return chosen.logits[None], chosen.iou[None]
+            return prediction.logits[1:], prediction.ious[1:]
+        selected = select_mask(prediction, False, model.config.decoder)
+        return selected.logits[None], selected.iou[None]
 
-    return _over_first(count, one, points)
+    return _map_first(count, vectorize, predict, points)
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=5)
 def refine(
-    model: Model, features: ImageFeatures, points: Array, count: Array | int, logits: Array
-) -> tuple[Array, Array]:
-    """One better mask for each of logits [B, M, h, w] and the point [B, 2] that it came from."""
-    model, features = _ready(model, features)
+    model: Model,
+    features: ImageFeatures,
+    points: Float[Array | np.ndarray, "b 2"],
+    count: Int[Array, ""] | int,
+    logits: Float[Array, "b m h w"],
+    vectorize: bool,
+) -> tuple[Float[Array, "b m h w"], Float[Array, "b m"]]:
+    """Predicts each mask again, from its logits and the point it was predicted from."""
+    model, features = _prepare(model, features)
 
-    def one(point: Array, logits: Array) -> tuple[Array, Array]:
+    def predict(point: Float[Array, "2"], logits: Float[Array, "h w"]) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
         mask = jnp.clip(logits, -MASK_PROMPT_CLAMP, MASK_PROMPT_CLAMP), jnp.ones((), bool)
-        found = model.segment(features, PromptInputs(*_closed(model, point), *mask))
-        chosen = select_mask(found, False, model.config.decoder)
-        return chosen.logits, chosen.iou
+        prediction = model.segment(features, PromptInputs(*_point_prompt(model, point), *mask))
+        selected = select_mask(prediction, False, model.config.decoder)
+        return selected.logits, selected.iou
 
-    # As many at once as there are points.
-    better = lax.map(lambda column: _over_first(count, one, points, column), logits.swapaxes(0, 1))
-    return jax.tree.map(lambda x: x.swapaxes(0, 1), better)
+    # One alternative of all points after the other, so that a batch is no larger than in `predict_points`.
+    by_alternative = rearrange(logits, "b m h w -> m b h w")
+    refined, ious = lax.map(lambda column: _map_first(count, vectorize, predict, points, column), by_alternative)
+    return rearrange(refined, "m b h w -> b m h w"), rearrange(ious, "m b -> b m")
 
 
-def _over_first(count: Array | int, function: Callable[..., Any], *values: Array) -> Any:
-    """Maps over the first `count` rows; of the others the result is anything.
+def _map_first(
+    count: Int[Array, ""] | int,
+    vectorize: bool,
+    function: Callable[..., Any],
+    *arrays: Shaped[Array | np.ndarray, "b ..."],
+) -> Any:
+    """Maps a function over the first `count` rows. The results of the other rows are undefined.
 
-    On CPU one after the other, so that what fills a batch up costs nothing. Not with `cond`: XLA takes out of a loop
-    what all rounds share, which here is a good part, but not out of a branch.
+    Without `vectorize` one after the other, so that padding costs nothing. A loop over all rows with `lax.cond` would
+    be slower: XLA moves what all iterations share out of a loop, here a good part, but not out of a branch.
     """
-    if jax.default_backend() != "cpu":
-        return jax.vmap(function)(*values)
-    empty = zeros_like_output(jax.vmap(function), *values)
+    if vectorize:
+        return jax.vmap(function)(*arrays)
+    empty = zeros_like_output(jax.vmap(function), *arrays)
 
-    def fill(i: Array, results: Any) -> Any:
-        result = function(*(rows[i] for rows in values))
+    def fill(i: Int[Array, ""], results: Any) -> Any:
+        result = function(*(rows[i] for rows in arrays))
         return jax.tree.map(lambda rows, row: rows.at[i].set(row), results, result)
 
     return lax.fori_loop(0, count, fill, empty)
 
 
-def _ready(model: Model, features: ImageFeatures) -> tuple[Model, ImageFeatures]:
-    return completed(model), features._replace(embedding=decoder_embedding(model, features.embedding))
+def _prepare(model: Model, features: ImageFeatures) -> tuple[Model, ImageFeatures]:
+    return with_video_params(model), features._replace(embedding=decoder_embedding(model, features.embedding))
 
 
-def _closed(model: Model, point: Array) -> tuple[Array, Array]:
-    return jnp.stack([point * model.config.image_size, jnp.zeros(2)]), jnp.array([Label.POSITIVE, Label.NOT_A_POINT])
+def _point_prompt(model: Model, point: Float[Array, "2"]) -> tuple[Float[Array, "2 2"], Int[Array, "2"]]:
+    """Points and labels of one positive click."""
+    labels = jnp.array([Label.POSITIVE, Label.NOT_A_POINT])
+    return jnp.stack([point * model.config.image_size, jnp.zeros(2)]), labels
 
 
-@partial(jax.jit, static_argnums=5)
-def enlarge(
-    logits: Array, places: Array, used: Array, canvas: Canvas, levels: Array, clean: tuple[int, float]
-) -> tuple[Array, Array, Array]:
-    """The masks at `places` in logits [B, M, h, w], in the crop's size: stability, boxes, and where they change.
+@partial(jax.jit, static_argnums=(5, 6))
+def upsample_and_measure(
+    logits: Float[Array, "b m h w"],
+    indices: Int[Array | np.ndarray, "n"],
+    used: Bool[Array | np.ndarray, "n"],
+    upsampling: Upsampling,
+    levels: Float[Array | np.ndarray, "3"],
+    cleaning: tuple[int, float],
+    vectorize: bool,
+) -> tuple[Float[Array, "n"], Int[Array, "n 4"], Bool[Array, "n width height_1"]]:
+    """Upsamples the masks at `indices` of the flattened batch to the crop's size and measures them.
 
-    `levels` are three thresholds that rise by the offset of the stability score. The last result is a bool for each
-    pixel [n, width, height + 1]: is it different from the one above?
+    `levels` are three thresholds: the mask's own, and that less and plus the offset of the stability score. `cleaning`
+    is the largest area of holes and islands to remove from the small masks, and the threshold that defines them.
+
+    Returns the stability scores, the boxes, and the edges [n, width, height + 1]: whether a pixel differs from the one
+    above it.
     """
-    logits = logits.reshape(-1, *logits.shape[-2:])
+    masks = rearrange(logits, "b m h w -> (b m) h w")
 
-    def one(place: Array, used: Array) -> tuple[Array, Array, Array]:
-        def above() -> Array:
-            area, threshold = clean
-            mask = clean_mask(logits[place], area, area, threshold) if area else logits[place]
-            # Columns come first, for run-lengths go down the columns.
-            large = _stretch(_stretch(mask, canvas.rows).T, canvas.columns)
-            count = sum((large > level).astype(jnp.int8) for level in levels)
-            return jnp.where(canvas.columns.inside[:, None] & canvas.rows.inside, count, 0)
+    def measure(
+        index: Int[Array, ""], used: Bool[Array, ""]
+    ) -> tuple[Float[Array, ""], Int[Array, "4"], Bool[Array, "width height_1"]]:
+        def count_levels() -> Int[Array, "width height_1"]:
+            area, threshold = cleaning
+            mask = clean_mask(masks[index], area, area, threshold) if area else masks[index]
+            # The columns come first, because run-lengths go down the columns.
+            rows = _interpolate(mask, upsampling.rows)
+            large = _interpolate(rearrange(rows, "height w -> w height"), upsampling.columns)
+            passed = sum((large > level).astype(jnp.int8) for level in levels)
+            return jnp.where(upsampling.columns.inside[:, None] & upsampling.rows.inside[None], passed, 0)
 
-        # How many levels each pixel is above, [width, height + 1]. The branch saves what fills the batch up, and keeps
-        # XLA on CPU from computing this once for each of the sums below.
-        count = lax.cond(used, above, lambda: jnp.zeros([len(axis.first) for axis in canvas[::-1]], jnp.int8))
+        # The number of levels that each pixel exceeds. The branch skips the padding of the batch, and keeps XLA on CPU
+        # from computing this once for each of the sums below.
+        count = lax.cond(
+            used, count_levels, lambda: jnp.zeros([len(axis.first) for axis in upsampling[::-1]], jnp.int8)
+        )
         mask = count > 1
         # One sum for both areas, 16 bits each in a column.
         areas = ((count > 2) + (count > 0) * jnp.uint32(1 << 16)).sum(1)
@@ -146,10 +185,10 @@ def enlarge(
         edges = mask ^ jnp.pad(mask, ((0, 0), (1, 0)))[:, :-1]
         return stability, box_of_spans(mask.any(1), mask.any(0)), edges
 
-    return map_or_vmap(one)(places, used)
+    return map_or_vmap(measure, vectorize)(indices, used)
 
 
-def _stretch(x: Array, axis: Axis) -> Array:
-    """Along the first axis."""
-    near, far = (x.at[axis.first + i].get(mode="promise_in_bounds") for i in (0, 1))
-    return near * axis.weights[0][:, None] + far * axis.weights[1][:, None]
+def _interpolate(x: Float[Array, "a b"], taps: AxisTaps) -> Float[Array, "n b"]:
+    """Linear interpolation along the first axis."""
+    first, second = (x.at[taps.first + i].get(mode="promise_in_bounds") for i in (0, 1))
+    return first * taps.weights[0][:, None] + second * taps.weights[1][:, None]

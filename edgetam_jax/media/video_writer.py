@@ -46,22 +46,22 @@ class FrameTiming:
 class Mp4Writer:
     """H.264 with 4:2:0 colours, the index in front. Odd sides grow by one pixel, for these colours come in pairs."""
 
-    def __init__(self, path: Path, size: tuple[int, int], pace: FrameTiming) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], timing: FrameTiming) -> None:
         av = import_av("writing MP4")
         if "libx264" not in av.codecs_available:
             raise OutputError("this build of PyAV cannot write H.264; pip install av, or choose .gif or a folder.")
-        self._av, self._size, self._pace, self._index = av, size, pace, 0
+        self._av, self._size, self._timing, self._index = av, size, timing, 0
         height, width = size
         self._spare = ((0, height % 2), (0, width % 2), (0, 0))
         try:
             self._file = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-            self._stream = self._file.add_stream("libx264", pace.rate, {"preset": "veryfast", "crf": "20"})
+            self._stream = self._file.add_stream("libx264", timing.rate, {"preset": "veryfast", "crf": "20"})
         except av.error.FFmpegError as error:
             raise _as_os_error(error) from error
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
         self._stream.pix_fmt = "yuv420p"
         coder = self._stream.codec_context
-        coder.time_base = pace.time_base
+        coder.time_base = timing.time_base
         coder.colorspace = coder.color_primaries = coder.color_trc = _BT709
         coder.color_range = 1  # 16 to 235
 
@@ -69,7 +69,7 @@ class Mp4Writer:
         check_size(f"frame {self._index}", picture.shape[:2], self._size)
         frame = self._av.VideoFrame.from_ndarray(np.pad(picture, self._spare, mode="edge"), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709)
-        frame.pts, frame.time_base = self._pace.pts(self._index), self._pace.time_base
+        frame.pts, frame.time_base = self._timing.pts(self._index), self._timing.time_base
         self._index += 1
         self._put(frame)
 
@@ -91,8 +91,8 @@ class Mp4Writer:
 class GifWriter:
     """At most `GIF_SIDE` pixels long. Frames wait in memory, a byte a pixel, until the end."""
 
-    def __init__(self, path: Path, size: tuple[int, int], pace: FrameTiming) -> None:
-        self._path, self._pace, self._frames = path, pace, list[Image.Image]()
+    def __init__(self, path: Path, size: tuple[int, int], timing: FrameTiming) -> None:
+        self._path, self._timing, self._frames = path, timing, list[Image.Image]()
         scale = min(1.0, GIF_SIDE / max(size))
         self._shape = max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
 
@@ -103,7 +103,7 @@ class GifWriter:
         self._frames.append(image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
 
     def finish(self) -> None:
-        ticks = [round(self._pace.second(index) / GIF_TICK) for index in range(len(self._frames) + 1)]
+        ticks = [round(self._timing.second(index) / GIF_TICK) for index in range(len(self._frames) + 1)]
         durations = [max(2, end - begin) * 10 for begin, end in itertools.pairwise(ticks)]
         first, *others = self._frames
         first.save(

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from edgetam_jax.images import automask_jit as programs
+from edgetam_jax.images import automask_jit
 from edgetam_jax.images.automask import AutomaticMaskGenerator
-from edgetam_jax.images.crops import Crop, crops_of
+from edgetam_jax.images.crops import Crop, make_crops
 from edgetam_jax.images.segment import encode_image
 from edgetam_jax.model import Model
 from edgetam_jax.ops.rle import rle_decode
@@ -192,8 +192,8 @@ def test_hugging_faces_filters(both: Both) -> None:
     limits = thresholds(everything.generate(both.picture), drop=0.1)
     ours = AutomaticMaskGenerator(both.model, **settings | limits, crop_nms_thresh=0.7)
     masks, scores, boxes = [], [], []
-    for crop in crops_of(size, ours.crop_n_layers, ours.crop_overlap_ratio):
-        low, ious = click_all(ours, both.picture, crop)
+    for crop in make_crops(size, ours.crop_n_layers, ours.crop_overlap_ratio):
+        low, ious = predict_all(ours, both.picture, crop)
         large = processor.post_process_masks([low], [crop.size], binarize=False)[0]
         iou, stability = limits["pred_iou_thresh"], limits["stability_score_thresh"]
         box = torch.tensor(crop.box)
@@ -212,15 +212,19 @@ def test_hugging_faces_filters(both: Both) -> None:
     assert [record["predicted_iou"] for record in got] == sorted((r["predicted_iou"] for r in got), reverse=True)
 
 
-def click_all(generator: AutomaticMaskGenerator, picture: np.ndarray, crop: Crop) -> tuple[torch.Tensor, torch.Tensor]:
-    """This network's masks for the whole grid of a crop."""
+def predict_all(
+    generator: AutomaticMaskGenerator, picture: np.ndarray, crop: Crop
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """This model's masks for the whole grid of a crop."""
     x0, y0, x1, y1 = crop.box
     features = encode_image(generator.model, picture[y0:y1, x0:x1])
     points = generator._grids[crop.layer].astype(np.float32)
-    room = -len(points) % generator.points_per_batch
-    batches = np.pad(points, ((0, room), (0, 0))).reshape(-1, generator.points_per_batch, 2)
-    found = [programs.click(generator.model, features, batch, len(batch), True) for batch in batches]
-    logits, ious = (np.concatenate(part)[: len(points)] for part in zip(*found, strict=True))
+    padding = -len(points) % generator.points_per_batch
+    batches = np.pad(points, ((0, padding), (0, 0))).reshape(-1, generator.points_per_batch, 2)
+    predictions = [
+        automask_jit.predict_points(generator.model, features, batch, len(batch), True, False) for batch in batches
+    ]
+    logits, ious = (np.concatenate(part)[: len(points)] for part in zip(*predictions, strict=True))
     return torch.tensor(logits), torch.tensor(ious)
 
 

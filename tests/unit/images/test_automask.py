@@ -1,4 +1,4 @@
-"""The mask generator: where it looks, what it measures, what it keeps in memory, and what it refuses."""
+"""The mask generator: crops and points, measured masks, memory use, and errors for wrong settings."""
 
 import gc
 import json
@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
-from edgetam_jax.images import automask_jit as programs
+from edgetam_jax.images import automask_jit
 from edgetam_jax.images.automask import AutomaticMaskGenerator
-from edgetam_jax.images.crops import Crop, check_grids, crops_of, cut_off, point_grids
+from edgetam_jax.images.crops import Crop, build_point_grids, check_point_grids, make_crops, near_crop_edge
 from edgetam_jax.model import Model
 from edgetam_jax.ops.boxes import boxes_around
 from edgetam_jax.ops.masks import clean_mask, component_areas
@@ -24,7 +24,7 @@ from tests.support.oracle import TINY
 from tests.support.tolerances import FLIPPED_PIXELS, IOU_ATOL
 
 SIZE = 240, 320
-# Thresholds under which random networks find some masks, and drop some.
+# Thresholds that some masks of a random network pass, and some do not.
 SOME = {
     "points_per_side": 5,
     "points_per_batch": 16,
@@ -48,13 +48,13 @@ def picture() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def records(model: Model, picture: np.ndarray) -> list[dict[str, Any]]:
-    found = AutomaticMaskGenerator(model, **SOME).generate(picture)
-    assert 2 < len(found) < 60
-    return found
+    records = AutomaticMaskGenerator(model, **SOME).generate(picture)
+    assert 2 < len(records) < 60
+    return records
 
 
-def test_crops() -> None:
-    crops = crops_of((1200, 1800), 2, 512 / 1500)
+def test_make_crops() -> None:
+    crops = make_crops((1200, 1800), 2, 512 / 1500)
     assert [crop.box for crop in crops[:5]] == [
         (0, 0, 1800, 1200),
         (0, 0, 1105, 805),
@@ -63,27 +63,27 @@ def test_crops() -> None:
         (696, 396, 1800, 1200),
     ]
     assert [crop.layer for crop in crops] == [0] + 4 * [1] + 16 * [2]
-    seen = np.zeros((1200, 1800), int)
+    covered = np.zeros((1200, 1800), int)
     for crop in crops[5:]:
-        seen[crop.y0 : crop.y1, crop.x0 : crop.x1] += 1
-    assert seen.min() == 1 and seen.max() == 4
-    assert [crop.size for crop in crops_of((1200, 1800), 0, 0.5)] == [(1200, 1800)]
+        covered[crop.y0 : crop.y1, crop.x0 : crop.x1] += 1
+    assert covered.min() == 1 and covered.max() == 4
+    assert [crop.size for crop in make_crops((1200, 1800), 0, 0.5)] == [(1200, 1800)]
 
 
 def test_more_crops_than_pixels() -> None:
-    assert len(crops_of((8, 8), 3, 0.0)) == 1 + 4 + 16 + 64
+    assert len(make_crops((8, 8), 3, 0.0)) == 1 + 4 + 16 + 64
     with pytest.raises(FrameError, match="9x5 pixels, too few for crop_n_layers=3"):
-        crops_of((5, 9), 3, 0.0)
+        make_crops((5, 9), 3, 0.0)
 
 
-def test_grids() -> None:
-    grids = point_grids(4, 2, 2)
+def test_point_grids() -> None:
+    grids = build_point_grids(4, 2, 2)
     assert [len(grid) for grid in grids] == [16, 4, 1]
     assert grids[1].tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
     assert grids[0][1].tolist() == [0.375, 0.125]  # along the width first
 
 
-def test_boxes_that_a_crop_cuts_off() -> None:
+def test_boxes_near_the_edge_of_a_crop() -> None:
     crop, size = Crop(100, 0, 300, 200, 1), (200, 400)
     boxes = {
         (150, 50, 250, 150): False,
@@ -93,23 +93,25 @@ def test_boxes_that_a_crop_cuts_off() -> None:
         (150, 0, 250, 199): False,  # the image ends there too
         (100, 0, 299, 199): True,
     }
-    assert cut_off(np.array(list(boxes)), crop, size).tolist() == list(boxes.values())
-    assert not cut_off(np.array(list(boxes)), Crop(0, 0, 400, 200, 0), size).any()
+    assert near_crop_edge(np.array(list(boxes)), crop, size).tolist() == list(boxes.values())
+    assert not near_crop_edge(np.array(list(boxes)), Crop(0, 0, 400, 200, 0), size).any()
 
 
 @pytest.mark.parametrize(("size", "clean"), [((50, 91), 0), ((120, 7), 0), ((20, 33), 5)])
-def test_enlarged_masks(size: tuple[int, int], clean: int) -> None:
-    """Against the same in plain steps. The room is larger than the mask, and one place is not used."""
+def test_upsampled_masks(size: tuple[int, int], clean: int) -> None:
+    """Against the same in plain steps, with padding around the masks and one row of the batch not used."""
     coarse = jax.random.normal(jax.random.key(0), (2, 3, 6, 6))
     noise = jax.random.normal(jax.random.key(1), (2, 3, 32, 32))
     logits = 8 * jax.image.resize(coarse, noise.shape, "cubic") + 4 * noise
     logits = logits.at[1, 0].set(-9.0).at[1, 1].set(9.0)
-    places, used, threshold, offset = np.array([4, 1, 3, 5, 0]), np.array([1, 1, 1, 1, 0], bool), 0.5, 1.5
+    indices, used, threshold, offset = np.array([4, 1, 3, 5, 0]), np.array([1, 1, 1, 1, 0], bool), 0.5, 1.5
     crop = Crop(3, 4, 3 + size[1], 4 + size[0], 1)
-    canvas = programs.canvas(32, crop, (size[0] + 4, size[1] + 2))
+    upsampling = automask_jit.make_upsampling(32, crop, (size[0] + 4, size[1] + 2))
     levels = np.float32([threshold - offset, threshold, threshold + offset])
-    stability, boxes, edges = programs.enlarge(logits, places, used, canvas, levels, (clean, threshold))
-    masks = logits.reshape(6, 32, 32)[places]
+    stability, boxes, edges = automask_jit.upsample_and_measure(
+        logits, indices, used, upsampling, levels, (clean, threshold), vectorize=False
+    )
+    masks = logits.reshape(6, 32, 32)[indices]
     if clean:
         areas = component_areas(masks > threshold)
         assert ((areas > 0) & (areas <= clean)).any()
@@ -146,18 +148,15 @@ def test_records(model: Model, picture: np.ndarray, records: list[dict[str, Any]
         assert 0 < x < SIZE[1] and 0 < y < SIZE[0]
 
 
-def test_batches_do_not_matter(model: Model, picture: np.ndarray, records: list[dict[str, Any]]) -> None:
+def test_the_batch_size_does_not_matter(model: Model, picture: np.ndarray, records: list[dict[str, Any]]) -> None:
     other = AutomaticMaskGenerator(model, **SOME | {"points_per_batch": 7}).generate(picture)
     assert [record["segmentation"] for record in other] == [record["segmentation"] for record in records]
 
 
-def test_points_at_once(
-    model: Model, picture: np.ndarray, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on wide devices."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    together = AutomaticMaskGenerator(model, **SOME | {"points_per_batch": 13}).generate(picture)
-    for got, want in zip(together, records, strict=True):
+def test_vectorized_points(model: Model, picture: np.ndarray, records: list[dict[str, Any]]) -> None:
+    """As by default on other platforms than CPU."""
+    vectorized = AutomaticMaskGenerator(model, **SOME | {"points_per_batch": 13}, vectorize=True).generate(picture)
+    for got, want in zip(vectorized, records, strict=True):
         assert (got["point_coords"], got["bbox"]) == (want["point_coords"], want["bbox"])
         assert abs(got["predicted_iou"] - want["predicted_iou"]) <= IOU_ATOL
         assert abs(got["area"] - want["area"]) <= FLIPPED_PIXELS
@@ -174,12 +173,12 @@ def test_kinds_of_images(model: Model, picture: np.ndarray, records: list[dict[s
 def test_stability_at_its_threshold(model: Model) -> None:
     scores = np.array([0.95, 0.9500001, 0.94, 0.0], np.float32)
     generator = AutomaticMaskGenerator(model)
-    assert generator._stable(scores).tolist() == [True, True, False, False]
-    assert AutomaticMaskGenerator(model, filters="hf")._stable(scores).tolist() == [False, True, False, False]
-    assert AutomaticMaskGenerator(model, stability_score_thresh=0.0)._stable(scores).all()
+    assert generator._is_stable(scores).tolist() == [True, True, False, False]
+    assert AutomaticMaskGenerator(model, filters="hf")._is_stable(scores).tolist() == [False, True, False, False]
+    assert AutomaticMaskGenerator(model, stability_score_thresh=0.0)._is_stable(scores).all()
 
 
-def test_nothing_found(model: Model, picture: np.ndarray) -> None:
+def test_no_masks(model: Model, picture: np.ndarray) -> None:
     for layers in (0, 1):
         generator = AutomaticMaskGenerator(model, **SOME | {"pred_iou_thresh": 1.0}, crop_n_layers=layers)
         assert generator.generate(picture) == []
@@ -188,15 +187,15 @@ def test_nothing_found(model: Model, picture: np.ndarray) -> None:
 def test_device_memory_does_not_grow_with_the_points(
     model: Model, picture: np.ndarray, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enlarge, live = programs.enlarge, []
+    upsample, live = automask_jit.upsample_and_measure, []
 
     def counted(*args: Any) -> Any:
         live.append(sum(array.nbytes for array in jax.live_arrays()))
-        return enlarge(*args)
+        return upsample(*args)
 
-    monkeypatch.setattr(programs, "enlarge", counted)
-    programs_before = programs.click._cache_size(), enlarge._cache_size()
-    others = jax.live_arrays()  # held: what other tests leave behind shall not go meanwhile
+    monkeypatch.setattr(automask_jit, "upsample_and_measure", counted)
+    programs_before = automask_jit.predict_points._cache_size(), upsample._cache_size()
+    others = jax.live_arrays()  # held, so that arrays of other tests are not freed meanwhile
     peaks = []
     for side in (5, 15):
         gc.collect()
@@ -205,18 +204,18 @@ def test_device_memory_does_not_grow_with_the_points(
         peaks.append(max(live))
         assert len(live) > side**2 / 16
     assert sum(array.nbytes for array in others) < peaks[1] <= peaks[0]
-    assert (programs.click._cache_size(), enlarge._cache_size()) == programs_before
+    assert (automask_jit.predict_points._cache_size(), upsample._cache_size()) == programs_before
 
 
-def test_memory_to_enlarge_masks() -> None:
-    """Of a photograph of 1800x1200, at full size, together with the results."""
+def test_memory_to_upsample_masks() -> None:
+    """For an image of 1800x1200 at full size, the results included."""
     crop = Crop(0, 0, 1800, 1200, 0)
-    canvas = programs.canvas(256, crop, programs.room([crop]))
+    upsampling = automask_jit.make_upsampling(256, crop, automask_jit.padded_size([crop]))
     count = 16
     masks = jax.ShapeDtypeStruct((64, 3, 256, 256), jnp.float32)
     levels = np.zeros(3, np.float32)
-    compiled = programs.enlarge.lower(
-        masks, np.zeros(count, int), np.ones(count, bool), canvas, levels, (0, 0.0)
+    compiled = automask_jit.upsample_and_measure.lower(
+        masks, np.zeros(count, int), np.ones(count, bool), upsampling, levels, (0, 0.0), False
     ).compile()
     used = compiled.memory_analysis()
     assert used.temp_size_in_bytes + used.output_size_in_bytes < 100e6
@@ -228,9 +227,8 @@ def test_progress(model: Model, picture: np.ndarray, capsys: pytest.CaptureFixtu
     AutomaticMaskGenerator(model, **SOME, progress=True).generate(picture)
     out, lines = capsys.readouterr()
     assert not out
-    first, last = lines.strip("\r\n").split("\r")
-    assert "] 16 of 25 points, " in first and first.count("#") == 19
-    assert "] 25 of 25 points, " in last and last.count("#") == 30
+    last = lines.strip("\r\n").split("\r")[-1]
+    assert "100%" in last and "25/25" in last and "masks=" in last
 
 
 @pytest.mark.parametrize(
@@ -278,7 +276,7 @@ def test_bad_settings(settings: dict[str, Any], message: str, model: Model) -> N
 def test_bad_grids(grids: Any, message: str, model: Model) -> None:
     with pytest.raises(PromptError, match=message):
         AutomaticMaskGenerator(model, points_per_side=None, point_grids=grids, crop_n_layers=1)
-    assert len(check_grids([[[0, 1]]], 0)[0]) == 1
+    assert len(check_point_grids([[[0, 1]]], 0)[0]) == 1
 
 
 @pytest.mark.parametrize(

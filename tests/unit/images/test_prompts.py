@@ -1,4 +1,4 @@
-"""Prompts about still images: how they are laid out, and what is said about wrong ones."""
+"""Prompts on still images: their arrays, and the errors for wrong ones."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 
 from edgetam_jax import ImagePrompts, Prompt
 from edgetam_jax.errors import PromptError
-from edgetam_jax.images.prompts import from_arrays
+from edgetam_jax.images.prompts import prompts_from_arrays
 
 NAN = float("nan")
 SIDE = 4
@@ -67,8 +67,8 @@ def test_shares() -> None:
         ([Prompt()], SIZE, "prompt 0: it holds neither"),
         ([Prompt(**CLICK), {"points": 1}], SIZE, "image 0, a Prompt where a list"),
         ([[Prompt(**CLICK)], [CLICK]], SIZE, "image 1, prompt 0 is a dict"),
-        ([Prompt(**CLICK, frame=1)], SIZE, "an image has neither"),
-        ([Prompt(**CLICK, obj_id=1)], SIZE, "an image has neither"),
+        ([Prompt(**CLICK, frame=1)], SIZE, "for videos"),
+        ([Prompt(**CLICK, obj_id=1)], SIZE, "for videos"),
         ([Prompt(points=[[81, 0]], labels=[1])], SIZE, "lies outside"),
         ([Prompt(box=[0, 0, 40, 61])], SIZE, "lies outside"),
         ([Prompt(**CLICK)], None, "from 0 to 1"),
@@ -110,7 +110,7 @@ MASK = LOGITS[None]
     ],
 )
 def test_arrays(arrays: dict[str, Any], count: int) -> None:
-    prompts = from_arrays(*(arrays.get(name) for name in ("points", "labels", "boxes", "masks")), SIDE)
+    prompts = prompts_from_arrays(*(arrays.get(name) for name in ("points", "labels", "boxes", "masks")), SIDE)
     assert len(prompts) == count
     for prompt in prompts:
         fields = (("points", prompt.points, (3, 2)), ("boxes", prompt.box, (4,)), ("masks", prompt.mask, (SIDE, SIDE)))
@@ -139,4 +139,4 @@ def test_arrays(arrays: dict[str, Any], count: int) -> None:
 )
 def test_wrong_arrays(arrays: dict[str, Any], message: str) -> None:
     with pytest.raises(PromptError, match=message):
-        from_arrays(*(arrays.get(name) for name in ("points", "labels", "boxes", "masks")), SIDE)
+        prompts_from_arrays(*(arrays.get(name) for name in ("points", "labels", "boxes", "masks")), SIDE)

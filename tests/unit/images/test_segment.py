@@ -154,12 +154,12 @@ def test_a_batch_without_masks(model: Model, features: ImageFeatures) -> None:
 
 def test_wrong_batches(model: Model, features: ImageFeatures) -> None:
     click = Prompt(**clicks(0, 1))
-    with pytest.raises(PromptError, match=r"images \(\), the features of images \(2,\)"):
+    with pytest.raises(PromptError, match=r"leading axes \(\), the features of the images \(2,\)"):
         segment(model, features, ImagePrompts.build([click], SIZE))
-    with pytest.raises(PromptError, match=r"images \(3,\), the features of images \(2,\)"):
+    with pytest.raises(PromptError, match=r"leading axes \(3,\), the features of the images \(2,\)"):
         segment(model, features, ImagePrompts.build([[click]] * 3, SIZE))
     mask = Prompt(mask=np.ones((SIDE, SIDE // 2)))
-    with pytest.raises(PromptError, match=r"masks are \(32, 16\), this model's \(32, 32\)"):
+    with pytest.raises(PromptError, match=r"masks are \(32, 16\), expected \(32, 32\)"):
         segment(model, features, ImagePrompts.build([[mask], []], SIZE))
 
 

@@ -23,8 +23,8 @@ def pictures(count: int, size: tuple[int, int]) -> list[np.ndarray]:
     return [np.repeat(np.repeat(c, size[0], 0), [size[1] // 2, size[1] - size[1] // 2], 1) for c in colors]
 
 
-def mp4(path: Path, frames: list[np.ndarray], pace: FrameTiming) -> Path:
-    writer = Mp4Writer(path, (frames[0].shape[0], frames[0].shape[1]), pace)
+def mp4(path: Path, frames: list[np.ndarray], timing: FrameTiming) -> Path:
+    writer = Mp4Writer(path, (frames[0].shape[0], frames[0].shape[1]), timing)
     for frame in frames:
         writer.add(frame)
     writer.finish()
@@ -85,17 +85,17 @@ def test_frames_of_another_size(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
-    """As `files.replacing` expects; here a limit on the size of files stands for the disk."""
+    """As `atomic.replacing` expects; here a limit on the size of files stands for the disk."""
     code = f"""
 import resource, pathlib, numpy as np
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.errors import OutputError
-from edgetam_jax.media.video_writer import Mp4Writer, Pace
+from edgetam_jax.media.video_writer import FrameTiming, Mp4Writer
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 random = np.random.default_rng(0)
 try:
     with replacing(pathlib.Path({str(tmp_path / "clip.mp4")!r}), force=False) as partial:
-        writer = Mp4Writer(partial, (64, 64), Pace(5))
+        writer = Mp4Writer(partial, (64, 64), FrameTiming(5))
         for _ in range(40):
             writer.add(random.integers(0, 256, (64, 64, 3), np.uint8))
         writer.finish()
