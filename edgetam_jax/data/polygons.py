@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from edgetam_jax.errors import ConfigError, FrameError
+from edgetam_jax.ops.rle import rle_decode
 
 MAX_COORDINATE = 1 << 20  # pixels; no image is so large
 
@@ -35,7 +36,8 @@ def polygons_mask(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarr
         return np.zeros(size, bool)
     coco_mask = import_coco_mask()
     rles = coco_mask.frPyObjects([corners.ravel().tolist() for corners in polygons], *map(int, size))
-    return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
+    # The decoder of pycocotools gives a DeprecationWarning with NumPy 2.
+    return rle_decode(coco_mask.merge(rles))
 
 
 def import_coco_mask() -> Any:
