@@ -80,6 +80,7 @@ def start_two(videos: Path, out: Path) -> list[subprocess.Popen]:
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(videos: Path, expected: dict[str, np.ndarray]) -> None:
     out = videos / "together"
     for rank, worker in enumerate(start_two(videos, out)):
@@ -90,6 +91,7 @@ def test_two_processes_share_the_work(videos: Path, expected: dict[str, np.ndarr
     assert same(pixels(out), expected)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_only_its_current_video(videos: Path, expected: dict[str, np.ndarray]) -> None:
     """Of two, the other one finishes its share, and a new one the rest."""
     out = videos / "killed"

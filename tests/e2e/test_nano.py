@@ -142,6 +142,7 @@ def test_a_user_who_corrects_nano() -> None:
     assert second.j[worst] > first.j[worst] and second.j.mean() > first.j.mean()
 
 
+@pytest.mark.slow
 def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mean IoU above 0.95 within 200 steps on eight frames that stay the same, and where they are tracked then."""
     recipe = Recipe(

@@ -39,6 +39,7 @@ def test_is_committed_without_outputs(path: pathlib.Path) -> None:
     assert not [cell.source for cell in cells if cell.outputs or cell.execution_count is not None]
 
 
+@pytest.mark.slow
 @each
 def test_runs(path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell that fails raises here, with its traceback."""

@@ -79,6 +79,7 @@ def without_work(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DOCS if name != "architecture.md"])
 def test_python_of_a_page_runs(name: str, folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "training.md":

@@ -335,6 +335,7 @@ def test_what_a_gpu_is_asked_exists(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         gpu.main()
 
 
+@pytest.mark.slow
 def test_a_step_is_told_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may write what it has; then it and what it started are gone."""
     script = """

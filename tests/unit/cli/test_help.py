@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_reader_who_has_enough() -> None:
     """`edgetam-jax --help | head -1` is no error."""
     reader, writer = os.pipe()

@@ -84,6 +84,7 @@ def test_frames_of_another_size(tmp_path: Path) -> None:
         writer.add(np.zeros((16, 18, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
     """As `files.replacing` expects; here a limit on the size of files stands for the disk."""
     code = f"""

@@ -153,6 +153,7 @@ def assert_as_one(folder: Path, text: str, moves: str, processes: int) -> Path:
     return sharded
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_one(folder: Path) -> None:
     """Of four devices each. If they are stopped after a step, they go on to the same to the bit."""
     sharded = assert_as_one(folder, STILLS, f"{HEADS}|{KERNEL}|{STATISTICS}", processes=2)
@@ -173,6 +174,7 @@ def imagine(step: int, examples: Example, plan: Plan, keys: jax.Array) -> Featur
     return Features(jnp.asarray(embedding), jnp.asarray(conditioned))
 
 
+@pytest.mark.slow
 def test_eight_devices_are_as_one(folder: Path) -> None:
     store_features(recipe_from_dict({**tomllib.loads(CLIPS), "teacher": ""}), "features", imagine)
     assert_as_one(folder, CLIPS, MEMORY, processes=1)

@@ -85,6 +85,7 @@ def test_a_run_moves_its_network(whole: Path, recipe: Recipe) -> None:
     assert all(name in board.read_bytes() for name in (b"loss_dice", b"iou", b"seconds"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(whole: Path, recipe: Recipe, folder: Path) -> None:
     out = killed(folder, "killed", "4")
     assert [line["step"] for line in metrics(out)] == [0, 1, 2, 3, 4] and states(out)[0] == 3
@@ -102,6 +103,7 @@ def killed(folder: Path, name: str, *arguments: str) -> Path:
     return folder / name
 
 
+@pytest.mark.slow
 def test_the_real_thing_goes_on_so_too(folder: Path) -> None:
     recipe = real_recipe(folder)
     train(recipe, folder / "whole-real")
