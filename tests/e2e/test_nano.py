@@ -104,6 +104,7 @@ def test_nanos_recipes_follow_each_other() -> None:
     )
 
 
+@pytest.mark.slow
 def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
@@ -114,6 +115,7 @@ def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, mo
     assert both > 0.8 > still
 
 
+@pytest.mark.slow
 def test_nano_in_bfloat16_sees_the_same() -> None:
     """Mean IoU of both answers, about objects that it finds."""
     clip = held_out_clip(0, ClipConfig(frames=6))
@@ -128,6 +130,7 @@ def ious(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (some & others).sum((-2, -1)) / (some | others).sum((-2, -1)).clip(1)
 
 
+@pytest.mark.slow
 def test_a_user_who_corrects_nano() -> None:
     """Both protocols through the real predictor: they agree on the first pass, and corrections help."""
     clip = held_out_clip(0, ClipConfig(frames=6))

@@ -363,6 +363,7 @@ def alive(process: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 def test_parts_make_up_a_frame() -> None:
     parts = parts_of(tiny_model(0), "float32")
     (model, frame), (_, looked, remembered), *_ = (part.arguments for part in parts)
@@ -373,6 +374,7 @@ def test_parts_make_up_a_frame() -> None:
     assert np.abs(entry.tokens).max() > 0.1
 
 
+@pytest.mark.slow
 def test_forms_compute_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     """Those that run here; the others are told."""
     forms = forms_of(MINIMAL, "float32")

@@ -72,6 +72,7 @@ def test_storing_goes_on_where_it_was_stopped(recipe: Recipe, tmp_path: Path) ->
     assert stopped == whole and len(set(whole.values())) == STEPS
 
 
+@pytest.mark.slow
 def test_stored_features_teach_as_their_teacher_does(recipe: Recipe, tmp_path: Path) -> None:
     """What a student is told is the same to the bit, so its losses are; and they are of a student that learns."""
     features, told = tmp_path / "features", []

@@ -28,6 +28,7 @@ def on(recipe: Recipe, path: Path, **options: Any) -> Recipe:
     return dataclasses.replace(recipe, steps=3, evaluation=Evaluation(every=2, path=str(path), **options))
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_vos_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the moving average, and on the first videos of the split only."""
     videos = make_videos(make_videos(tmp_path / "own", {"a": 5, "b": 4, "c": 9}, "valid"), {"d": 3}, "train")
