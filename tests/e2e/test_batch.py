@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from edgetam_jax.evaluation.provenance import RECORD
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.support.oracle import TINY
 from tests.support.ports import free_port
+from tests.support.waiting import HANGS, wait_until
 
 VIDEOS, FRAMES = 4, 3
 
@@ -84,7 +84,7 @@ def start_two(videos: Path, out: Path) -> list[subprocess.Popen]:
 def test_two_processes_share_the_work(videos: Path, expected: dict[str, np.ndarray]) -> None:
     out = videos / "together"
     for rank, worker in enumerate(start_two(videos, out)):
-        output, _ = worker.communicate(timeout=300)
+        output, _ = worker.communicate(timeout=HANGS)
         assert worker.returncode == 0, output
         for index in range(VIDEOS):
             assert (f"clip{index}: {FRAMES} frames" in output) == (index % 2 == rank), output
@@ -96,17 +96,15 @@ def test_a_killed_worker_loses_only_its_current_video(videos: Path, expected: di
     """Of two, the other one finishes its share, and a new one the rest."""
     out = videos / "killed"
     survivor, worker = start_two(videos, out)
-    deadline = time.monotonic() + 300
-    while not (out / "clip1").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: (out / "clip1").exists() or worker.poll() is not None, "a worker's first video")
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
-    output, _ = survivor.communicate(timeout=90)
+    output, _ = survivor.communicate(timeout=HANGS)
     assert survivor.returncode == 0, output
     done = {folder: folder.stat().st_mtime_ns for folder in out.glob("clip*")}
     assert len(done) < VIDEOS
     assert {out / f"clip{index}" for index in (1, *range(0, VIDEOS, 2))} <= done.keys()
-    output, _ = (again := start(videos, out)).communicate(timeout=300)
+    output, _ = (again := start(videos, out)).communicate(timeout=HANGS)
     assert again.returncode == 0, output
     assert same(pixels(out), expected)
     assert all(folder.stat().st_mtime_ns == before for folder, before in done.items())

@@ -10,12 +10,12 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from tests.support.pages import ROOT
+from tests.support.waiting import HANGS
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = {"automatic_masks": 3, "conversion": 0, "finetuning": 2, "images": 6, "video": 6}  # at least so many
 LONG = ("finetuning",)  # others run their programs a few times, for which it does not pay to optimize them
 FORMATS = ("image/png", "image/gif")
-TIMEOUT = 600  # seconds a cell may take on a busy machine
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -47,7 +47,7 @@ def test_runs(path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the kernel, which starts in an empty folder
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=int(HANGS), resources={"metadata": {"path": str(tmp_path)}}).execute()
     seen = pictures(notebook)
     assert len(seen) >= PICTURES[path.stem]
     assert all(min(picture.size) > 100 for picture in seen)

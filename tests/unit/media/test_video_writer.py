@@ -92,6 +92,7 @@ import resource, pathlib, numpy as np
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.errors import OutputError
 from edgetam_jax.media.video_writer import Mp4Writer, Pace
+from tests.support.waiting import HANGS
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 random = np.random.default_rng(0)
 try:
@@ -103,6 +104,6 @@ try:
 except OutputError as error:
     print(error)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGS)
     assert "clip.mp4 could not be written" in run.stdout, run.stderr
     assert not list(tmp_path.iterdir())

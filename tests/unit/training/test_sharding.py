@@ -30,6 +30,7 @@ from edgetam_jax.training.sharding import shardings
 from edgetam_jax.training.train_step import init_train_state
 from edgetam_jax.training.trainer import MODEL, store_features, train
 from tests.support.ports import free_port
+from tests.support.waiting import HANGS
 from tests.unit.data.footage import make_coco, make_videos
 from tests.unit.training.network import SIZE, TINY, tiny_model
 from tests.unit.training.runs import metrics, of_training
@@ -114,7 +115,7 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
         for process in started:
             stack.callback(process.kill)
         for process, log in zip(started, logs, strict=True):
-            code = process.wait(timeout=600)
+            code = process.wait(timeout=HANGS)
             log.seek(0)
             assert not code, log.read()
 

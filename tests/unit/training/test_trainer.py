@@ -19,6 +19,7 @@ from edgetam_jax.errors import TrainingError
 from edgetam_jax.evaluation import held_out
 from edgetam_jax.training.recipe import Evaluation, Recipe
 from edgetam_jax.training.trainer import MODEL, train
+from tests.support.waiting import HANGS
 from tests.unit.training.network import tiny_model
 from tests.unit.training.runs import MOVING, make_recipe, metrics, of_training, real_recipe, small_steps
 
@@ -98,7 +99,7 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(whole: Path, recip
 
 def killed(folder: Path, name: str, *arguments: str) -> Path:
     line = [sys.executable, "-m", "tests.unit.training.runs", str(folder), str(folder / name), *arguments]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=HANGS, check=False)
     assert done.returncode == -9, done.stderr
     return folder / name
 
