@@ -78,7 +78,8 @@ def compilations() -> Iterator[list[str]]:
     """Grows by one with every program that XLA compiles."""
     seen: list[str] = []
 
-    def listen(event: str, _: float, **__: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del duration_secs, kwargs
         if event == "/jax/core/compile/backend_compile_duration":
             seen.append(event)
 

@@ -110,9 +110,9 @@ def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, mo
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     assert cli.main(["demo"]) == 0
     out = capsys.readouterr().out
-    both = float(re.search(r"^  both +([\d.]+)$", out, re.MULTILINE)[1])
-    still = float(re.search(r"left where they were: ([\d.]+)$", out, re.MULTILINE)[1])
-    assert both > 0.8 > still
+    (both,) = re.findall(r"^  both +([\d.]+)$", out, re.MULTILINE)
+    (still,) = re.findall(r"left where they were: ([\d.]+)$", out, re.MULTILINE)
+    assert float(both) > 0.8 > float(still)
 
 
 @pytest.mark.slow
