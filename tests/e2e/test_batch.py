@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,18 @@ from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.evaluation.batch import find_names, find_video, main, read_prompts
 from edgetam_jax.evaluation.provenance import RECORD
 from tests.parity.pairs import make_pair, with_score_bias
+from tests.support.compiling import IN_SUBPROCESSES, few_optimizations
 from tests.support.oracle import TINY
 from tests.support.ports import free_port
 from tests.support.waiting import HANGS, wait_until
 
 VIDEOS, FRAMES = 4, 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_fast() -> Iterator[None]:
+    with few_optimizations():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,7 @@ def start(videos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, **IN_SUBPROCESSES},
     )
 
 
