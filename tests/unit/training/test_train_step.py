@@ -105,7 +105,6 @@ def corrected() -> Tried:
     return attempt(CORRECTED, clips(4, 1))
 
 
-@pytest.mark.slow
 def test_every_parameter_is_reached(followed: Tried) -> None:
     """By clips in which objects are clicked, boxed, masked, missed, followed and prompted again; see `DECODER` too."""
     slopes = followed.slopes
