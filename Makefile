@@ -1,14 +1,18 @@
 PYTHON ?= python3
+JOBS ?= 2
+JAX ?= pinned
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal --durations=15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench parity nano pictures clean
+.PHONY: help demo test test-all lint docs bench parity nano pictures clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 16
 
 demo: $(STAMP)  ## Follow two objects through a clip, and write what was seen into edgetam-demo/
 	$(BIN)/edgetam-jax demo --force
@@ -19,13 +23,17 @@ parity: $(STAMP)  ## Convert a checkpoint of random weights, and compare with Py
 nano: $(STAMP)  ## Train a network like the one in the package, from nothing; takes most of a day without a GPU, and goes on where it was stopped
 	$(BIN)/python recipes/nano/make.py
 
-test: $(STAMP)  ## Run every test, and list the slowest
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=15
+test: $(STAMP)  ## Run the tests of every component, in ten minutes on two cores
+	$(PYTEST) -m "not slow"
 
-lint: $(STAMP)  ## Check style, formatting and types
+test-all: $(STAMP)  ## Run all tests: also the slow ones, which start processes, run notebooks or use the network at its full size
+	$(PYTEST)
+
+lint: $(STAMP)  ## Check style, formatting, types, and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## Build the documentation into site/; a warning is an error
 	$(BIN)/mkdocs build --strict
@@ -48,10 +56,14 @@ clean:  ## Remove the environment and all caches
 
 # The stamp is written last, so that a broken installation is made again. The reference implementation, timm and
 # torchvision come without their dependencies: what they need here is in the dev extra, and their own lists would
-# pull in another torch.
+# pull in another torch. JAX=newest lets pip choose jax and the packages that depend on its version; TORCH_INDEX is the
+# package index that torch and torchvision come from, for example https://download.pytorch.org/whl/cpu.
+FOLLOW_JAX := jax|jaxlib|flax|optax|orbax-checkpoint|grain|ml_dtypes|numpy|scipy
 $(STAMP): pyproject.toml constraints.txt Makefile
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q -c constraints.txt -e ".[dev]"
-	$(PIP) install -q -c constraints.txt --no-deps edgetam-dimos timm torchvision
+	grep -vE '$(if $(filter newest,$(JAX)),^($(FOLLOW_JAX))==,^$$)' constraints.txt > $(VENV)/constraints.txt
+	$(if $(TORCH_INDEX),$(PIP) install -q -c $(VENV)/constraints.txt --no-deps --index-url $(TORCH_INDEX) torch torchvision)
+	$(PIP) install -q -c $(VENV)/constraints.txt -e ".[dev]"
+	$(PIP) install -q -c $(VENV)/constraints.txt --no-deps edgetam-dimos timm torchvision
 	touch $@

@@ -1,28 +1,55 @@
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Before the first import of jax, torch and the hub's client. Processes that test side by side share the cores: threads
-# of PyTorch would spin there, waiting for each other.
+# Before the first import of jax, torch and the Hub client. Tests run in several processes that share the cores, where
+# the threads of PyTorch would busy-wait for each other. Subprocesses of tests inherit these variables.
+ROOT = Path(__file__).parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+import hypothesis
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
-CHECKED = tuple(f"edgetam_jax.{room}" for room in ("nn", "ops", "tracking", "images", "training"))
-if os.environ.get("CHECKS"):  # shapes and types of all calls, as their signatures say
-    install_import_hook(CHECKED, "beartype.beartype")
+# Calls into these packages are checked against the shapes and types of their signatures. CHECKS=1 checks all packages
+# that are to be checked, CHECKS=0 none.
+ANNOTATED = ("nn", "ops", "tracking", "images", "training")
+CHECKED: tuple[str, ...] = ()
+CHECKS = os.environ.get("CHECKS", "")
+if checked := {"0": (), "1": ANNOTATED}.get(CHECKS, CHECKED):
+    install_import_hook([f"edgetam_jax.{package}" for package in checked], "beartype.beartype")
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from edgetam_jax.config import EDGETAM
 
 jax.config.update("jax_default_matmul_precision", "highest")
 
+# The default profile runs the same examples each time. HYPOTHESIS_PROFILE=nightly searches for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=100, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
 MAPPINGS = 20_000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Comparisons at the full size are slow."""
+    for item in items:
+        if "full_pair" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What the imports left stays for good; to look through it takes the garbage collector half a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -58,7 +85,8 @@ def compilations() -> Iterator[list[str]]:
     """Grows by one with every program that XLA compiles."""
     seen: list[str] = []
 
-    def listen(event: str, _: float, **__: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del duration_secs, kwargs
         if event == "/jax/core/compile/backend_compile_duration":
             seen.append(event)
 

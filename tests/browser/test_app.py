@@ -24,6 +24,7 @@ pytest.importorskip("gradio")
 sync_api = pytest.importorskip("playwright.sync_api")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="there is no chromium or chrome on this machine"),
     pytest.mark.filterwarnings("default"),  # other packages' threads warn as they like
 ]

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,18 @@ from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.evaluation.batch import find_names, find_video
 from edgetam_jax.evaluation.provenance import PROVENANCE_FILE
 from tests.parity.pairs import make_pair, with_score_bias
+from tests.support.compiling import IN_SUBPROCESSES, few_optimizations
 from tests.support.oracle import TINY
 from tests.support.ports import free_port
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 VIDEOS, FRAMES = 4, 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_fast() -> Iterator[None]:
+    with few_optimizations():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def start(videos: Path, out: Path, *more: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, **IN_SUBPROCESSES},
     )
 
 
@@ -82,31 +90,31 @@ def start_two(videos: Path, out: Path) -> list[subprocess.Popen]:
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(videos: Path, expected: dict[str, np.ndarray]) -> None:
     out = videos / "together"
     for rank, worker in enumerate(start_two(videos, out)):
-        output, _ = worker.communicate(timeout=300)
+        output, _ = worker.communicate(timeout=HANG_SECONDS)
         assert worker.returncode == 0, output
         for index in range(VIDEOS):
             assert (f"clip{index}: {FRAMES} frames" in output) == (index % 2 == rank), output
     assert same(pixels(out), expected)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_only_its_current_video(videos: Path, expected: dict[str, np.ndarray]) -> None:
     """Of two, the other one finishes its share, and a new one the rest."""
     out = videos / "killed"
     survivor, worker = start_two(videos, out)
-    deadline = time.monotonic() + 300
-    while not (out / "clip1").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: (out / "clip1").exists() or worker.poll() is not None, "a worker's first video")
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
-    output, _ = survivor.communicate(timeout=90)
+    output, _ = survivor.communicate(timeout=HANG_SECONDS)
     assert survivor.returncode == 0, output
     done = {folder: folder.stat().st_mtime_ns for folder in out.glob("clip*")}
     assert len(done) < VIDEOS
     assert {out / f"clip{index}" for index in (1, *range(0, VIDEOS, 2))} <= done.keys()
-    output, _ = (again := start(videos, out)).communicate(timeout=300)
+    output, _ = (again := start(videos, out)).communicate(timeout=HANG_SECONDS)
     assert again.returncode == 0, output
     assert same(pixels(out), expected)
     assert all(folder.stat().st_mtime_ns == before for folder, before in done.items())

@@ -104,16 +104,18 @@ def test_nanos_recipes_follow_each_other() -> None:
     )
 
 
+@pytest.mark.slow
 def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     assert cli.main(["demo"]) == 0
     out = capsys.readouterr().out
-    both = float(re.search(r"^  both +([\d.]+)$", out, re.MULTILINE)[1])
-    still = float(re.search(r"left where they were: ([\d.]+)$", out, re.MULTILINE)[1])
-    assert both > 0.8 > still
+    (both,) = re.findall(r"^  both +([\d.]+)$", out, re.MULTILINE)
+    (still,) = re.findall(r"left where they were: ([\d.]+)$", out, re.MULTILINE)
+    assert float(both) > 0.8 > float(still)
 
 
+@pytest.mark.slow
 def test_nano_in_bfloat16_sees_the_same() -> None:
     """Mean IoU of both answers, about objects that it finds."""
     clip = held_out_clip(0, ClipConfig(frames=6))
@@ -128,6 +130,7 @@ def ious(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (some & others).sum((-2, -1)) / (some | others).sum((-2, -1)).clip(1)
 
 
+@pytest.mark.slow
 def test_a_user_who_corrects_nano() -> None:
     """Both protocols through the real predictor: they agree on the first pass, and corrections help."""
     clip = held_out_clip(0, ClipConfig(frames=6))
@@ -142,6 +145,7 @@ def test_a_user_who_corrects_nano() -> None:
     assert second.j[worst] > first.j[worst] and second.j.mean() > first.j.mean()
 
 
+@pytest.mark.slow
 def test_nano_learns_a_clip_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mean IoU above 0.95 within 200 steps on eight frames that stay the same, and where they are tracked then."""
     recipe = Recipe(

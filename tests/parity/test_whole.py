@@ -17,7 +17,7 @@ from tests.parity.references import Original
 from tests.support.tolerances import assert_close
 
 
-@pytest.fixture(scope="module", params=["tiny", "full"])
+@pytest.fixture(scope="module", params=["tiny", pytest.param("full", marks=pytest.mark.slow)])
 def scene(request: pytest.FixtureRequest) -> Scene:
     pair: Pair = request.getfixturevalue(f"{request.param}_pair")
     return cases.make_scene(Ours(pair.model), Original(pair.torch, pair.model.config))

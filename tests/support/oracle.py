@@ -35,6 +35,9 @@ TINY = Config(
 )
 
 
+_libraries: list[torch.library.Library] = []
+
+
 def _greedy_nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
     """What torchvision's `nms` computes."""
     order = scores.sort(descending=True, stable=True).indices.tolist()
@@ -67,8 +70,9 @@ def _declare_vision_operators() -> None:
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.impl("nms", _greedy_nms, "CPU")
-        _declare_vision_operators.library = library  # its operators live as long as it does
-        importlib.import_module("torchvision.extension")._has_ops = lambda: True
+        _libraries.append(library)  # its operators live as long as it does
+        extension: Any = importlib.import_module("torchvision.extension")
+        extension._has_ops = lambda: True
 
 
 _declare_vision_operators()

@@ -6,7 +6,7 @@ import pathlib
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -51,7 +51,7 @@ class _Parsed(Exception):  # noqa: N818
     """A command's arguments were accepted; it goes no further."""
 
 
-def check_command(words: list[str]) -> None:
+def check_command(words: Sequence[str]) -> None:
     """A command with these arguments exists; none is carried out."""
     while "=" in words[0]:
         words = words[1:]
@@ -73,7 +73,7 @@ def check_command(words: list[str]) -> None:
         raise AssertionError(f"no rule says how to check: {shlex.join(words)}")
 
 
-def _check_pip(rest: list[str]) -> None:
+def _check_pip(rest: Sequence[str]) -> None:
     assert rest[0] == "install", rest
     for requirement in rest[1:]:
         match = re.fullmatch(r"(?:edgetam-jax|\.)(?:\[(.*)\])?", requirement)
@@ -82,7 +82,7 @@ def _check_pip(rest: list[str]) -> None:
         assert not unknown, f"no extras {unknown}"
 
 
-def _check_arguments(module: str, rest: list[str]) -> None:
+def _check_arguments(module: str, rest: Sequence[str]) -> None:
     parse = argparse.ArgumentParser.parse_args
 
     def parse_only(parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
@@ -94,7 +94,7 @@ def _check_arguments(module: str, rest: list[str]) -> None:
         mock.patch("sys.argv", [module, *rest]),
     ):
         try:
-            if importlib.import_module(module).main() == 0 and rest == ["--help"]:
+            if importlib.import_module(module).main() == 0 and list(rest) == ["--help"]:
                 return
         except _Parsed:
             return

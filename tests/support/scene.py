@@ -79,8 +79,10 @@ def assert_same(got: Tracks, want: Tracks, rtol: float = RTOL) -> None:
 
 
 def joined(pieces: Sequence[Tracks]) -> Tracks:
-    arrays = [jnp.concatenate([getattr(p, name) for p in pieces]) for name in ("logits", "scores", "ious")]
-    return Tracks(*arrays, pieces[-1].obj_ids, pieces[-1].state)
+    logits, scores, ious = (
+        jnp.concatenate([getattr(p, name) for p in pieces]) for name in ("logits", "scores", "ious")
+    )
+    return Tracks(logits, scores, ious, pieces[-1].obj_ids, pieces[-1].state)
 
 
 def stream(model: Model, state: State, frames: Any, prompts: dict[int, Prompts]) -> tuple[State, list[Tracks]]:

@@ -1,22 +1,20 @@
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import pytest
 
 from tests.support.checkpoints import SMALL
+from tests.support.compiling import few_optimizations
 
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_fast() -> Iterator[None]:
-    """Programs run a few times only here: to optimize them would take most of the time. Other tests run what users run.
+    """Programs run a few times only here, so that optimizing them would take most of the time. Other tests optimize.
 
     A module whose subject is what XLA makes of a program has a fixture of this name that does nothing.
     """
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    with few_optimizations():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ def faults(*arguments: str) -> int:
     return int(subprocess.check_output([sys.executable, "-c", script, *arguments]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
 def test_memory_is_kept() -> None:
     assert 10 * faults("tuned") < faults()

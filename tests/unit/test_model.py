@@ -73,6 +73,7 @@ def test_a_model_for_still_images_says_so() -> None:
         small_model(image_only=True).check_for_video()
 
 
+@pytest.mark.slow
 def test_importing_leaves_torch_alone() -> None:
     code = "import sys, edgetam_jax; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -78,7 +78,7 @@ def test_the_wheel_says_what_it_needs(built: pathlib.Path) -> None:
     assert set(about.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
     assert about["Requires-Python"] == PROJECT["requires-python"]
     assert about["Description-Content-Type"] == "text/markdown"
-    page = about.get_payload()
+    page = str(about.get_payload())
     assert "click an object once" in page and page.count("```") == (ROOT / "README.md").read_text().count("```")
     assert not [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link]  # files are not there
 

@@ -69,7 +69,7 @@ def test_python_of_the_tour_runs(folder: None) -> None:
     assert np.isfinite(names["logits"]).all()
 
 
-def without_work(function: Callable[..., None]) -> Callable[..., None]:
+def without_work(function: Callable[..., Any]) -> Callable[..., None]:
     """Takes a recipe and a folder as `function` does; its own tests see to the rest."""
 
     def call(*args: Any, **kwargs: Any) -> None:
@@ -79,6 +79,7 @@ def without_work(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DOCS if name != "architecture.md"])
 def test_python_of_a_page_runs(name: str, folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "training.md":
@@ -144,9 +145,9 @@ def test_links_lead_somewhere(page: str) -> None:
         target, _, anchor = link.partition("#")
         if "://" in link:
             continue
-        page = path.parent / target if target else path
-        assert page.exists(), link
-        assert not anchor or anchor in headings(page), link
+        linked = path.parent / target if target else path
+        assert linked.exists(), link
+        assert not anchor or anchor in headings(linked), link
 
 
 def headings(page: pathlib.Path) -> set[str]:

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,6 +28,7 @@ from tests.unit.training.network import tiny_model
 STAND_IN = """
 import sys, time
 from benchmarks.worker import Prepared, answers, serve
+from tests.support.waiting import wait_until
 
 class StandIn:
     about = {"platform": "cpu", "device": sys.argv[1]}
@@ -335,6 +335,7 @@ def test_what_a_gpu_is_asked_exists(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         gpu.main()
 
 
+@pytest.mark.slow
 def test_a_step_is_told_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may write what it has; then it and what it started are gone."""
     script = """
@@ -348,12 +349,10 @@ except KeyboardInterrupt:
 """
     monkeypatch.chdir(tmp_path)
     assert gpu.run([sys.executable, "-c", "raise SystemExit(3)"], "here", 60) == 3
-    assert gpu.run([sys.executable, "-c", script], "here", 3) is None
+    assert gpu.run([sys.executable, "-c", script], "here", 10) is None
     assert Path("began").read_text() == "here\n"
-    child, end = int(Path("told").read_text()), time.monotonic() + 20
-    while alive(child) and time.monotonic() < end:  # a signal takes a moment
-        time.sleep(0.05)
-    assert not alive(child)
+    child = int(Path("told").read_text())
+    wait_until(lambda: not alive(child), "the end of what the step started")
 
 
 def alive(process: int) -> bool:
@@ -362,6 +361,7 @@ def alive(process: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 def test_parts_make_up_a_frame() -> None:
     parts = parts_of(tiny_model(0), "float32")
     (model, frame), (_, looked, remembered), *_ = (part.arguments for part in parts)
@@ -372,6 +372,7 @@ def test_parts_make_up_a_frame() -> None:
     assert np.abs(output.memory.tokens).max() > 0.1
 
 
+@pytest.mark.slow
 def test_forms_compute_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     """Those that run here; the others are told."""
     forms = forms_of(MINIMAL, "float32")

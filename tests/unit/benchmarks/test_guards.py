@@ -72,6 +72,7 @@ def test_operations_are_counted() -> None:
     assert one == 2 * (4 * 6 * 5 * 27 + 4 * 6 * 7 * 5 + 4 * 6 * 2 * 7)
 
 
+@pytest.mark.slow
 def test_no_grouped_convolution(compiled: Any) -> None:
     """XLA's are fifty times slower on CPU than sums of shifted copies."""
     assert convolutions(compiled)
@@ -91,6 +92,7 @@ def convolutions(program: Any) -> list[str]:
     return re.findall(r"= \S+ convolution\(.*", program.as_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["self_attend", "condition_on_memory"])
 def test_products_of_bfloat16_stay_in_bfloat16(part: str) -> None:
     """XLA on CPU makes factors float32 where it has to turn one, and takes twice as long.
@@ -132,6 +134,7 @@ def test_small_program() -> None:
     assert 1000 < len(lowered(1).as_text().splitlines()) < LINES
 
 
+@pytest.mark.slow
 def test_temporary_memory(compiled: Any) -> None:
     assert 0 < compiled.memory_analysis().temp_size_in_bytes < TEMPORARY
 
@@ -141,6 +144,7 @@ def test_state_of_an_object() -> None:
     assert 0 < sizes[1] - sizes[0] < STATE
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept(tmp_path: Path) -> None:
     """In processes of their own: later ones find the first one's program. It takes up to 300 MB, too.
 

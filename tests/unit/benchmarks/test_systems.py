@@ -48,6 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_all_of_them_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     arguments = argparse.Namespace(
@@ -64,6 +65,7 @@ def test_all_of_them_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ratios["a frame, 1 object: times as fast as original, eager"] > 0
 
 
+@pytest.mark.slow
 def test_the_others_remember_as_much_as_ours(folder: Path) -> None:
     config = config_of(SIZE)
     full = jax.eval_shape(lambda: memory.read(memory.init(config, prompt_slots=1), jnp.int32(20), 1, config))

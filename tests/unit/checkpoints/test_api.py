@@ -72,6 +72,7 @@ def test_original_loads_what_is_written(tmp_path: pathlib.Path) -> None:
     assert_equal(to_layout(loaded.params, Layout.ORIGINAL), oracle.numpy_state_dict(original))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_only", [False, True], ids=["videos", "images"])
 def test_library_loads_what_is_written(
     tmp_path: pathlib.Path, image_only: bool, caplog: pytest.LogCaptureFixture
@@ -191,6 +192,7 @@ def run_save(path: pathlib.Path, preparation: str) -> subprocess.CompletedProces
     return subprocess.run([sys.executable, "-c", script, path, form], cwd=ROOT, text=True, capture_output=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.safetensors", "a.folder"])
 def test_killed_before_the_rename(tmp_path: pathlib.Path, name: str) -> None:
     path = tmp_path / name
@@ -204,6 +206,7 @@ def test_killed_before_the_rename(tmp_path: pathlib.Path, name: str) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.safetensors", "a.folder", "a.orbax"])
 def test_a_limit_that_writing_hits_halfway(tmp_path: pathlib.Path, name: str) -> None:
     path = tmp_path / name
@@ -216,6 +219,7 @@ def test_a_limit_that_writing_hits_halfway(tmp_path: pathlib.Path, name: str) ->
     assert_same_model(load(path), small_model())
 
 
+@pytest.mark.slow
 def test_torch_stays_out(tmp_path: pathlib.Path) -> None:
     write_hf(small_model().params, SMALL, tmp_path / "hf", False, False)
     script = """

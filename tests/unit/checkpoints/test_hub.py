@@ -40,6 +40,7 @@ def test_from_pretrained_uses_the_cache(tmp_path: pathlib.Path) -> None:
     assert model.config.image_size == 192
 
 
+@pytest.mark.slow
 def test_from_pretrained_honours_the_environment(tmp_path: pathlib.Path) -> None:
     write_hf(small_model().params, SMALL, tmp_path / "hf", False, False)
     snapshot = hub_cache(tmp_path / "home" / "hub", "yonigozlan/EdgeTAM-hf")

@@ -9,6 +9,7 @@ from edgetam_jax.cli import main as cli
 from edgetam_jax.cli.bench import Task, measure
 
 
+@pytest.mark.slow
 def test_bench(network: Path, capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["bench", "--model", str(network), "--objects", "1", "2", "--frames", "2"]) == 0
     out = capsys.readouterr().out

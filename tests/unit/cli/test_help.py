@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error() -> None:
     """As in `edgetam-jax --help | head -1`."""
     reader, writer = os.pipe()

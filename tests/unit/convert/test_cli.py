@@ -130,6 +130,7 @@ def test_failures_are_one_message_and_change_nothing(
     assert_equal(to_layout(load(out).params, Layout.FLAX), to_layout(small_model().params, Layout.FLAX))
 
 
+@pytest.mark.slow
 def test_as_a_program(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
     command = [sys.executable, "-m", "convert"]
     done = subprocess.run([*command, tmp_path / "no.pt", tmp_path / "out"], cwd=ROOT, text=True, capture_output=True)

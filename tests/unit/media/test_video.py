@@ -15,6 +15,7 @@ from PIL import Image
 from edgetam_jax.errors import FrameError
 from edgetam_jax.media import video_reader as video_file
 from edgetam_jax.media.video import open_video, read_image
+from tests.support.waiting import wait_until
 
 HEIGHT, WIDTH = 48, 64
 
@@ -228,7 +229,8 @@ def test_read_ahead_is_bounded_and_ends_with_its_consumer(tmp_path):
     frames = video.frames(2)
     assert threads() == 0
     assert number(next(frames)) == 2
-    time.sleep(0.2)
+    wait_until(lambda: len(read) == 4, "reading ahead")
+    time.sleep(0.2)  # an unbounded reader would go on
     assert read == [2, 3, 4, 5]
     assert threads() == 1
     frames.close()

@@ -13,6 +13,7 @@ from PIL import Image
 from edgetam_jax.errors import FrameError
 from edgetam_jax.media.video import open_video
 from edgetam_jax.media.video_writer import GIF_SIDE, FrameTiming, GifWriter, Mp4Writer
+from tests.support.waiting import HANG_SECONDS
 
 UNEVEN = [0.0, 0.1, 0.15, 0.5, 0.52, 1.0]
 
@@ -84,6 +85,7 @@ def test_frames_of_another_size(tmp_path: Path) -> None:
         writer.add(np.zeros((16, 18, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
     """As `atomic.replacing` expects; here a limit on the size of files stands for the disk."""
     code = f"""
@@ -102,6 +104,6 @@ try:
 except OutputError as error:
     print(error)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_SECONDS)
     assert "clip.mp4 could not be written" in run.stdout, run.stderr
     assert not list(tmp_path.iterdir())

@@ -14,9 +14,11 @@ from edgetam_jax.nn.memory_attention import FrameQueries, MemoryAttention
 from edgetam_jax.types import Memory
 from tests.parity.pairs import normal
 from tests.support.checkpoints import SMALL
+from tests.support.shapes import shapes
 
 fast = settings(max_examples=15, deadline=None)
-masks = st.lists(st.booleans(), min_size=2, max_size=9).filter(any)
+lengths = shapes((2, 7), st.integers(2, 9))
+masks = lengths.flatmap(lambda n: st.lists(st.booleans(), min_size=n, max_size=n).filter(any))
 wild = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
@@ -55,7 +57,7 @@ def test_absent_keys_might_as_well_not_be_there(attention: tuple, mask: list[boo
 
 
 @fast
-@given(mask=masks, count=st.integers(1, 12), seed=st.integers(0, 99))
+@given(mask=masks, count=shapes((1, 5, 12), st.integers(1, 12)), seed=st.integers(0, 99))
 def test_is_multi_head_attention(attention: tuple, mask: list[bool], count: int, seed: int) -> None:
     """However many queries: fewer than keys, as many, more."""
     params, apply = attention

@@ -17,8 +17,10 @@ from edgetam_jax.nn.position import (
     sine_encoding,
 )
 from tests.parity.pairs import normal
+from tests.support.shapes import shapes
 
-SIZES, WIDTHS = st.integers(1, 12), st.sampled_from((4, 8, 16, 64))
+SIZES = shapes((1, 3, 8), st.integers(1, 12))
+WIDTHS = shapes((4, 16), st.sampled_from((4, 8, 16, 64)))
 fast = settings(max_examples=15, deadline=None)
 
 
@@ -37,7 +39,7 @@ def test_sine_encoding(size: int, features: int, data: st.DataObject) -> None:
 
 
 @fast
-@given(half=st.integers(1, 16), seed=st.integers(0, 99))
+@given(half=shapes((1, 8), st.integers(1, 16)), seed=st.integers(0, 99))
 def test_fourier_encoding(half: int, seed: int) -> None:
     coords, matrix = np.random.default_rng(seed).uniform(size=(3, 2)).astype(np.float32), normal(seed, 2, half)
     got = fourier_encoding(jnp.asarray(coords), jnp.asarray(matrix))

@@ -32,6 +32,7 @@ def loss(frames: jax.Array, prompts: Prompts, remat: bool, model: Model) -> jax.
     return jnp.tanh(tracks.logits / 20).mean() + jnp.tanh(tracks.scores).mean() + tracks.ious.mean()
 
 
+@pytest.mark.slow
 def test_every_parameter_is_reached(loss_and_gradient: Any, model: Model) -> None:
     _, gradient = loss_and_gradient(model)
     leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(gradient)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from edgetam_jax import Model, Prompt, Prompts, Tracks, track
@@ -71,6 +72,7 @@ def track_on_many_devices(parameters: str, results: str) -> None:
     np.savez(results, **arrays)
 
 
+@pytest.mark.slow
 def test_sharded_over_eight_devices(model: Model, tmp_path: Path) -> None:
     """Over videos and over objects, beside the same one by one on one device."""
     np.savez(tmp_path / "parameters.npz", *jax.tree.leaves(model.params))

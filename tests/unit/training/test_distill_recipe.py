@@ -72,6 +72,7 @@ def test_storing_continues_where_it_was_stopped(recipe: Recipe, tmp_path: Path) 
     assert stopped == whole and len(set(whole.values())) == STEPS
 
 
+@pytest.mark.slow
 def test_stored_features_are_those_of_the_teacher(recipe: Recipe, tmp_path: Path) -> None:
     """They are equal bit by bit, so the student's losses are too; and the student is trained."""
     features, seen = tmp_path / "features", []

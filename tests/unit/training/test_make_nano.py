@@ -32,6 +32,7 @@ def train(recipe: Recipe, out: Path) -> Model:
     return model
 
 
+@pytest.mark.slow
 def test_each_recipe_starts_from_the_previous_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("make_nano", ROOT / "recipes" / "nano" / "make.py")
     assert spec is not None and spec.loader is not None

@@ -30,6 +30,7 @@ from edgetam_jax.training.sharding import flat_shardings
 from edgetam_jax.training.train_step import init_train_state
 from edgetam_jax.training.trainer import MODEL, store_features, train
 from tests.support.ports import free_port
+from tests.support.waiting import HANG_SECONDS
 from tests.unit.data.footage import make_coco, make_videos
 from tests.unit.training.network import SIZE, TINY, tiny_model
 from tests.unit.training.runs import metrics, of_training
@@ -114,7 +115,7 @@ def train_together(recipe: Path, out: Path, devices: int, processes: int) -> Non
         for process in started:
             stack.callback(process.kill)
         for process, log in zip(started, logs, strict=True):
-            code = process.wait(timeout=600)
+            code = process.wait(timeout=HANG_SECONDS)
             log.seek(0)
             assert not code, log.read()
 
@@ -153,6 +154,7 @@ def assert_matches_one_device(folder: Path, text: str, moves: str, processes: in
     return sharded
 
 
+@pytest.mark.slow
 def test_two_processes_match_one(folder: Path) -> None:
     """With four devices each. Interrupted after a step, they resume to the same result bit by bit."""
     sharded = assert_matches_one_device(folder, STILLS, f"{HEADS}|{KERNEL}|{STATISTICS}", processes=2)
@@ -173,6 +175,7 @@ def random_teacher(step: int, examples: Example, plan: Plan, keys: jax.Array) ->
     return TeacherFeatures(jnp.asarray(embedding), jnp.asarray(conditioned))
 
 
+@pytest.mark.slow
 def test_eight_devices_match_one(folder: Path) -> None:
     store_features(recipe_from_dict({**tomllib.loads(CLIPS), "teacher": ""}), "features", random_teacher)
     assert_matches_one_device(folder, CLIPS, MEMORY, processes=1)

@@ -20,6 +20,7 @@ from edgetam_jax.evaluation import held_out
 from edgetam_jax.training.optimizer import OptimizerConfig
 from edgetam_jax.training.recipe import RENAMED, EvaluationConfig, Recipe
 from edgetam_jax.training.trainer import MODEL, train
+from tests.support.waiting import HANG_SECONDS
 from tests.unit.training.network import tiny_model
 from tests.unit.training.runs import MOVING, make_recipe, metrics, of_training, real_recipe, small_steps
 
@@ -86,6 +87,7 @@ def test_a_run_trains_its_network(whole: Path, recipe: Recipe) -> None:
     assert all(name in board.read_bytes() for name in (b"loss_dice", b"iou", b"seconds"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_resumed_exactly(whole: Path, recipe: Recipe, folder: Path) -> None:
     out = killed(folder, "killed", "4")
     assert [line["step"] for line in metrics(out)] == [0, 1, 2, 3, 4] and states(out)[0] == 3
@@ -98,11 +100,12 @@ def test_a_run_that_was_killed_is_resumed_exactly(whole: Path, recipe: Recipe, f
 
 def killed(folder: Path, name: str, *arguments: str) -> Path:
     line = [sys.executable, "-m", "tests.unit.training.runs", str(folder), str(folder / name), *arguments]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
     assert done.returncode == -9, done.stderr
     return folder / name
 
 
+@pytest.mark.slow
 def test_a_run_with_real_steps_is_resumed_exactly(folder: Path) -> None:
     recipe = real_recipe(folder)
     train(recipe, folder / "whole-real")

@@ -28,6 +28,7 @@ def on(recipe: Recipe, path: Path, **options: Any) -> Recipe:
     return dataclasses.replace(recipe, steps=3, evaluation=EvaluationConfig(every=2, path=str(path), **options))
 
 
+@pytest.mark.slow
 def test_metrics_match_vos_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For the moving average, on the first videos of the split only."""
     videos = make_videos(make_videos(tmp_path / "own", {"a": 5, "b": 4, "c": 9}, "valid"), {"d": 3}, "train")
