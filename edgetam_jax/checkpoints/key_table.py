@@ -193,7 +193,7 @@ class Entry(NamedTuple):
     original: str
     hugging_face: tuple[str, ...]
     spread: Spread
-    index: int  # the row, for Spread.ROW
+    row: int  # the row, for Spread.ROW
     flax: str  # a path with slashes
     axes: Axes
 

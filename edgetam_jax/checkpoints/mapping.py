@@ -67,7 +67,7 @@ def to_layout(params: Mapping[str, Any], layout: Layout) -> Tensors:
         elif found.spread is Spread.HALVES:
             tensors.update(zip(found.hugging_face, np.split(value, 2), strict=True))
         elif found.spread is Spread.ROW:
-            rows.setdefault(found.hugging_face[0], {})[found.index] = value
+            rows.setdefault(found.hugging_face[0], {})[found.row] = value
         else:
             tensors.update(dict.fromkeys(found.hugging_face, value))
     tensors |= {name: np.concatenate([parts[i] for i in sorted(parts)]) for name, parts in rows.items()}
@@ -167,7 +167,7 @@ def _gather(tensors: Mapping[str, np.ndarray], found: Entry, layout: Layout) -> 
     if found.spread is Spread.HALVES:
         return np.concatenate(present)
     if found.spread is Spread.ROW:
-        return present[0][found.index : found.index + 1]
+        return present[0][found.row : found.row + 1]
     return present[0]
 
 

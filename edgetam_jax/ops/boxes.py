@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 def boxes_around(masks: Bool[Array | np.ndarray, "*b h w"]) -> Int[Array, "*b 4"]:
     """The bounding box of each mask, with the last column and row inside; zeros for an empty mask."""
-    return box_of_spans(masks.any(-2), masks.any(-1))
+    return box_of_spans(jnp.any(masks, -2), jnp.any(masks, -1))
 
 
 def box_of_spans(

@@ -46,7 +46,7 @@ def platform_of(array: Any) -> str:
     """
     if isinstance(array, Array) and not isinstance(array, Tracer):
         return next(iter(array.devices())).platform
-    device = jax.config.jax_default_device
+    device = jax.config.values["jax_default_device"]
     return getattr(device, "platform", device) or jax.default_backend()
 
 

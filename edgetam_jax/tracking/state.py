@@ -141,7 +141,7 @@ def check_for_state(prompts: Prompts, state: State, streaming: bool = False) -> 
         return
     ids, first = np.asarray(state.obj_ids).tolist(), int(state.frame)
     slot_frames, slot_valid = (np.asarray(x) for x in state.banks.conditioning[1:])
-    has_memory = slot_valid.any(1) | np.asarray(state.banks.recent.valid).any(1)
+    has_memory = np.any(slot_valid, 1) | np.any(np.asarray(state.banks.recent.valid), 1)
     with_memory = {obj_id: row for row, obj_id in enumerate(ids) if has_memory[row]}
     prompts = jax.tree.map(np.asarray, prompts)
     for row, k in np.argwhere(prompts.valid):

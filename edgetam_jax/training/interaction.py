@@ -109,8 +109,9 @@ def prompted_outputs(
     def correct(state: CorrectionState, keys: Array) -> tuple[CorrectionState, None]:
         click = jax.vmap(jax.vmap(partial(_click, user)))(keys, targets.masks, state.prediction.logits)
         points, labels = jax.vmap(jax.vmap(add_click))(state.points, _make_appendable(state.labels), click)
-        *new, losses = predict(points, labels, (state.prediction.logits, jnp.ones(prompted.shape, bool)))
-        prediction, aux = where(targets.corrected, tuple(new), (state.prediction, state.aux))
+        prediction, aux, losses = predict(points, labels, (state.prediction.logits, jnp.ones(prompted.shape, bool)))
+        prediction = where(targets.corrected, prediction, state.prediction)
+        aux = where(targets.corrected, aux, state.aux)
         losses = jax.tree.map(lambda a, b: a + jnp.where(targets.corrected, b, 0), state.losses, losses)
         return CorrectionState(points, labels, prediction, aux, losses), None
 

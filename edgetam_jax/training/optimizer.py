@@ -86,9 +86,11 @@ def make_optimizer(params: Params, config: OptimizerConfig, steps: int) -> optax
         optax.add_decayed_weights(config.weight_decay, {name: group.weight_decay for name, group in groups.items()}),
         optax.scale_by_learning_rate(learning_rate_schedule(config, steps)),
     )
-    multiply = optax.stateless(
-        lambda updates, params: {name: groups[name].lr_multiplier * update for name, update in updates.items()}
-    )
+
+    def multiply_updates(updates: Any, params: Any) -> dict[str, jax.Array]:
+        return {name: groups[name].lr_multiplier * update for name, update in updates.items()}
+
+    multiply = optax.stateless(multiply_updates)
     return optax.chain(optax.masked(adamw, {name: group.lr_multiplier > 0 for name, group in groups.items()}), multiply)
 
 

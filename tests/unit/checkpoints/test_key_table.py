@@ -44,7 +44,7 @@ def test_flax_path_leads_back_to_the_key(key: str) -> None:
 def test_no_two_keys_share_a_name(keys: list[str]) -> None:
     found = [entry(key) for key in keys]
     assert len({e.flax for e in found if e}) == len(keys)
-    places = [(name, e.index if e.spread.name == "ROW" else 0) for e in found if e for name in e.hugging_face]
+    places = [(name, e.row if e.spread.name == "ROW" else 0) for e in found if e for name in e.hugging_face]
     assert len(set(places)) == len(places)
 
 
