@@ -31,7 +31,7 @@ class ExampleIndex(NamedTuple):
 
     dataset: int
     epoch: int
-    index: int
+    item: int
 
 
 class ExampleReader:
@@ -49,7 +49,7 @@ class ExampleReader:
     def __call__(self, where: ExampleIndex) -> Example:
         """A video or image that shows no object which is large enough is replaced by a random one of its dataset."""
         rng = np.random.default_rng([self._seed, *where])
-        config, source, index = self._configs[where.dataset], self._sources[where.dataset], where.index
+        config, source, index = self._configs[where.dataset], self._sources[where.dataset], where.item
         for _ in range(_TRIES):
             try:
                 return make_example(source[index], config, self._image_size, rng)

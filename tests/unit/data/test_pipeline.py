@@ -121,7 +121,7 @@ def test_resuming_in_the_middle_of_an_epoch(config: DataConfig, expected: list[E
 )
 def test_states_of_other_data_are_refused(config: DataConfig, expected: list[Example], change: dict[str, Any]) -> None:
     data = batches(config, SIZE, BATCH, 7, threads=0)
-    with pytest.raises(CheckpointError, match="the state is of other data: .* Go on with the data, the seed"):
+    with pytest.raises(CheckpointError, match="the state is of other data: .* Continue with the data, the seed"):
         data.set_state(data.get_state() | change)
     assert_equal(take(data, 1), expected[:1])
 
@@ -132,8 +132,8 @@ def test_an_epoch_shows_every_video_once(config: DataConfig, monkeypatch: pytest
     assert len(epochs) == 8
     for number, epoch in enumerate(epochs):
         assert {place.epoch for place in epoch} == {number}
-        assert sorted(place.index for place in epoch) == list(range(VIDEOS))
-    assert len({tuple(place.index for place in epoch) for epoch in epochs}) > 4
+        assert sorted(place.item for place in epoch) == list(range(VIDEOS))
+    assert len({tuple(place.item for place in epoch) for epoch in epochs}) > 4
 
 
 def test_an_example_depends_on_its_place_and_the_seed(config: DataConfig) -> None:
@@ -156,7 +156,7 @@ def test_datasets_are_mixed_by_weight(config: DataConfig, images: DataConfig, mo
     seen = places([config, images], monkeypatch, 10)
     of_videos, of_images = ([place for place in seen if place.dataset == number] for number in (0, 1))
     assert (len(of_videos), len(of_images)) == (10, 30)
-    assert sorted(place.index for place in of_images[:3]) == [0, 1, 2] and of_images[3].epoch == 1
+    assert sorted(place.item for place in of_images[:3]) == [0, 1, 2] and of_images[3].epoch == 1
     assert of_videos[-1].epoch == 1
 
 

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from edgetam_jax.data import open_training_data
 from edgetam_jax.data.footage import Footage, FootageSource
+from edgetam_jax.data.polygons import polygons_mask
 from edgetam_jax.errors import ConfigError, EdgeTAMError, FrameError
 from edgetam_jax.media.image import read_square
 from edgetam_jax.ops.rle import rle_decode
