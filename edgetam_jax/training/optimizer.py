@@ -86,10 +86,13 @@ def make_optimizer(params: Params, config: OptimizerConfig, steps: int) -> optax
         optax.add_decayed_weights(config.weight_decay, {name: group.weight_decay for name, group in groups.items()}),
         optax.scale_by_learning_rate(learning_rate_schedule(config, steps)),
     )
-    multiply = optax.stateless(
-        lambda updates, params: {name: groups[name].lr_multiplier * update for name, update in updates.items()}
-    )
-    return optax.chain(optax.masked(adamw, {name: group.lr_multiplier > 0 for name, group in groups.items()}), multiply)
+
+    def multiply(updates: Any, params: Any) -> Any:
+        del params
+        return {name: groups[name].lr_multiplier * update for name, update in updates.items()}
+
+    trained = {name: group.lr_multiplier > 0 for name, group in groups.items()}
+    return optax.chain(optax.masked(adamw, trained), optax.stateless(multiply))
 
 
 def _param_groups(params: Params, config: OptimizerConfig) -> dict[Path, ParamGroup]:
