@@ -169,7 +169,9 @@ def _read_value(hint: Any, value: Any, where: str, default: Any = None) -> Any:
         if not isinstance(value, list | tuple) or list(map(_is_number, value)) != [True] * len(arguments):
             raise ConfigError(f"{where}: expected {len(arguments)} numbers, got {value!r}.")
         return tuple(_read_value(each, one, where) for each, one in zip(arguments, value, strict=True))
-    if type(value) is not hint and not (type(value) is int and hint is float):
+    if type(value) is int and hint is float:
+        return float(value)
+    if type(value) is not hint:
         raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}.")
     return value
 

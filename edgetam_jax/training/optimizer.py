@@ -87,11 +87,12 @@ def make_optimizer(params: Params, config: OptimizerConfig, steps: int) -> optax
         optax.scale_by_learning_rate(learning_rate_schedule(config, steps)),
     )
 
-    def multiply_updates(updates: Any, params: Any) -> dict[str, jax.Array]:
+    def multiply(updates: Any, params: Any) -> Any:
+        del params
         return {name: groups[name].lr_multiplier * update for name, update in updates.items()}
 
-    multiply = optax.stateless(multiply_updates)
-    return optax.chain(optax.masked(adamw, {name: group.lr_multiplier > 0 for name, group in groups.items()}), multiply)
+    trained = {name: group.lr_multiplier > 0 for name, group in groups.items()}
+    return optax.chain(optax.masked(adamw, trained), optax.stateless(multiply))
 
 
 def _param_groups(params: Params, config: OptimizerConfig) -> dict[Path, ParamGroup]:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +114,7 @@ def make_train_step(
         grad_norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         finite = jnp.isfinite(sums.losses.total) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(updates))
-        params: FlatParams = cast(FlatParams, optax.apply_updates(state.params, updates))
+        params: Any = optax.apply_updates(state.params, updates)
         if statistics:
             tree = update_statistics(layout.unflatten(replicate(params)), statistics)
             params = replicate(layout.flatten(tree))

@@ -129,7 +129,7 @@ def _take_step(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict
 
 def _to_dict(step_metrics: StepMetrics) -> dict[str, Any]:
     """Numbers by the names that metrics.jsonl has for them."""
-    values = jax.tree.map(lambda x: x.item(), jax.device_get(step_metrics))._asdict()
+    values: dict[str, Any] = jax.tree.map(lambda x: x.item(), jax.device_get(step_metrics))._asdict()
     losses = values.pop("losses")._asdict()
     named: dict[str, Any] = {"loss": losses.pop("total"), **{f"loss_{name}": value for name, value in losses.items()}}
     return named | {WRITTEN_NAMES.get(name, name): value for name, value in values.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgetam_jax.data.example import Example
+from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.errors import CheckpointError, ConfigError
 from edgetam_jax.training.distillation import (
     DistillationWeights,
@@ -25,6 +26,7 @@ WEIGHTS = DistillationWeights(embedding=2.0, conditioned=3.0)
 KEYS = jax.random.split(jax.random.key(0), B)
 EXAMPLES = Example(np.zeros((B, T, 8, 8, 3), np.uint8), np.zeros((B, T, N, 8, 8), bool), np.ones((B, N), bool))
 NOTHING: Any = None
+PLAN = Plan(NOTHING, NOTHING)
 
 
 def random_features(seed: int, side: int = H, channels: int = C) -> TeacherFeatures:
@@ -92,7 +94,7 @@ def test_a_batch_without_objects_has_only_the_embedding_loss() -> None:
 def test_stored_features_are_read_exactly(tmp_path: Path) -> None:
     teacher = random_features(1)
     save_features(tmp_path, 5, KEYS, teacher)
-    found = stored_teacher(tmp_path)(5, EXAMPLES, NOTHING, KEYS)
+    found = stored_teacher(tmp_path)(5, EXAMPLES, PLAN, KEYS)
     jax.tree.map(np.testing.assert_array_equal, found, teacher)
     assert isinstance(found, TeacherFeatures)
 
@@ -104,12 +106,12 @@ def test_stored_features_of_other_clips_are_refused(tmp_path: Path) -> None:
     shorter = jax.tree.map(lambda x: x[:, :1], EXAMPLES)._replace(valid=EXAMPLES.valid)
     for examples, keys in ((EXAMPLES, other_keys), (shorter, KEYS), (EXAMPLES, KEYS[:2])):
         with pytest.raises(CheckpointError, match=r"about other clips than step 0 .* Store the features with this"):
-            teacher(0, examples, NOTHING, keys)
+            teacher(0, examples, PLAN, keys)
     with pytest.raises(CheckpointError, match=r"00000001\.safetensors does not hold a teacher's features"):
-        teacher(1, EXAMPLES, NOTHING, KEYS)
+        teacher(1, EXAMPLES, PLAN, KEYS)
     features_path(tmp_path, 2).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="does not hold a teacher's features"):
-        teacher(2, EXAMPLES, NOTHING, KEYS)
+        teacher(2, EXAMPLES, PLAN, KEYS)
 
 
 def test_stored_features_are_read_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

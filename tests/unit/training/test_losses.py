@@ -130,5 +130,5 @@ def test_half_precision_is_summed_in_float32(case: Any, each: Losses) -> None:
 
 
 def test_weights(case: Any, each: Losses) -> None:
-    got = jax.jit(object_losses, static_argnums=4)(*case, LossWeights(focal=0, dice=0, iou=2, score=0.5))
+    got = jax.jit(object_losses, static_argnums=4)(*case, LossWeights(focal=0.0, dice=0.0, iou=2.0, score=0.5))
     np.testing.assert_allclose(got.total, 2 * each.iou + 0.5 * each.score, rtol=1e-6)

@@ -142,7 +142,8 @@ def test_gradients_are_clipped() -> None:
 
 
 def test_the_moving_average_starts_with_a_short_memory() -> None:
-    mean = jax.jit(jax.vmap(lambda step: update_ema(0.0, 1.0, OptimizerConfig(ema_decay=0.9), step)))
+    zero, one = {"x": jnp.zeros(1)}, {"x": jnp.ones(1)}
+    mean = jax.jit(jax.vmap(lambda step: update_ema(zero, one, OptimizerConfig(ema_decay=0.9), step)["x"][0]))
     found = mean(jnp.asarray([0, 8, 79, 80, 10_000])).tolist()
     assert found == pytest.approx([0.9, 0.5, 1 - 80 / 89, 0.1, 0.1], rel=1e-5)
 

@@ -87,7 +87,7 @@ def test_every_level_is_read(tmp_path: Path) -> None:
             {"optimizer": {"lr_multipliers": {"neck": "slow"}}},
             r"recipe\.optimizer\.lr_multipliers\.neck: expected float, got 'slow'",
         ),
-        ({"optimizer": {"lr_multipliers": {"neck": -1}}}, "lr_multiplier of 'neck' is -1; expected 0 or more"),
+        ({"optimizer": {"lr_multipliers": {"neck": -1}}}, "lr_multiplier of 'neck' is -1.0; expected 0 or more"),
         ({"optimizer": {"lr_multipliers": {"(": 1.0}}}, r"'\(' in lr_multipliers is not a regular expression"),
         ({"optimizer": {"learning_rate": -1.0}}, "learning_rate is -1.0; expected 0.0 to 10.0"),
         ({"optimizer": {"learning_rate": math.nan}}, "learning_rate is nan"),
@@ -187,7 +187,7 @@ def test_assignments_replace_and_add_values(tmp_path: Path) -> None:
         ("steps=1.5", r"with --set\.steps: expected int, got 1\.5"),
         ("optimizer=3", r"with --set\.optimizer: expected a mapping, got 3"),
         ("steps.most=3", r"with --set\.steps: expected int, got \{'most': 3\}"),
-        ("optimizer.learning_rate=-1", "learning_rate is -1; expected 0.0 to 10.0"),
+        ("optimizer.learning_rate=-1", "learning_rate is -1.0; expected 0.0 to 10.0"),
     ],
 )
 def test_assignments_that_cannot_be_used(tmp_path: Path, assignment: str, message: str) -> None:

@@ -48,9 +48,9 @@ def recording_grads(inner: optax.GradientTransformation) -> optax.GradientTransf
     def init(params: Any) -> Any:
         return inner.init(params), jax.tree.map(jnp.zeros_like, params)
 
-    def update(grads: Any, state: Any, params: Any = None) -> Any:
-        changes, moments = inner.update(grads, state[0], params)
-        return changes, (moments, grads)
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        changes, moments = inner.update(updates, state[0], params)
+        return changes, (moments, updates)
 
     return optax.GradientTransformation(init, update)
 
