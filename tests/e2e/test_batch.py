@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from edgetam_jax import load, save
-from edgetam_jax.cli.batch import main
+from edgetam_jax.cli.main import main
 from edgetam_jax.data.prompt_files import read_prompts
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.evaluation.batch import find_names, find_video
@@ -72,7 +72,7 @@ def pixels(out: Path) -> dict[str, np.ndarray]:
 def expected(videos: Path) -> dict[str, np.ndarray]:
     """What one process alone writes."""
     out = videos / "alone"
-    assert main([str(videos / "videos"), str(out), "--model", str(videos / "model.safetensors")]) == 0
+    assert main(["batch", str(videos / "videos"), str(out), "--model", str(videos / "model.safetensors")]) == 0
     found = pixels(out)
     assert len(found) == VIDEOS * FRAMES
     assert set(np.unique(np.stack(list(found.values())))) >= {0, 3}
@@ -128,10 +128,10 @@ def test_masks_of_another_network_are_not_added(
     save(with_score_bias(load(videos / "model.safetensors"), lambda bias: bias + 1.0), other)
     shutil.rmtree(videos / "alone" / "clip0")
     line = [str(videos / "videos"), str(videos / "alone"), "--model"]
-    assert main([*line, str(other)]) == 2
+    assert main(["batch", *line, str(other)]) == 2
     assert f"alone was made by {videos / 'model.safetensors'} with weights" in capsys.readouterr().err
     assert not (videos / "alone" / "clip0").exists()
-    assert main([*line, str(videos / "model.safetensors")]) == 0
+    assert main(["batch", *line, str(videos / "model.safetensors")]) == 0
     assert capsys.readouterr().out.count("done before") == VIDEOS - 1
     assert same(pixels(videos / "alone"), expected)
 
@@ -174,7 +174,7 @@ def test_prompts_that_cannot_be_used(tmp_path: Path) -> None:
 def test_processes_that_cannot_be(
     tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert main([str(tmp_path), str(tmp_path / "out"), "--model", "none", *arguments]) == 2
+    assert main(["batch", str(tmp_path), str(tmp_path / "out"), "--model", "none", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -184,6 +184,6 @@ def test_a_video_that_fails_does_not_stop_the_others(
     for name, box in (("good", [10, 8, 40, 40]), ("bad", [10, 8, 400, 40])):
         (tmp_path / name).symlink_to(videos / "videos" / "clip0")
         (tmp_path / f"{name}.json").write_text(json.dumps([{"obj_id": 1, "box": box}]))
-    assert main([str(tmp_path), str(tmp_path / "out"), "--model", str(videos / "model.safetensors")]) == 1
+    assert main(["batch", str(tmp_path), str(tmp_path / "out"), "--model", str(videos / "model.safetensors")]) == 1
     assert "outside the frame" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [PROVENANCE_FILE, "good"]

@@ -76,11 +76,11 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
         ),
         "docs/limits.md": (
             f"its J&F is {min(jf)} to {max(jf)}",
-            f"it says so on {min(absent)} to {max(absent)} of the frames",
+            f"its score says so on {min(absent)} to {max(absent)} of the frames",
             f"its IoU is {once} after one click and {thrice} after three",
         ),
         "notebooks/images.ipynb": (f"its IoU on held-out clips is {once}, {twice} and {thrice} after one, two",),
-        "README.md": (f"over a hundred others its J&F is {jf[0]}",),
+        "README.md": (f"over a hundred other clips its J&F is {jf[0]}",),
         "edgetam_jax/cli/demo.py": (f"whose mean J&F over a hundred others is {jf[0]}",),
     }
     for page, said in sentences.items():
@@ -111,7 +111,7 @@ def test_nano_follows_the_demo(capsys: pytest.CaptureFixture, tmp_path: Path, mo
     assert cli.main(["demo"]) == 0
     out = capsys.readouterr().out
     (both,) = re.findall(r"^  both +([\d.]+)$", out, re.MULTILINE)
-    (still,) = re.findall(r"left where they were: ([\d.]+)$", out, re.MULTILINE)
+    (still,) = re.findall(r"on every frame, for comparison: ([\d.]+)$", out, re.MULTILINE)
     assert float(both) > 0.8 > float(still)
 
 
@@ -137,7 +137,7 @@ def test_a_user_who_corrects_nano() -> None:
     predictor, frames = VideoPredictor(load("nano")), np.asarray(clip.frames)
     truth = dict(enumerate(np.asarray(clip.masks)[:, 2]))
     first, second = offline(predictor, frames, truth, frames=2)
-    watched = online(predictor, frames, truth, good=0.0)
+    watched = online(predictor, frames, truth, min_iou=0.0)
     np.testing.assert_array_equal(watched.j, first.j)
     assert (watched.clicked, first.clicked) == ((0,), (0,)) and 0.3 < first.j.mean() < 1
     _, worst = second.clicked
