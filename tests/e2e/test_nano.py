@@ -81,7 +81,7 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
         ),
         "notebooks/images.ipynb": (f"its IoU on held-out clips is {once}, {twice} and {thrice} after one, two",),
         "README.md": (f"over a hundred other clips its J&F is {jf[0]}",),
-        "edgetam_jax/cli/demo.py": (f"whose mean J&F over a hundred others is {jf[0]}",),
+        "edgetam_jax/cli/demo.py": (f"its mean J&F on a hundred others is {jf[0]}",),
     }
     for page, said in sentences.items():
         text = (ROOT / page).read_text()
