@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import bars, machine, results
+from benchmarks import targets, machine, results
 from benchmarks.coordinator import Row, Worker, measure
 from benchmarks.systems import DEFAULT, SYSTEMS, System, Task, environment, tasks_of, with_avx512
 
@@ -124,8 +124,8 @@ def report(rows: list[dict[str, Any]], about: dict[str, Any], arguments: argpars
         if row.get("idle_ms", 0) > IDLE * row.get("median_ms", 0):
             print(f"{row['label']} worked {row['idle_ms']:.0f} ms out of turn, at the cost of its neighbours.")
     device = about.get("device", "")
-    found = bars.measures(rows, arguments.device, arguments.device == "cpu" and machine.is_amd())
-    print("\n" + bars.table(found))
+    found = targets.measures(rows, arguments.device, arguments.device == "cpu" and machine.is_amd())
+    print("\n" + targets.table(found))
     results.write(
         "speed",
         arguments.size,

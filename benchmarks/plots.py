@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import bars
+from benchmarks import targets
 from benchmarks.results import RESULTS
 from edgetam_jax.media.atomic import replacing
 
@@ -205,7 +205,7 @@ def stages(rows: Sequence[dict[str, Any]]) -> str:
 def objects(rows: Sequence[dict[str, Any]]) -> str:
     """What a frame costs us with each number of objects."""
     counts = sorted({row["count"] for row in rows if row["task"] == "track"})
-    times = {n: bars.ours(rows, bars.OURS, "track", n) for n in counts}
+    times = {n: targets.ours(rows, targets.OURS, "track", n) for n in counts}
     cells = ["" if time is None else f"{time:.0f}" for time in times.values()]
     return _markdown([["objects", *map(str, counts)], ["milliseconds a frame", *cells]])
 
@@ -240,10 +240,10 @@ def sizes(documents: Sequence[dict[str, Any]]) -> str:
 
 def every_bar(documents: Sequence[dict[str, Any]]) -> str:
     """What has a bar, and what goes against us; what is missed is bold. A column a processor, of its first run."""
-    found: dict[str, dict[str, bars.Measure]] = {}
+    found: dict[str, dict[str, targets.Measure]] = {}
     for one in documents:
         amd, avx512 = one["processor"].startswith("AMD"), "avx512f" in one["instructions"]
-        found.setdefault(processor(one), bars.everywhere(one["rows"], amd, avx512))
+        found.setdefault(processor(one), targets.everywhere(one["rows"], amd, avx512))
     lines = [["", "at least", "aim", *found]]
     for what in dict.fromkeys(name for measures in found.values() for name in measures):
         there = [measures.get(what) for measures in found.values()]

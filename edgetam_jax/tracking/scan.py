@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 
-from edgetam_jax.checkpoints.api import embedded
+from edgetam_jax.checkpoints.api import load_embedded
 from edgetam_jax.errors import PromptError
 from edgetam_jax.model import Model
 from edgetam_jax.ops.masks import resize_logits
@@ -113,7 +113,7 @@ def track(
     at once. `vectorize` computes objects at once rather than one after the other, `remat` saves memory when this is
     differentiated; neither changes the numbers beyond rounding.
     """
-    model = embedded() if model is None else model
+    model = load_embedded() if model is None else model
     model.check_for_video()
     if direction not in ("forward", "backward", "both"):
         raise PromptError(f'direction is {direction!r}; expected "forward", "backward" or "both".')

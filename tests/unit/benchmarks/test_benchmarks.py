@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import bars, compare, compiling, gpu, machine, plots, results
+from benchmarks import targets, compare, compiling, gpu, machine, plots, results
 from benchmarks.coordinator import Row, Worker, measure
 from benchmarks.forms import forms_of
 from benchmarks.parts import parts_of, take_turns
@@ -166,7 +166,7 @@ ROWS = [
 
 
 def verdicts(amd: bool) -> dict[str, tuple[float, str]]:
-    return {found.what: (round(found.value, 3), found.verdict) for found in bars.measures(ROWS, "cpu", amd)}
+    return {found.what: (round(found.value, 3), found.verdict) for found in targets.measures(ROWS, "cpu", amd)}
 
 
 def test_ratios_and_bars() -> None:
@@ -181,7 +181,7 @@ def test_ratios_and_bars() -> None:
     assert found["4 frames tracked in one call, the first prompted: time over that of 4 steps"] == (0.95, "")
     assert found["a frame, 1 object: bf16 times as fast as float32"] == (1.25, "reached")
     assert found["edgetam_jax, tuned: share of 1000 GFLOP/s, the peak of JAX here"] == (0.5, "MISSED")
-    assert bars.Measure("", 2.3, 2.7, 2.3, low=True).verdict == "aim"
+    assert targets.Measure("", 2.3, 2.7, 2.3, low=True).verdict == "aim"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import bars, compare
+from benchmarks import targets, compare
 from benchmarks.results import config_of
 from benchmarks.systems import SYSTEMS
 from edgetam_jax.tracking import memory
@@ -60,7 +60,7 @@ def test_all_of_them_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done["hugging-face"] == {("track", 1), ("encode", 1)}
     assert done["original"] == done["ours"] == {("track", 1), ("encode", 1), ("segment", 1), ("gemm", 1)}
     assert all(row["min_ms"] > 0.1 and row["peak_bytes"] > 1e8 for row in rows)
-    ratios = {measure.what: measure.value for measure in bars.measures(rows, "cpu", amd=False)}
+    ratios = {measure.what: measure.value for measure in targets.measures(rows, "cpu", amd=False)}
     assert ratios["a frame, 1 object: times as fast as original, eager"] > 0
 
 

@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from edgetam_jax.checkpoints.mapping import flat
+from edgetam_jax.checkpoints.mapping import flatten_params
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import User
 from edgetam_jax.model import is_statistic
@@ -65,7 +65,7 @@ def prepare(settings: Settings) -> tuple[Any, TrainState]:
 
 
 def named(packed: Packed, options: Optimizer) -> dict[str, np.ndarray]:
-    return flat(group_params(tiny_model().params, options).unpack(jax.device_get(packed)))
+    return flatten_params(group_params(tiny_model().params, options).unpack(jax.device_get(packed)))
 
 
 def is_blind(name: str) -> bool:
