@@ -50,7 +50,7 @@ def read_raw(path: str | pathlib.Path, image_size: int | None = None) -> RawChec
     if layout is None:
         examples = ", ".join(sorted(tensors)[:3]) or "nothing"
         raise CheckpointError(
-            f"{path} is no EdgeTAM checkpoint: none of its {len(tensors)} tensors has a name that the network uses "
+            f"{path} is no EdgeTAM checkpoint: of its {len(tensors)} tensors none has a name that the network uses "
             f"(it holds {examples}, ...). The released file is edgetam.pt; Hugging Face's is yonigozlan/EdgeTAM-hf."
         )
     shapes = {name: value.shape for name, value in tensors.items()}
