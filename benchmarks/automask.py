@@ -1,8 +1,8 @@
-"""Masks of everything, here and in the PyTorch original: `python -m benchmarks.automask [PICTURE] [--size 1024]`.
+"""Automatic mask generation, here and in the PyTorch original: `python -m benchmarks.automask [PICTURE] [--size 1024]`.
 
-Both get the same random weights and the same picture, each in a process of its own, in turns; then their records are
-compared. The weights being random, masks are noise: the thresholds below leave about as many as photographs have, and
-a high mask threshold makes them as compact.
+Both run in turns with the same random weights and the same picture, each in a process of its own; then their records
+are compared. With random weights the masks are noise. The thresholds below are chosen so that about as many masks
+remain as in photographs, and of similar size.
 """
 
 import argparse
@@ -22,6 +22,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import numpy as np
 
 from benchmarks import results, weights
+from edgetam_jax.media.image import read_image
 
 SETTINGS = {
     "pred_iou_thresh": 0.3,
@@ -30,21 +31,21 @@ SETTINGS = {
     "box_nms_thresh": 0.95,
     "output_mode": "uncompressed_rle",
 }
-_generator: Any = None  # of a worker
+_generator: Any = None  # in a worker process
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("picture", nargs="?", type=Path, help="an image file (a drawn picture of 1800x1200)")
+    parser.add_argument("picture", nargs="?", type=Path, help="an image file (a synthetic picture of 1800x1200)")
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
-    parser.add_argument("--side", type=int, default=32, help="points a side (32)")
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each that are timed (2)")
+    parser.add_argument("--side", type=int, default=32, help="points per side (32)")
+    parser.add_argument("--rounds", type=int, default=2, help="timed runs of each (2)")
     arguments = parser.parse_args()
     settings = SETTINGS | {"points_per_side": arguments.side}
-    picture = drawn() if arguments.picture is None else photographed(arguments.picture)
+    picture = draw_picture() if arguments.picture is None else read_image(arguments.picture)
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        with ProcessPoolExecutor(1, context) as writer:  # so that torch does not stay in this process
+        with ProcessPoolExecutor(1, context) as writer:  # so that torch is not imported in this process
             writer.submit(weights.write_weights, Path(folder), arguments.size).result()
         runs: dict[str, list[dict[str, Any]]] = {"ours": [], "original": []}
         with ProcessPoolExecutor(1, context) as ours, ProcessPoolExecutor(1, context) as original:
@@ -58,8 +59,8 @@ def main() -> None:
     report(arguments, settings, picture, first["seconds"], runs)
 
 
-def drawn(height: int = 1200, width: int = 1800) -> np.ndarray:
-    """A textured ground, and many textured disks on it."""
+def draw_picture(height: int = 1200, width: int = 1800) -> np.ndarray:
+    """Many textured disks on a textured background."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (height // 40, width // 40, 3), np.uint8)
     picture = coarse.repeat(40, 0).repeat(40, 1) // 2
@@ -69,12 +70,6 @@ def drawn(height: int = 1200, width: int = 1800) -> np.ndarray:
         disk = (x - cx) ** 2 + (y - cy) ** 2 < radius**2
         picture[disk] = rng.integers(100, 255, 3) - 20 * ((x[disk] + y[disk]) // 8 % 2)[:, None]
     return picture
-
-
-def photographed(path: Path) -> np.ndarray:
-    from edgetam_jax.media.image import read_image
-
-    return read_image(path)
 
 
 def load_ours(folder: str, size: int, settings: dict[str, Any]) -> None:
@@ -96,29 +91,30 @@ def load_original(folder: str, size: int, settings: dict[str, Any]) -> None:
 
 
 def run(picture: np.ndarray) -> dict[str, Any]:
-    begin, begin_cpu = time.perf_counter(), time.process_time()
+    """Time, memory and records of one call, in a worker process."""
+    start, start_cpu = time.perf_counter(), time.process_time()
     records = _generator.generate(picture)
-    seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak, "records": records}
 
 
-def compare(ours: list[dict[str, Any]], original: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the two lists of records have in common."""
+def compare_records(ours: list[dict[str, Any]], original: list[dict[str, Any]]) -> dict[str, Any]:
+    """Statistics of how far the two lists of records agree."""
     from edgetam_jax.ops.rle import rle_decode
 
     def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
         close = abs(a["predicted_iou"] - b["predicted_iou"]) < 1e-4
         return close and (a["point_coords"], a["bbox"]) == (b["point_coords"], b["bbox"])
 
-    found = [next((i for i, theirs in enumerate(original) if same(mine, theirs)), None) for mine in ours]
-    pairs = [(mine, original[i]) for mine, i in zip(ours, found, strict=True) if i is not None]
+    matches = [next((i for i, other in enumerate(original) if same(record, other)), None) for record in ours]
+    pairs = [(record, original[i]) for record, i in zip(ours, matches, strict=True) if i is not None]
     pixels = [np.count_nonzero(rle_decode(a["segmentation"]) != rle_decode(b["segmentation"])) for a, b in pairs]
     return {
         "records": len(ours),
         "records_original": len(original),
         "same_point_box_and_iou": len(pairs),
-        "in_another_place": sum(i is not None and i != place for place, i in enumerate(found)),
+        "in_another_place": sum(i is not None and i != index for index, i in enumerate(matches)),
         "equal_run_lengths": pixels.count(0),
         "pixels_that_differ": int(sum(pixels)),
         "largest_iou_error": max((abs(a["predicted_iou"] - b["predicted_iou"]) for a, b in pairs), default=None),
@@ -136,7 +132,7 @@ def report(
     cpu = {name: [one["cpu_seconds"] for one in each] for name, each in runs.items()}
     peaks = {name: each[-1]["peak_bytes"] for name, each in runs.items()}
     ratio = statistics.median(seconds["original"]) / statistics.median(seconds["ours"])
-    common = compare(runs["ours"][-1]["records"], runs["original"][-1]["records"])
+    common = compare_records(runs["ours"][-1]["records"], runs["original"][-1]["records"])
     print("| | seconds (median) | min | of all cores (median) | peak memory |\n|---|---|---|---|---|")
     for name, each in seconds.items():
         median, of_cores = statistics.median(each), statistics.median(cpu[name])

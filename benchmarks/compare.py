@@ -1,9 +1,9 @@
-"""Everybody's speed in one run: `python -m benchmarks.compare [--size 1024] [--objects 1 2 4 8] [--against 1 4]
+"""The speed of all systems in one run: `python -m benchmarks.compare [--size 1024] [--objects 1 2 4 8] [--against 1 4]
 [--batches 4] [--budget SECONDS]`.
 
-This package, the PyTorch original, the Hugging Face port and ONNX Runtime's encoder each live in a process of their
-own, with the same random weights and the same number of threads. When all are warm and their memory is full, they take
-turns, one frame each, so that all meet the same machine. docs/speed.md says how it is measured.
+This package, the PyTorch original, the Hugging Face port and ONNX Runtime's encoder each run in a process of their own,
+with the same random weights and the same number of threads. When all are warm and their memory is full, they take
+turns, one frame each, so that other load on the machine affects all alike. docs/speed.md describes the method.
 """
 
 import argparse
@@ -22,33 +22,43 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import bars, machine, results
-from benchmarks.coordinator import Row, Worker, measure
-from benchmarks.systems import DEFAULT, SYSTEMS, System, Task, environment, tasks_of, with_avx512
+from benchmarks import machine, results, targets
+from benchmarks.coordinator import TaskRun, Worker, run_in_turns
+from benchmarks.systems import DEFAULT_SYSTEMS, SYSTEMS, System, Task, environment, tasks_of, with_avx512
 
-IDLE = 0.05  # of its own time is what a system may compute out of turn
+IDLE_SHARE = 0.05  # a system that computes for a larger share of its time out of turn is reported
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
-    parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4, 8], help="how many we follow (1 2 4 8)")
-    parser.add_argument("--against", type=int, nargs="+", default=[1, 4], help="how many the others follow, too (1 4)")
     parser.add_argument(
-        "--batches", type=int, nargs="*", default=[4], help="images, and frames and videos of ours, at once (4)"
+        "--objects", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of objects for this package (1 2 4 8)"
+    )
+    parser.add_argument(
+        "--against", type=int, nargs="+", default=[1, 4], help="those of them for the other systems (1 4)"
+    )
+    parser.add_argument(
+        "--batches",
+        type=int,
+        nargs="*",
+        default=[4],
+        help="batch sizes of images, and for this package of frames and videos (4)",
     )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, metavar="NAME", help=f"some of: {', '.join(SYSTEMS)}")
-    parser.add_argument("--rounds", type=int, default=10, help="times that each is timed (10)")
-    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which nothing more is prepared")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each system (as many as processors)")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where all compute (cpu)")
+    parser.add_argument("--rounds", type=int, default=10, help="how often each task is timed (10)")
+    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no more tasks are prepared")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="threads of each system (the number of processors)"
+    )
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="the device of all systems (cpu)")
     arguments = parser.parse_args()
-    chosen = [SYSTEMS[name] for name in arguments.systems or DEFAULT[arguments.device]]
+    chosen = [SYSTEMS[name] for name in arguments.systems or DEFAULT_SYSTEMS[arguments.device]]
     if arguments.device == "cpu" and machine.is_amd():
         if shutil.which("cc"):
             chosen = with_avx512(chosen)
         else:
-            print("There is no C compiler (cc): PyTorch runs only as it does by itself on AMD, without AVX-512.")
+            print("There is no C compiler (cc): PyTorch is timed only in its default mode on AMD, without AVX-512.")
     with tempfile.TemporaryDirectory() as folder:
         make_weights(Path(folder), arguments.size)
         rows, about = compare(chosen, arguments, Path(folder))
@@ -58,7 +68,7 @@ def main() -> None:
 
 
 def make_weights(folder: Path, size: int) -> None:
-    """In a process of its own, so that torch does not stay in this one."""
+    """Writes the weights in another process, so that torch is not imported in this one."""
     command = [sys.executable, "-m", "benchmarks.weights", str(folder), "--size", str(size)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -68,45 +78,45 @@ def make_weights(folder: Path, size: int) -> None:
 def compare(
     systems: Sequence[System], arguments: argparse.Namespace, folder: Path
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What was measured of each system's tasks, and what the first says about the device."""
+    """The measurements of each system's tasks, and what the first system that works reports about the device."""
     workers: list[Worker] = []
     try:
-        rows = []
+        runs = []
         for system in systems:
-            workers.append(start(system, arguments, folder))
+            workers.append(start_worker(system, arguments, folder))
             tasks = tasks_of(system, arguments.objects, arguments.against, arguments.batches)
-            rows += [(system, task, Row(workers[-1], str(task))) for task in tasks]
-        with contextlib.suppress(KeyboardInterrupt):  # what was timed until then is told
-            measure([row for *_, row in rows], arguments.rounds, budget=arguments.budget)
+            runs += [(system, task, TaskRun(workers[-1], str(task))) for task in tasks]
+        with contextlib.suppress(KeyboardInterrupt):  # report the measurements up to then
+            run_in_turns([run for *_, run in runs], arguments.rounds, budget=arguments.budget)
         about = next((worker.about for worker in workers if "error" not in worker.about), {})
-        return [summary(*row) for row in rows], about
+        return [summarize(*run) for run in runs], about
     finally:
         for worker in workers:
             worker.close()
 
 
-def start(system: System, arguments: argparse.Namespace, folder: Path) -> Worker:
+def start_worker(system: System, arguments: argparse.Namespace, folder: Path) -> Worker:
     options = {"--size": arguments.size, "--threads": arguments.threads, "--device": arguments.device}
     flat = [str(word) for pair in options.items() for word in pair]
     command = ["-m", "benchmarks.worker", json.dumps(system), str(folder), *flat]
     return Worker(system.name, command, environment(system, arguments.device, arguments.threads, folder))
 
 
-def summary(system: System, task: Task, row: Row) -> dict[str, Any]:
+def summarize(system: System, task: Task, run: TaskRun) -> dict[str, Any]:
     about = {"system": system.name, "label": system.label, "task": task.kind, "count": task.count}
-    if row.note is not None or not row.runs:
-        return {**about, "note": row.note or "not timed: the run was stopped"}
-    milliseconds = [1e3 * run["seconds"] for run in row.runs]
-    names = row.runs[0]["details"]
-    details = {name: statistics.median(run["details"][name] for run in row.runs) for name in names}
+    if run.failure is not None or not run.runs:
+        return {**about, "note": run.failure or "not timed: the run was stopped"}
+    milliseconds = [1e3 * measured["seconds"] for measured in run.runs]
+    names = run.runs[0]["details"]
+    details = {name: statistics.median(measured["details"][name] for measured in run.runs) for name in names}
     return {
         **about,
         "median_ms": statistics.median(milliseconds),
         "p99_ms": float(np.quantile(milliseconds, 0.99)),
         "min_ms": min(milliseconds),
-        "processor_ms": 1e3 * statistics.median(run["processor_s"] for run in row.runs),
-        "idle_ms": 1e3 * statistics.median(run["idle_s"] for run in row.runs),
-        **row.prepared,
+        "processor_ms": 1e3 * statistics.median(measured["processor_s"] for measured in run.runs),
+        "idle_ms": 1e3 * statistics.median(measured["idle_s"] for measured in run.runs),
+        **run.facts,
         "details": details,
     }
 
@@ -121,11 +131,11 @@ def report(rows: list[dict[str, Any]], about: dict[str, Any], arguments: argpars
             memory = f"{row['peak_bytes'] / 1e9:.2f} GB" if row["peak_bytes"] else ""
             print(f"{name} {row['median_ms']:.1f} | {row['p99_ms']:.1f} | {row['first_s']:.1f} | {memory} |")
     for row in rows:
-        if row.get("idle_ms", 0) > IDLE * row.get("median_ms", 0):
-            print(f"{row['label']} worked {row['idle_ms']:.0f} ms out of turn, at the cost of its neighbours.")
+        if row.get("idle_ms", 0) > IDLE_SHARE * row.get("median_ms", 0):
+            print(f"{row['label']} worked {row['idle_ms']:.0f} ms out of turn, which slows the other systems down.")
     device = about.get("device", "")
-    found = bars.measures(rows, arguments.device, arguments.device == "cpu" and machine.is_amd())
-    print("\n" + bars.table(found))
+    measured = targets.measurements(rows, arguments.device, arguments.device == "cpu" and machine.is_amd())
+    print("\n" + targets.format_table(measured))
     results.write(
         "speed",
         arguments.size,

@@ -1,4 +1,4 @@
-"""Processes that do one piece of work at a time, when they are told to; see `worker` for their side."""
+"""Controls the processes of the comparison, one task at a time; `worker` is their side of the protocol."""
 
 import json
 import math
@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PATIENCE = 20.0  # seconds that a process has to end
+SHUTDOWN_SECONDS = 20.0  # how long a process may take to end
 
 
 class Worker:
-    """A process that answers each line with a line of JSON. What goes wrong there is an answer with "error"."""
+    """A process that replies to each line with a line of JSON. If it fails, the reply has the key "error"."""
 
     def __init__(self, name: str, arguments: Sequence[str], variables: Mapping[str, str] = os.environ) -> None:
         self.name = name
@@ -22,7 +22,7 @@ class Worker:
         )
         self.about = self._read()
 
-    def ask(self, line: str) -> dict[str, Any]:
+    def request(self, line: str) -> dict[str, Any]:
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(line + "\n")
@@ -37,61 +37,62 @@ class Worker:
         return json.loads(line) if line else self._ended()
 
     def _ended(self) -> dict[str, Any]:
-        return {"error": f"its process ended with code {self._process.wait(PATIENCE)}"}
+        return {"error": f"its process ended with code {self._process.wait(SHUTDOWN_SECONDS)}"}
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.close()
-            self._process.wait(PATIENCE)
+            self._process.wait(SHUTDOWN_SECONDS)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
 
 
-class Row:
-    """One task of one system: how it was prepared, and each time that it was done."""
+class TaskRun:
+    """One task of one system: the facts from preparing it, and the measurements of each run."""
 
     def __init__(self, worker: Worker, task: str) -> None:
         self.worker, self.task = worker, task
-        self.prepared: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {}
         self.runs: list[dict[str, Any]] = []
-        self.note: str | None = worker.about.get("error")
+        self.failure: str | None = worker.about.get("error")
 
     def prepare(self) -> None:
-        self._ask("prepare", self.prepared)
+        self._request("prepare", self.facts)
 
     def run(self) -> None:
-        answer: dict[str, Any] = {}
-        if self._ask("run", answer):
-            self.runs.append(answer)
+        measured: dict[str, Any] = {}
+        if self._request("run", measured):
+            self.runs.append(measured)
 
-    def _ask(self, verb: str, answer: dict[str, Any]) -> bool:
-        """False where it failed: then, and after an earlier failure, nothing is asked any more."""
-        if self.note is None:
-            answer |= self.worker.ask(f"{verb} {self.task}")
-            self.note = answer.get("error")
-        return self.note is None
+    def _request(self, command: str, reply: dict[str, Any]) -> bool:
+        """Fills in the reply. Returns False after a failure, also an earlier one, after which nothing is requested."""
+        if self.failure is None:
+            reply |= self.worker.request(f"{command} {self.task}")
+            self.failure = reply.get("error")
+        return self.failure is None
 
 
-def measure(rows: Sequence[Row], rounds: int, pause: float = 0.02, budget: float = math.inf) -> None:
-    """Everything is prepared; then, in each round, every row's task is done once, so that all meet the same machine.
+def run_in_turns(tasks: Sequence[TaskRun], rounds: int, pause: float = 0.02, budget: float = math.inf) -> None:
+    """Prepares all tasks, then runs each of them once a round, so that other load on the machine affects all alike.
 
-    One works at a time; the pause lets threads of the one before go to sleep. After `budget` seconds nothing more is
-    prepared. What a task took once it was warm is printed at once, for who has to stop early.
+    Only one process works at a time; the pause lets the threads of the previous one go to sleep. After `budget` seconds
+    no more tasks are prepared. The time of a warm call is printed immediately, for runs that are stopped early.
     """
     start = time.monotonic()
-    for row in rows:
-        begin = time.monotonic()
-        if begin - start > budget:
-            row.note = row.note or f"not prepared within {budget:.0f} s"
-        row.prepare()
-        told = row.note
-        if told is None:
-            told = f"ready after {time.monotonic() - begin:.0f} s, {1e3 * row.prepared['warm_s']:.1f} ms when warm"
-        print(f"{row.worker.name}, {row.task}: {told}", flush=True)
+    for task in tasks:
+        task_start = time.monotonic()
+        if task_start - start > budget:
+            task.failure = task.failure or f"not prepared within {budget:.0f} s"
+        task.prepare()
+        status = task.failure
+        if status is None:
+            seconds = time.monotonic() - task_start
+            status = f"ready after {seconds:.0f} s, {1e3 * task.facts['warm_s']:.1f} ms when warm"
+        print(f"{task.worker.name}, {task.task}: {status}", flush=True)
     for _ in range(rounds):
-        for row in rows:
+        for task in tasks:
             time.sleep(pause)
-            row.run()
+            task.run()

@@ -1,9 +1,9 @@
-"""How fast training data is read, and its share of a training step: `python -m benchmarks.data [--size 256]`.
+"""The throughput of the data pipeline, and its share of a training step: `python -m benchmarks.data [--size 256]`.
 
-Synthetic clips are written as a dataset in the layout of DAVIS, 854x480, and examples of 8 frames are made of it: read,
-augmented as for fine-tuning, and put into batches by threads. The files are in memory by the time they are timed, so it
-is the processor's work that is measured; its own time is told too, which other work on the machine does not change.
-Then NANO learns from the dataset, and from clips that are drawn as it goes, as in its seventh recipe.
+Synthetic clips are written as a dataset in the layout of DAVIS, 854x480. Threads read examples of 8 frames from it,
+augment them as for fine-tuning, and make batches. The files are cached in memory when they are timed, so this measures
+the processor's work; the processor time is reported too, which other load on the machine does not change. Then NANO is
+trained on the dataset, and on clips that are generated during training, as in its seventh recipe.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from edgetam_jax.training.trainer import train
 HEIGHT, WIDTH = 480, 854
 BATCH = 4
 RECIPE = Path(__file__).parents[1] / "recipes" / "nano" / "7-clips-256.toml"
-STEPS, WARM = 25, 5  # of training, and those of them that are not counted
+STEPS, WARM = 25, 5  # training steps, and how many of the first are not counted
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256, help="the model's image size (256)")
     parser.add_argument("--frames", type=int, default=8, help="frames of an example (8)")
-    parser.add_argument("--batches", type=int, default=10, help="batches of 4 that are timed of each kind (10)")
+    parser.add_argument("--batches", type=int, default=10, help="timed batches of 4 of each kind (10)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_videos(Path(folder), count=4, frames=16)
@@ -48,7 +48,8 @@ def main() -> None:
         ]
         data = DataConfig(str(folder), frames=arguments.frames, objects=3)
         learning = {
-            name: learn(some, arguments, Path(folder, name)) for name, some in (("drawn", ()), ("read", (data,)))
+            name: time_training(some, arguments, Path(folder, name))
+            for name, some in (("drawn", ()), ("read", (data,)))
         }
     report(arguments, rows, learning)
 
@@ -70,12 +71,12 @@ def write_videos(root: Path, count: int, frames: int) -> None:
 
 def measure(config: DataConfig, what: str, threads: int, arguments: argparse.Namespace) -> dict[str, Any]:
     data = batches(config, arguments.size, BATCH, seed=0, threads=threads)
-    for _ in range(3):  # fills the queue, so that what follows comes at the pace at which it is made
+    for _ in range(3):  # fill the queue, so that the next batches are timed at the rate at which they are made
         next(data)
-    begin, begin_work = time.perf_counter(), time.process_time()
+    start, start_processor = time.perf_counter(), time.process_time()
     for _ in range(arguments.batches):
         next(data)
-    seconds, work = time.perf_counter() - begin, time.process_time() - begin_work
+    seconds, processor = time.perf_counter() - start, time.process_time() - start_processor
     data.close()
     examples = arguments.batches * BATCH
     return {
@@ -83,12 +84,12 @@ def measure(config: DataConfig, what: str, threads: int, arguments: argparse.Nam
         "threads": threads,
         "examples_per_s": examples / seconds,
         "ms_a_frame": 1e3 * seconds / examples / config.frames,
-        "processor_ms_a_frame": 1e3 * work / examples / config.frames,
+        "processor_ms_a_frame": 1e3 * processor / examples / config.frames,
     }
 
 
-def learn(data: tuple[DataConfig, ...], arguments: argparse.Namespace, out: Path) -> dict[str, float]:
-    """A step's seconds, and the share of them for which it waits for data, in the median."""
+def time_training(data: tuple[DataConfig, ...], arguments: argparse.Namespace, out: Path) -> dict[str, float]:
+    """Medians of the seconds of a step, and of the share of them spent waiting for data."""
     recipe = dataclasses.replace(read_recipe(RECIPE), start="nano", batch=BATCH, steps=STEPS, save_every=STEPS)
     synthetic = dataclasses.replace(recipe.synthetic, frames=arguments.frames)
     train(dataclasses.replace(recipe, image_size=arguments.size, data=data, synthetic=synthetic), out)

@@ -1,4 +1,4 @@
-"""How much a program multiplies: the operations of its matrix products and convolutions, two for each multiply-add."""
+"""Counts the operations of a program's matrix products and convolutions, two for each multiply-add."""
 
 import math
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from jax.extend import core
 
 
 def count(function: Callable[..., Any], *args: Any) -> int:
-    """Of one call. Of two branches the longer one counts, a loop's body as often as it runs; nothing is computed."""
+    """Operations of one call, without running it. Of the branches of a conditional the largest counts."""
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:
-    return sum(_of(equation) for equation in jaxpr.eqns)
+    return sum(_count_equation(equation) for equation in jaxpr.eqns)
 
 
-def _of(equation: core.JaxprEqn) -> int:
+def _count_equation(equation: core.JaxprEqn) -> int:
     name, params = equation.primitive.name, equation.params
     outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
     if name == "dot_general":

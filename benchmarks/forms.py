@@ -1,8 +1,8 @@
-"""Ways to compute the same, timed by turns: `python -m benchmarks.forms [--size 1024]`.
+"""Alternative implementations of the same computation, timed in turns: `python -m benchmarks.forms [--size 1024]`.
 
-Filters of one channel each as sums of shifted copies, which is what the network does, or as grouped convolutions; and
-memory attention's one head as two products with a softmax between them, which is what it does, or by JAX's functions
-for attention. What a device cannot run is a line that says so.
+Depthwise filters as sums of shifted copies, as in the network, or as grouped convolutions; and the single head of
+memory attention as two matrix products with a softmax between them, as in the network, or by JAX's own functions.
+Forms that a device cannot run are printed.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,34 +15,34 @@ import numpy as np
 from jax import Array, lax
 
 from benchmarks import results
-from benchmarks.parts import DTYPES, Part, time_by_type
+from benchmarks.parts import DTYPES, Part, time_by_dtype
 from edgetam_jax.config import Config
-from edgetam_jax.nn.attention import scores_of, softmax
+from edgetam_jax.nn.attention import dot_product_scores, softmax
 from edgetam_jax.nn.kernels import depthwise_conv, matmul
 
 
 def main() -> None:
-    time_by_type("forms", __doc__, lambda size: forms_of(results.config_of(size), *DTYPES))
+    time_by_dtype("forms", __doc__, lambda size: forms_of(results.config_of(size), *DTYPES))
 
 
 class Case(NamedTuple):
-    what: str
-    forms: dict[str, Callable[..., Array]]  # the first is the network's
+    name: str
+    forms: dict[str, Callable[..., Array]]  # the first is the one that the network uses
     shapes: Sequence[tuple[int, ...]]  # of the arguments
 
 
 def forms_of(config: Config, *dtypes: str) -> list[Part]:
-    """Compiled, and run once. Those that do not run in every type are left out."""
+    """All forms, compiled and run once. Forms that do not run in every dtype are left out."""
     parts = []
-    for what, forms, shapes in cases(config):
+    for case, forms, shapes in cases(config):
         for name, form in forms.items():
-            found = [prepare(f"{what}: {name}", form, shapes, dtype) for dtype in dtypes]
-            parts += found if None not in found else []
+            prepared = [prepare(f"{case}: {name}", form, shapes, dtype) for dtype in dtypes]
+            parts += [part for part in prepared if part] if None not in prepared else []
     return parts
 
 
 def cases(config: Config) -> list[Case]:
-    """The encoder's finest filters, the memory encoder's largest, and an image's attention to itself."""
+    """The image encoder's filters at the finest resolution, the memory encoder's largest, and self-attention."""
     fine, side, width = config.image_size // 4, config.embedding_size, config.hidden_dim
     return [filters(3, fine, config.trunk.widths[0]), filters(7, side, width), attention(side**2, width)]
 
@@ -64,7 +64,7 @@ def filters(size: int, side: int, width: int) -> Case:
 
 def attention(count: int, width: int) -> Case:
     def products(q: Array, k: Array, v: Array) -> Array:
-        return matmul(softmax(scores_of(q * width**-0.5, k)).astype(v.dtype), v)
+        return matmul(softmax(dot_product_scores(q * width**-0.5, k)).astype(v.dtype), v)
 
     def builtin(implementation: Any, q: Array, k: Array, v: Array) -> Array:
         return jax.nn.dot_product_attention(*(x[:, None] for x in (q, k, v)), implementation=implementation)[:, 0]

@@ -1,4 +1,4 @@
-"""The Hugging Face port in the comparison."""
+"""The backend of the Hugging Face port."""
 
 from pathlib import Path
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from benchmarks import results
+from benchmarks.backend import PreparedTask
 from benchmarks.systems import System, Task
-from benchmarks.torch_tools import TorchFamily
+from benchmarks.torch_tools import TorchBackend
 from benchmarks.weights import HUGGING_FACE
-from benchmarks.worker import Prepared
 
 
-class HuggingFace(TorchFamily):
+class HuggingFaceBackend(TorchBackend):
     def __init__(self, system: System, folder: Path, size: int, threads: int, device: str) -> None:
         super().__init__(system, threads, device)
         from safetensors.torch import load_file
@@ -26,18 +26,18 @@ class HuggingFace(TorchFamily):
         self.model.to(self.device)
         self.image = torch.randn(3, size, size, generator=torch.Generator().manual_seed(0)).to(self.device)
 
-    def build(self, task: Task) -> Prepared:
+    def build(self, task: Task) -> PreparedTask:
         return self.track(task.count) if task.kind == "track" else self.encode()
 
-    def encode(self) -> Prepared:
+    def encode(self) -> PreparedTask:
         def work() -> None:
             with self.computing():
                 self.model.get_image_features(self.image[None], return_dict=True)
 
-        return Prepared(work)
+        return PreparedTask(work)
 
-    def track(self, objects: int) -> Prepared:
-        """The frames are ready; masks are not resized to a video's size."""
+    def track(self, objects: int) -> PreparedTask:
+        """Tracks one frame, which is already preprocessed. Masks are not resized to a video's size."""
         session, frame = self.full_session(objects), self.last
 
         def work() -> None:
@@ -47,10 +47,10 @@ class HuggingFace(TorchFamily):
             with self.computing():
                 self.model(session, frame_idx=frame)
 
-        return Prepared(work)
+        return PreparedTask(work)
 
     def full_session(self, objects: int) -> Any:
-        """As after frame 16: what was remembered of frame 0 is put into every place."""
+        """A session as after frame 16, with the memory of frame 0 in every slot."""
         from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
 
         session = EdgeTamVideoInferenceSession(
@@ -63,8 +63,8 @@ class HuggingFace(TorchFamily):
             session.obj_with_new_inputs.append(n)
         with self.computing():
             self.model(session, frame_idx=0)
-        for found in session.output_dict_per_obj.values():
-            found["non_cond_frame_outputs"] = dict.fromkeys(range(1, self.last + 1), found["cond_frame_outputs"][0])
-        # It looks at no more pointers than there are frames.
+        for outputs in session.output_dict_per_obj.values():
+            outputs["non_cond_frame_outputs"] = dict.fromkeys(range(1, self.last + 1), outputs["cond_frame_outputs"][0])
+        # The number of pointers that it uses is limited by the number of processed frames.
         session.processed_frames |= dict.fromkeys(range(1, self.last + 1), self.image)
         return session

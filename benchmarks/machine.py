@@ -1,4 +1,4 @@
-"""What the benchmarks ran on."""
+"""Facts about this machine, for results."""
 
 import os
 import platform
@@ -9,18 +9,18 @@ from typing import Any
 CPUINFO = Path("/proc/cpuinfo")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 PACKAGES = ("edgetam-jax", "jax", "jaxlib", "flax", "torch", "timm", "edgetam-dimos", "transformers", "onnxruntime")
-LOAD = os.getloadavg()[0]  # programs that were running when the benchmark began
+LOAD = os.getloadavg()[0]  # the average number of running processes when the benchmark started
 
 
 def processor() -> str:
-    """The processor's name, and on Linux its family and model: some makers give many generations one name."""
+    """The processor's name, and on Linux its family and model, since some generations share one name."""
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
     kind = [f"{key.split()[-1]} {value}" for key in ("cpu family", "model") if (value := _cpuinfo(key))]
     return f"{name} ({', '.join(kind)})" if kind else name
 
 
 def instructions() -> list[str]:
-    """Those of the processor that products of matrices are made of."""
+    """The instruction sets of the processor that matter for matrix products."""
     return [name for name in INSTRUCTIONS if name in (_cpuinfo("flags") or "").split()]
 
 
@@ -29,14 +29,14 @@ def is_amd() -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Of those packages that are installed."""
-    found = {}
+    """Versions of the installed packages."""
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def description() -> dict[str, Any]:

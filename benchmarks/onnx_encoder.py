@@ -1,4 +1,4 @@
-"""The original's image encoder in ONNX Runtime."""
+"""The backend of the original's image encoder in ONNX Runtime."""
 
 import tempfile
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.backend import PreparedTask
 from benchmarks.systems import System, Task
 from benchmarks.weights import load_original
-from benchmarks.worker import Prepared
 
 
-class Onnx:
+class OnnxBackend:
     def __init__(self, system: System, folder: Path, size: int, threads: int, device: str) -> None:
         import onnxruntime
 
@@ -19,18 +19,18 @@ class Onnx:
         self.size, self.image = size, np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        with tempfile.TemporaryDirectory() as place:
-            path = export(load_original(folder, size), size, Path(place, "encoder.onnx"))
+        with tempfile.TemporaryDirectory() as temporary:
+            path = export(load_original(folder, size), size, Path(temporary, "encoder.onnx"))
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def device_peak(self) -> int | None:
         return None
 
-    def build(self, task: Task) -> Prepared:
+    def build(self, task: Task) -> PreparedTask:
         def work() -> None:
             self.session.run(None, {"image": self.image})
 
-        return Prepared(work)
+        return PreparedTask(work)
 
 
 def export(model: Any, size: int, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""This package in the comparison."""
+"""The backend of this package."""
 
 import itertools
 import tempfile
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import flops
+from benchmarks.backend import PreparedTask, gemm_task
 from benchmarks.systems import System, Task
 from benchmarks.weights import OURS
-from benchmarks.worker import Prepared, products
 from edgetam_jax import (
     ImagePrompts,
     Prompt,
@@ -31,11 +31,11 @@ from edgetam_jax import (
 from edgetam_jax.tracking import memory
 
 PRECISION = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
-VIDEO = 480, 854  # height, width
-DRAWN = 8  # different frames of the video
+VIDEO_SIZE = 480, 854  # height, width
+VIDEO_FRAMES = 8  # number of different frames of the video
 
 
-class Ours:
+class JaxBackend:
     def __init__(self, system: System, folder: Path, size: int, threads: int, device: str) -> None:
         if system.tuned:
             tune()
@@ -43,7 +43,7 @@ class Ours:
         dtype = "bfloat16" if system.dtype == "bfloat16" else "float32"
         self.size, self.device = size, jax.devices()[0]
         if (device == "cpu") != (self.device.platform == "cpu"):
-            raise RuntimeError(f"this is to run on {device}, and jax finds {self.device.platform}")
+            raise RuntimeError(f"the benchmark is for {device}, but jax uses {self.device.platform}")
         self.model = load(folder / OURS, image_size=size).astype(dtype)
         self.about = {"platform": self.device.platform, "device": self.device.device_kind}
         self.frame = jax.device_put(np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8))
@@ -51,7 +51,7 @@ class Ours:
     def device_peak(self) -> int | None:
         return (self.device.memory_stats() or {}).get("peak_bytes_in_use")
 
-    def build(self, task: Task) -> Prepared:
+    def build(self, task: Task) -> PreparedTask:
         match task.kind:
             case "encode":
                 return self.encode(self.frame)
@@ -69,19 +69,19 @@ class Ours:
                 return self.video()
             case "gemm":
                 product = jax.jit(jnp.matmul)
-                return products(jnp.ones, lambda x, y: jax.block_until_ready(product(x, y)))
+                return gemm_task(jnp.ones, lambda x, y: jax.block_until_ready(product(x, y)))
             case _:
-                raise ValueError(f"no such task: {task}")
+                raise ValueError(f"unknown task: {task}")
 
-    def encode(self, images: Any) -> Prepared:
-        return Prepared(lambda: ignore(jax.block_until_ready(encode_image(self.model, images))))
+    def encode(self, images: Any) -> PreparedTask:
+        return PreparedTask(lambda: discard(jax.block_until_ready(encode_image(self.model, images))))
 
-    def segment(self) -> Prepared:
-        features, middle = encode_image(self.model, self.frame), self.size // 2
-        click = ImagePrompts.build([Prompt(points=[[middle, middle]], labels=[1])], (self.size, self.size))
-        return Prepared(lambda: ignore(jax.block_until_ready(segment(self.model, features, click))))
+    def segment(self) -> PreparedTask:
+        features, center = encode_image(self.model, self.frame), self.size // 2
+        click = ImagePrompts.build([Prompt(points=[[center, center]], labels=[1])], (self.size, self.size))
+        return PreparedTask(lambda: discard(jax.block_until_ready(segment(self.model, features, click))))
 
-    def track(self, objects: int) -> Prepared:
+    def track(self, objects: int) -> PreparedTask:
         state = self.full_state(objects, self.frame)
 
         def work() -> None:
@@ -89,16 +89,16 @@ class Ours:
             state, tracks = track_step(self.model, state, self.frame)
             jax.block_until_ready((state, tracks))
 
-        return Prepared(work, {"gflop": gigaflops_of_a_step(self.model, objects)})
+        return PreparedTask(work, {"gflop": step_gigaflops(self.model, objects)})
 
-    def clip(self, frames: int) -> Prepared:
-        """One object through so many frames in one call, the encoding of all of them in it."""
+    def clip(self, frames: int) -> PreparedTask:
+        """Tracks one object through a number of frames in one call, which includes the image encoder."""
         video = jnp.stack([self.frame] * frames)
-        prompts = boxes(1, self.frame)
-        return Prepared(lambda: ignore(jax.block_until_ready(track(video, prompts, self.model))))
+        prompts = box_prompts(1, self.frame)
+        return PreparedTask(lambda: discard(jax.block_until_ready(track(video, prompts, self.model))))
 
-    def videos(self, count: int) -> Prepared:
-        """A frame each, with one object."""
+    def videos(self, count: int) -> PreparedTask:
+        """Tracks one frame of each video, with one object."""
         state, frames = jax.tree.map(lambda x: jnp.stack([x] * count), (self.full_state(1, self.frame), self.frame))
         step = jax.jit(jax.vmap(track_step, (None, 0, 0)))
 
@@ -107,12 +107,12 @@ class Ours:
             state, tracks = step(self.model, state, frames)
             jax.block_until_ready((state, tracks))
 
-        return Prepared(work)
+        return PreparedTask(work)
 
     def full_state(self, objects: int, frame: Any) -> Any:
-        """As after frame 16: what was remembered of frame 0 is put into every place."""
+        """A state as after frame 16, with the memory of frame 0 in every slot."""
         last = self.model.config.pointers
-        state, _ = track_step(self.model, init_state(self.model, objects, 1), frame, boxes(objects, frame))
+        state, _ = track_step(self.model, init_state(self.model, objects, 1), frame, box_prompts(objects, frame))
 
         @jax.jit
         def filled(state: Any) -> Any:
@@ -123,15 +123,15 @@ class Ours:
 
         return filled(state)
 
-    def video(self) -> Prepared:
-        """A frame from a video file to a video file, its stages timed apart."""
+    def video(self) -> PreparedTask:
+        """Processes one frame from a video file to a video file, with the time of each stage."""
         from edgetam_jax.media.video_writer import FrameTiming, Mp4Writer
         from edgetam_jax.media.visualize import overlay
 
         folder = tempfile.TemporaryDirectory()
-        frames = decoded(draw_video(Path(folder.name, "clip.mp4")))
+        frames = repeat_frames(draw_video(Path(folder.name, "clip.mp4")))
         state = self.full_state(1, next(frames))
-        writer = Mp4Writer(Path(folder.name, "out.mp4"), VIDEO, FrameTiming(24))
+        writer = Mp4Writer(Path(folder.name, "out.mp4"), VIDEO_SIZE, FrameTiming(24))
 
         def work() -> Mapping[str, float]:
             nonlocal state
@@ -141,7 +141,7 @@ class Ours:
             state, tracks = track_step(self.model, state, frame)
             jax.block_until_ready((state, tracks))
             moments.append(time.perf_counter())
-            masks = np.asarray(tracks.masks(VIDEO)[0])
+            masks = np.asarray(tracks.masks(VIDEO_SIZE)[0])
             moments.append(time.perf_counter())
             picture = overlay(frame, masks)
             moments.append(time.perf_counter())
@@ -150,16 +150,16 @@ class Ours:
             stages = ("decode", "track", "masks", "draw", "encode")
             return {name: end - begin for name, (begin, end) in zip(stages, itertools.pairwise(moments), strict=True)}
 
-        work.folder = folder  # it is removed with the work
-        return Prepared(work)
+        work.folder = folder  # keeps the temporary folder until the task is deleted
+        return PreparedTask(work)
 
 
-def ignore(_: Any) -> None:
-    """Results are not facts about the time."""
+def discard(_: Any) -> None:
+    """Drops a result, which is not a measurement."""
 
 
-def boxes(objects: int, frame: Any) -> Prompts:
-    """One for each object."""
+def box_prompts(objects: int, frame: Any) -> Prompts:
+    """A box for each object."""
     height, width = frame.shape[:2]
     return Prompts.build([Prompt(box=[n + 1, 1, n + width // 3, height // 2]) for n in range(objects)])
 
@@ -168,23 +168,23 @@ def draw_video(path: Path) -> Path:
     from edgetam_jax.data.synthetic import ClipConfig, make_clip
     from edgetam_jax.media.video_writer import FrameTiming, Mp4Writer
 
-    clip = make_clip(jax.random.key(0), ClipConfig(DRAWN, *VIDEO, exposures=1))
-    writer = Mp4Writer(path, VIDEO, FrameTiming(24))
+    clip = make_clip(jax.random.key(0), ClipConfig(VIDEO_FRAMES, *VIDEO_SIZE, exposures=1))
+    writer = Mp4Writer(path, VIDEO_SIZE, FrameTiming(24))
     for frame in np.asarray(clip.frames):
         writer.add(frame)
     writer.finish()
     return path
 
 
-def decoded(path: Path) -> Iterator[np.ndarray]:
-    """Its frames, over and over, each decoded when it is asked for."""
+def repeat_frames(path: Path) -> Iterator[np.ndarray]:
+    """The frames of a video in an endless loop, each decoded when it is requested."""
     while True:
         with open_video(path, read_ahead=0) as video:
             yield from video.frames()
 
 
-def gigaflops_of_a_step(model: Any, objects: int) -> float:
-    """Of a frame on which all of them are followed."""
+def step_gigaflops(model: Any, objects: int) -> float:
+    """Operations of tracking one frame."""
     frame = jax.ShapeDtypeStruct((model.config.image_size, model.config.image_size, 3), jnp.uint8)
     state = jax.eval_shape(lambda: init_state(model, objects, 1))
     return 1e-9 * flops.count(track_step, model, state, frame)

@@ -1,8 +1,8 @@
-"""How far this network is from the PyTorch original, part by part: `python -m benchmarks.parity`.
+"""The difference between this network and the PyTorch original, part by part: `python -m benchmarks.parity`.
 
-Builds the original at its full size with random weights, writes them as the checkpoint file that the original has,
-converts it with `python -m convert`'s own code, and gives both networks the same inputs. The weights are random since
-the released ones are not at hand; they are so in every tensor, which leaves less to hide behind than trained ones do.
+Builds the original at full size with random weights, saves its checkpoint, converts it with the code of
+`python -m convert`, and runs both networks on the same inputs. The weights are random in every tensor, because the
+released ones are not available here. This is also the stricter test: no tensor is close to zero or to an identity.
 """
 
 import argparse
@@ -27,20 +27,20 @@ START, END = "<!-- table: python -m benchmarks.parity --markdown -->", "<!-- end
 HEADER = ("part", "reference spans", "largest error", "bar", "result")
 
 
-class Row(NamedTuple):
+class PartResult(NamedTuple):
     part: str
     low: float
     high: float
     error: float
     bar: float
-    problem: str  # empty: passed
+    problem: str  # empty if the comparison passed
 
     def cells(self) -> tuple[str, ...]:
         span = f"{self.low:.4g} to {self.high:.4g}"
         return self.part, span, f"{self.error:.1e}", f"{self.bar:.1e}", "FAIL" if self.problem else "pass"
 
 
-def rows(seed: int) -> Iterator[Row]:
+def compare_parts(seed: int) -> Iterator[PartResult]:
     import torch
 
     from convert.__main__ import main as convert
@@ -78,7 +78,7 @@ def rows(seed: int) -> Iterator[Row]:
             yield compare(part, comparison)
 
 
-def compare(part: str, comparison: Any) -> Row:
+def compare(part: str, comparison: Any) -> PartResult:
     got, want = np.asarray(comparison.got), np.asarray(comparison.want)
     present = want[want != NO_OBJECT]
     try:
@@ -88,38 +88,38 @@ def compare(part: str, comparison: Any) -> Row:
         problem = str(failure)
     error = float(np.abs(got - want).max())
     name = f"{part}: {comparison.name}"
-    return Row(name, float(present.min()), float(present.max()), error, comparison.bar, problem)
+    return PartResult(name, float(present.min()), float(present.max()), error, comparison.bar, problem)
 
 
-def markdown(found: Sequence[Row]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADER, *(row.cells() for row in found))]
+def format_markdown(results: Sequence[PartResult]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADER, *(row.cells() for row in results))]
     return "\n".join([lines[0], "|---|---|---:|---:|---|", *lines[1:]])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 if every part is within its bar."""
+    """Returns the exit code: 0 if every part is within its tolerance."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__.splitlines()[0])
     parser.add_argument("--markdown", action="store_true", help=f"also replace the table of docs/{DOCUMENT.name}")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights (0)")
     arguments = parser.parse_args(argv)
     jax.config.update("jax_default_matmul_precision", "highest")
-    start, found = time.monotonic(), []
+    start, results = time.monotonic(), []
     print(NOTICE, flush=True)
     widths = 46, 20, 13, 8
-    for row in rows(arguments.seed):
-        if not found:
+    for row in compare_parts(arguments.seed):
+        if not results:
             print("\n" + "  ".join(text.ljust(width) for text, width in zip(HEADER, (*widths, 0), strict=True)))
         print("  ".join(text.ljust(width) for text, width in zip(row.cells(), (*widths, 0), strict=True)), flush=True)
-        found.append(row)
-    failed = [row for row in found if row.problem]
+        results.append(row)
+    failed = [row for row in results if row.problem]
     for row in failed:
         print(f"{row.part}: {row.problem}")
-    took = time.monotonic() - start
-    print(f"\n{len(found) - len(failed)} of {len(found)} within their bars, {took:.0f} s. {NOTICE}")
+    seconds = time.monotonic() - start
+    print(f"\n{len(results) - len(failed)} of {len(results)} within their tolerances, {seconds:.0f} s. {NOTICE}")
     if arguments.markdown:
         text = DOCUMENT.read_text()
         before, after = text.index(START) + len(START), text.index(END)
-        DOCUMENT.write_text(f"{text[:before]}\n\n{markdown(found)}\n\n{text[after:]}")
+        DOCUMENT.write_text(f"{text[:before]}\n\n{format_markdown(results)}\n\n{text[after:]}")
     return int(bool(failed))
 
 

@@ -1,7 +1,7 @@
-"""What 64 clicks cost in one batch and in 64 calls: `python -m benchmarks.prompts [--size 1024]`.
+"""64 clicks in one batch compared with 64 calls: `python -m benchmarks.prompts [--size 1024]`.
 
-Times `segment` on an encoded image, `ImagePredictor.predict`, which also makes masks at the image's size, and both
-steps from pixels. Random weights.
+Times `segment` on an encoded image, `ImagePredictor.predict`, which also resizes masks to the image's size, and
+`encode_image` together with `segment`. The weights are random.
 """
 
 import argparse
@@ -22,19 +22,19 @@ HEIGHT, WIDTH = 540, 960
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1024, help="the model's image size (1024)")
-    parser.add_argument("--rounds", type=int, default=5, help="times that everything is timed (5)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is timed (5)")
     arguments = parser.parse_args()
-    contests = make_contests(results.random_model(arguments.size))
+    comparisons = make_comparisons(results.random_model(arguments.size))
     tasks = [
         Task(f"{what}, {how}", work)
-        for what, pair in contests.items()
+        for what, pair in comparisons.items()
         for how, work in zip(("batch", "calls"), pair, strict=True)
     ]
-    report(arguments.size, list(contests), measure(tasks, arguments.rounds, warm=1))
+    report(arguments.size, list(comparisons), measure(tasks, arguments.rounds, warmup=1))
 
 
-def make_contests(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-    """For each way to ask: all points in one batch, and one after the other."""
+def make_comparisons(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """For each function: a call with all points in one batch, and calls with one point each."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     points = rng.uniform(0, HEIGHT, (POINTS, 1, 2)).astype(np.float32)
@@ -45,14 +45,14 @@ def make_contests(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[
     batch = ImagePrompts.build([Prompt(points=p, labels=[1]) for p in points], (HEIGHT, WIDTH))
     each = [ImagePrompts.build([Prompt(points=p, labels=[1])], (HEIGHT, WIDTH)) for p in points]
 
-    def found(prompts: ImagePrompts) -> None:
+    def from_features(prompts: ImagePrompts) -> None:
         jax.block_until_ready(segment(model, features, prompts))
 
     def from_pixels(prompts: ImagePrompts) -> None:
         jax.block_until_ready(segment(model, encode_image(model, image), prompts))
 
     return {
-        "segment": (lambda: found(batch), lambda: [found(one) for one in each]),
+        "segment": (lambda: from_features(batch), lambda: [from_features(one) for one in each]),
         "predict": (
             lambda: predictor.predict(points, labels),
             lambda: [predictor.predict(p, one) for p, one in zip(points, labels, strict=True)],
@@ -61,10 +61,10 @@ def make_contests(model: Model) -> dict[str, tuple[Callable[[], Any], Callable[[
     }
 
 
-def report(size: int, contests: list[str], timings: dict[str, Timing]) -> None:
+def report(size: int, comparisons: list[str], timings: dict[str, Timing]) -> None:
     rows = []
     print(f"| {POINTS} points, ms (median) | one batch | {POINTS} calls | batch over calls |\n{'|---' * 4}|")
-    for what in contests:
+    for what in comparisons:
         batch, calls = (timings[f"{what}, {how}"].median for how in ("batch", "calls"))
         rows.append({"what": what, "batch_ms": 1e3 * batch, "calls_ms": 1e3 * calls, "batch_over_calls": batch / calls})
         print(f"| {what} | {1e3 * batch:.0f} | {1e3 * calls:.0f} | {batch / calls:.0%} |")

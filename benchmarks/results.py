@@ -1,4 +1,4 @@
-"""What the benchmarks share: a network of random weights, and where the numbers that were measured are written."""
+"""Shared by the benchmarks: models with random weights, and writing results."""
 
 import datetime
 import json
@@ -21,7 +21,7 @@ class Device(NamedTuple):
 
 
 def config_of(size: int) -> Config:
-    """The full network's, for images of another size."""
+    """The configuration of the released network for another image size."""
     return Config.from_dict({**EDGETAM.to_dict(), "image_size": size})
 
 
@@ -31,9 +31,9 @@ def random_model(size: int) -> Model:
 
 
 def write(name: str, image_size: int, *, device: Device | None = None, **measured: Any) -> None:
-    """Writes what was measured, with when and on what, as `results/NAME_PLATFORM_SIZE.json`.
+    """Writes measurements, the date and facts about the machine to `results/NAME_PLATFORM_SIZE.json`.
 
-    The device is that of this process, unless the work was done in others.
+    `device` defaults to the device of this process.
     """
     if device is None:
         first = jax.devices()[0]
@@ -47,6 +47,6 @@ def write(name: str, image_size: int, *, device: Device | None = None, **measure
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}_{device.platform}_{image_size}.json"
-    with replacing(path, force=True) as aside:
-        aside.write_text(json.dumps(document, indent=2) + "\n")
+    with replacing(path, force=True) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n")
     print(f"\n{device.kind}, jax {jax.__version__}, image size {image_size}; written to {path.name}")

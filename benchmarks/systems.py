@@ -1,4 +1,4 @@
-"""Who is compared: each system, the environment of its process, and what it is asked to do."""
+"""The systems that are compared: their variants, their tasks, and the environments of their processes."""
 
 import os
 import subprocess
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-AVX512 = ", MKL on AVX-512"  # ends the label of a system for which MKL is told that this is an Intel processor
-INTEL = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
+AVX512 = ", MKL on AVX-512"  # suffix of labels: MKL is told that this is an Intel processor
+INTEL_SOURCE = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 
 class Task(NamedTuple):
     kind: str  # encode, images, segment, track, clip, videos, video, gemm
-    count: int = 1  # of objects that are tracked; of images, frames or videos at once
+    count: int = 1  # of tracked objects, or the batch size of images, frames or videos
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.count}"
@@ -28,12 +28,12 @@ class System(NamedTuple):
     label: str  # in tables and plots
     family: str  # ours, original, hugging-face, onnx
     dtype: str = "float32"  # or bfloat16, tensorfloat32
-    tuned: bool = False  # the allocator keeps freed memory
+    tuned: bool = False  # the memory allocator keeps freed memory
     compiled: bool = False
     avx512: bool = False  # MKL is told that this is an Intel processor
 
 
-EVERY = (
+ALL_SYSTEMS = (
     System("ours", "edgetam_jax", "ours"),
     System("ours-tuned", "edgetam_jax, tuned", "ours", tuned=True),
     System("ours-tf32", "edgetam_jax, TF32", "ours", "tensorfloat32", tuned=True),
@@ -49,8 +49,8 @@ EVERY = (
     System("hugging-face-bf16", "Hugging Face, bf16", "hugging-face", "bfloat16"),
     System("onnx", "ONNX Runtime", "onnx", tuned=True),
 )
-SYSTEMS = {system.name: system for system in EVERY}
-DEFAULT = {
+SYSTEMS = {system.name: system for system in ALL_SYSTEMS}
+DEFAULT_SYSTEMS = {
     "cpu": (
         *("ours", "ours-tuned", "ours-bf16", "original", "original-tuned", "compiled-tuned", "hugging-face-tuned"),
         "onnx",
@@ -63,7 +63,7 @@ DEFAULT = {
 
 
 def with_avx512(systems: Sequence[System]) -> list[System]:
-    """On AMD, those of PyTorch twice: MKL gives its AVX-512 path only to processors that it takes for Intel's."""
+    """Adds variants of PyTorch's systems for AMD: MKL uses AVX-512 only on what it takes for Intel processors."""
     doubled = []
     for system in systems:
         doubled.append(system)
@@ -74,10 +74,13 @@ def with_avx512(systems: Sequence[System]) -> list[System]:
 
 
 def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], batches: Sequence[int]) -> list[Task]:
-    """Ours, tuned, follows each number of `objects`; all else only those that are also in `against`.
+    """The tasks of a system.
 
-    `batches` are numbers of images that are encoded at once, and, for ours, tuned, of frames and of videos that are
-    tracked at once.
+    Args:
+        system: The system.
+        objects: Numbers of objects that the tuned variants of this package track.
+        against: Which of them all other systems track.
+        batches: Batch sizes of the image encoder, and for the tuned variants of this package of frames and videos.
     """
     exact = system.dtype == "float32"
     if system.family == "onnx":
@@ -87,7 +90,7 @@ def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], bat
     else:
         still = [Task("encode"), Task("segment"), *(Task("images", n) for n in batches if not system.compiled)]
     if system.family != "ours":
-        # Compiled again for each number of objects, which takes minutes.
+        # torch.compile takes minutes for each number of objects.
         counts = [n for n in objects if n in against and (n == 1 or not system.compiled)]
         products = [Task("gemm")] if system.family == "original" and exact and not system.compiled else []
         return [Task("track", n) for n in counts] + still + products
@@ -97,13 +100,13 @@ def tasks_of(system: System, objects: Sequence[int], against: Sequence[int], bat
 
 
 def environment(system: System, device: str, threads: int, folder: Path) -> dict[str, str]:
-    """Of its process. On CPU nobody finds what was compiled another day; on a GPU that would take too long."""
+    """Environment variables of a system's process. Only on a GPU, where compiling takes too long, the cache is used."""
     count = str(threads)
     variables = {
         **os.environ,
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
-        "KMP_BLOCKTIME": "0",  # threads that wait leave the processor to others
+        "KMP_BLOCKTIME": "0",  # waiting threads do not occupy the processor
         "JAX_PLATFORMS": "cpu" if device == "cpu" else "",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the device is shared
         "TORCHINDUCTOR_CACHE_DIR": str(folder / f"inductor-{system.name}"),
@@ -116,13 +119,13 @@ def environment(system: System, device: str, threads: int, folder: Path) -> dict
         settings = {"arena_max": 1, "mmap_max": 0, "trim_threshold": 2**31 - 1}
         variables["GLIBC_TUNABLES"] = ":".join(f"glibc.malloc.{name}={value}" for name, value in settings.items())
     if system.avx512:
-        variables["LD_PRELOAD"] = str(_library(folder))
+        variables["LD_PRELOAD"] = str(_build_intel_library(folder))
     return variables
 
 
-def _library(folder: Path) -> Path:
+def _build_intel_library(folder: Path) -> Path:
     source, library = folder / "intel.c", folder / "libintel.so"
     if not library.exists():
-        source.write_text(INTEL)
+        source.write_text(INTEL_SOURCE)
         subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     return library

@@ -1,4 +1,4 @@
-"""What the systems in PyTorch have in common."""
+"""Shared by the backends in PyTorch."""
 
 import contextlib
 from typing import Any
@@ -9,8 +9,8 @@ from torch.utils._pytree import tree_map_only
 from benchmarks.systems import System
 
 
-class TorchFamily:
-    """Where and in which numbers it computes."""
+class TorchBackend:
+    """Sets the device, the number of threads and the precision."""
 
     def __init__(self, system: System, threads: int, device: str) -> None:
         torch.set_num_threads(threads)
@@ -26,7 +26,7 @@ class TorchFamily:
 
     @contextlib.contextmanager
     def computing(self) -> Any:
-        """Around all work; at its end the work is done."""
+        """Context of all computations; waits for the device at the end."""
         half = self.system.dtype == "bfloat16"
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             yield
@@ -34,8 +34,8 @@ class TorchFamily:
                 torch.cuda.synchronize()
 
 
-def compiled(module: Any, device: torch.device) -> None:
-    """For the one shape that comes, once memory is full. On a GPU as SAM 2's authors do, with CUDA graphs."""
+def compile_module(module: Any, device: torch.device) -> None:
+    """Compiles for one shape, that of a full memory. On a GPU with CUDA graphs, as in SAM 2's code."""
     if device.type == "cpu":
         module.forward = torch.compile(module.forward, dynamic=False)
         return
@@ -43,7 +43,7 @@ def compiled(module: Any, device: torch.device) -> None:
 
     def cloned(*args: Any, **kwargs: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
-        found = forward(*args, **kwargs)
-        return tree_map_only(torch.Tensor, torch.clone, found)  # graphs write there again
+        outputs = forward(*args, **kwargs)
+        return tree_map_only(torch.Tensor, torch.clone, outputs)  # CUDA graphs reuse the memory of outputs
 
     module.forward = cloned

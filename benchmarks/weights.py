@@ -1,6 +1,6 @@
-"""The same random weights for all systems: `python -m benchmarks.weights FOLDER [--size 1024]`.
+"""Writes the same random weights for all systems: `python -m benchmarks.weights FOLDER [--size 1024]`.
 
-Made for the PyTorch original, random in every tensor, and converted for the others by `edgetam-jax convert`'s own code.
+The weights of the PyTorch original, random in every tensor, are converted for the others by `edgetam-jax convert`.
 """
 
 import argparse

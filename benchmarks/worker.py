@@ -1,6 +1,6 @@
-"""A process of the comparison: `python -m benchmarks.worker SYSTEM FOLDER`, started by `benchmarks.compare`.
+"""A process that runs the tasks of one system: `python -m benchmarks.worker SYSTEM FOLDER`, for `benchmarks.compare`.
 
-Each line on standard input, "prepare TASK" or "run TASK", is answered by a line of JSON on standard output.
+For each line on standard input, "prepare TASK" or "run TASK", it writes a line of JSON to standard output.
 """
 
 import argparse
@@ -12,73 +12,56 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import Any, TextIO
 
+from benchmarks.backend import Backend, PreparedTask
 from benchmarks.systems import System, Task
 
-WARM = 2  # calls after the first
-GEMMS = ((2048, 2048, 2048), (4096, 256, 4096))  # rows, inner, columns
-REPEATS = 3
+WARMUP_CALLS = 2  # calls after the first
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-class Prepared(NamedTuple):
-    """`work` does the task once, and returns when it is done; it may tell more about that time than how long it was."""
-
-    work: Callable[[], Mapping[str, float] | None]
-    facts: Mapping[str, float] = {}
-
-
-class Family(Protocol):
-    about: dict[str, str]  # platform, device
-
-    def build(self, task: Task) -> Prepared: ...
-
-    def device_peak(self) -> int | None:
-        """Bytes, of a device with memory of its own."""
-        ...
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("system", help="as JSON")
-    parser.add_argument("folder", type=Path, help="where the weights are")
+    parser.add_argument("system", help="a `System` as JSON")
+    parser.add_argument("folder", type=Path, help="the folder of the weights")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     arguments = parser.parse_args()
     system = System(*json.loads(arguments.system))
-    with answers() as out:
-        serve(lambda: open_family(system, arguments), sys.stdin, out)
+    with reply_stream() as out:
+        serve(lambda: open_backend(system, arguments), sys.stdin, out)
 
 
-def open_family(system: System, arguments: argparse.Namespace) -> Family:
-    if hasattr(os, "sched_setaffinity"):  # XLA and others take as many threads as there are processors for them
+def open_backend(system: System, arguments: argparse.Namespace) -> Backend:
+    """Imports the backend of a system; its packages are imported in this process only."""
+    if hasattr(os, "sched_setaffinity"):  # XLA and others use as many threads as the process has processors
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     if system.family == "ours":
-        from benchmarks.ours import Ours as Opened
+        from benchmarks.ours import JaxBackend as Selected
     elif system.family == "original":
-        from benchmarks.original import Original as Opened
+        from benchmarks.original import OriginalBackend as Selected
     elif system.family == "hugging-face":
-        from benchmarks.hugging_face import HuggingFace as Opened
+        from benchmarks.hugging_face import HuggingFaceBackend as Selected
     else:
-        from benchmarks.onnx_encoder import Onnx as Opened
-    return Opened(system, arguments.folder, arguments.size, arguments.threads, arguments.device)
+        from benchmarks.onnx_encoder import OnnxBackend as Selected
+    return Selected(system, arguments.folder, arguments.size, arguments.threads, arguments.device)
 
 
 @contextlib.contextmanager
-def answers() -> Any:
-    """Where answers go. Whatever else is printed goes to standard error, and so cannot come between them."""
+def reply_stream() -> Any:
+    """The stream for replies. All other output is redirected to standard error, so that it cannot mix with them."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with out:
         yield out
 
 
-def serve(open_it: Callable[[], Family], lines: TextIO, out: TextIO) -> None:
-    """Answers until there are no more lines."""
+def serve(make_backend: Callable[[], Backend], lines: TextIO, out: TextIO) -> None:
+    """Makes the backend, then executes commands until there are no more lines."""
 
-    def answer(action: Callable[[], Mapping[str, Any]]) -> None:
+    def reply_with(action: Callable[[], Mapping[str, Any]]) -> None:
         try:
             reply = action()
         except Exception as error:
@@ -86,55 +69,44 @@ def serve(open_it: Callable[[], Family], lines: TextIO, out: TextIO) -> None:
             reply = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]}
         print(json.dumps(reply), file=out, flush=True)
 
-    opened: list[Family] = []
-    prepared: dict[str, Prepared] = {}
+    backends: list[Backend] = []
+    prepared: dict[str, PreparedTask] = {}
 
-    def begin() -> Mapping[str, Any]:
-        opened.append(open_it())
-        return dict(opened[0].about)
+    def start() -> Mapping[str, Any]:
+        backends.append(make_backend())
+        return dict(backends[0].about)
 
     def prepare(name: str) -> Mapping[str, Any]:
         start = time.perf_counter()
-        prepared[name] = opened[0].build(Task.parse(name))
+        prepared[name] = backends[0].build(Task.parse(name))
         prepared[name].work()
         first = time.perf_counter() - start
-        for _ in range(WARM):
+        for _ in range(WARMUP_CALLS):
             reset_peak()
             start = time.perf_counter()
             prepared[name].work()
         warm = time.perf_counter() - start
-        # Before the next task adds what it needs.
-        memory = {"peak_bytes": peak(), "device_peak_bytes": opened[0].device_peak()}
+        # Read it now, since the next task adds its own memory.
+        memory = {"peak_bytes": peak(), "device_peak_bytes": backends[0].device_peak()}
         return {"first_s": first, "warm_s": warm, **memory, **prepared[name].facts}
 
-    answer(begin)
+    reply_with(start)
     before = time.process_time()
     for line in lines:
-        verb, name = line.split()
-        idle = time.process_time() - before  # work in the background, while others had their turn
-        if verb == "prepare":
-            answer(lambda name=name: prepare(name))
+        command, name = line.split()
+        idle = time.process_time() - before  # processor time used while other systems had their turn
+        if command == "prepare":
+            reply_with(lambda name=name: prepare(name))
         else:
-            answer(lambda name=name, idle=idle: {"idle_s": idle, **timed(prepared[name].work)})
+            reply_with(lambda name=name, idle=idle: {"idle_s": idle, **timed(prepared[name].work)})
         before = time.process_time()
 
 
-def products(ones: Callable[[tuple[int, int]], Any], product: Callable[[Any, Any], Any]) -> Prepared:
-    """The most that this machine does for a system: billions of operations of a product of matrices, in a second."""
-    pairs = [(ones((rows, inner)), ones((inner, columns))) for rows, inner, columns in GEMMS]
-
-    def rate(x: Any, y: Any) -> float:
-        begin = time.perf_counter()
-        product(x, y)
-        return 2e-9 * x.shape[0] * x.shape[1] * y.shape[1] / (time.perf_counter() - begin)
-
-    return Prepared(lambda: {"gflops": max(rate(*pair) for _ in range(REPEATS) for pair in pairs)})
-
-
 def timed(work: Callable[[], Mapping[str, float] | None]) -> dict[str, Any]:
-    begin, begin_work = time.perf_counter(), time.process_time()
+    """Wall clock and processor time of one call, and the measurements that it returns."""
+    start, start_processor = time.perf_counter(), time.process_time()
     details = work()
-    seconds, processor = time.perf_counter() - begin, time.process_time() - begin_work
+    seconds, processor = time.perf_counter() - start, time.process_time() - start_processor
     return {
         "seconds": seconds,
         "processor_s": processor,
@@ -143,13 +115,13 @@ def timed(work: Callable[[], Mapping[str, float] | None]) -> dict[str, Any]:
 
 
 def reset_peak() -> None:
-    """The most memory that was used counts from here on, without what was needed to load and compile."""
+    """Resets the peak memory of this process, to exclude what loading and compiling needed."""
     with contextlib.suppress(OSError):
         RESET.write_text("5")
 
 
 def peak() -> int | None:
-    """Of this process, in bytes; where the system tells."""
+    """The peak memory of this process in bytes; None where the operating system does not report it."""
     if not STATUS.exists():
         return None
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)

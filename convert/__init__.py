@@ -1,4 +1,5 @@
-"""Checkpoints of PyTorch, Hugging Face and this project, from any one to any other: `edgetam-jax convert --help`."""
+"""The checkpoint converter of edgetam_jax, as a tool: `python -m convert`, which is `edgetam-jax convert`.
 
-# The two packages use each other's modules. Whichever is imported first, edgetam_jax goes on from here.
-import edgetam_jax as edgetam_jax
+This package belongs to the project edgetam-jax and is installed with it. It contains the command line and the
+verification against published numbers; reading, mapping and writing checkpoints is in `edgetam_jax.checkpoints`.
+"""

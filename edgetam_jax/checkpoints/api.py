@@ -1,4 +1,10 @@
-"""Checkpoints: `load` anything that holds an EdgeTAM, `save` a model, fetch one from the Hugging Face hub."""
+"""`load`, `save` and `from_pretrained`.
+
+`load` runs top to bottom through the other modules of this package, each called once by `read`:
+
+    readers.read_raw       a file or folder -> named NumPy arrays, their layout and configuration
+    mapping.from_layout    the arrays       -> Flax parameters, after all checks
+"""
 
 import functools
 import logging
@@ -7,8 +13,9 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from edgetam_jax.checkpoints.mapping import Layout, flat, from_layout, is_image_only
-from edgetam_jax.checkpoints.readers import read_source
+from edgetam_jax.checkpoints.key_table import Layout
+from edgetam_jax.checkpoints.mapping import Converted, flatten_params, from_layout
+from edgetam_jax.checkpoints.readers import RawCheckpoint, read_raw
 from edgetam_jax.checkpoints.writers import write_orbax, write_safetensors
 from edgetam_jax.errors import CheckpointError
 from edgetam_jax.model import Model, is_statistic
@@ -18,77 +25,108 @@ PathLike = str | pathlib.Path
 
 EMBEDDED = "nano"
 EMBEDDED_PATH = pathlib.Path(__file__).parents[1] / "assets" / "nano.safetensors"
-NOTE = (
+NANO_NOTE = (
     "the embedded NANO network is a demonstration: small, and trained on synthetic clips only, on which its J&F is "
     "about 0.7. It is not meant for real video: load the released checkpoint (from_pretrained, or edgetam-jax convert)."
 )
 
 
-class Loaded(NamedTuple):
-    """A model, and what was found on the way."""
+class LoadedCheckpoint(NamedTuple):
+    """A model and facts about the checkpoint that it was read from."""
 
     model: Model
-    kind: str
+    kind: str  # the file format, for messages
     layout: Layout
-    tensors: int
-    parameters: int  # numbers that training moves, used or not
-    statistics: int  # numbers that it does not: BatchNorm's, and the Gaussian of the position encoding
+    tensors: int  # number of tensors in the checkpoint
+    parameters: int  # number of trainable scalars, including those of dropped tensors
+    statistics: int  # number of scalars that are not trained, such as BatchNorm statistics
     dtypes: tuple[str, ...]
-    dropped: dict[str, tuple[str, ...]]  # why, and which tensors
-    image_only: bool
+    dropped: dict[str, tuple[str, ...]]  # reason -> names of the tensors that were dropped for it
+    image_only: bool  # the parts that only tracking needs are missing
 
 
 def load(path: PathLike, *, image_size: int | None = None) -> Model:
-    """A model from a checkpoint of any kind.
+    """Loads a model from a checkpoint of any supported format.
 
-    Takes what `save` wrote (safetensors or Orbax), a Hugging Face folder or its model.safetensors, and the original's
-    `.pt` file, the only one that needs torch. Half-precision files keep their values: parameters are float32, which
-    holds them exactly. `image_size` replaces the size that the checkpoint names; the same weights serve every size.
-    A file for still images gives a model without the parts that tracking needs. "nano" is the small network that comes
-    with the package.
+    Half-precision values are kept exactly: parameters are float32, which represents all of them.
+
+    Args:
+        path: A file or folder written by `save` (safetensors or Orbax), a Hugging Face folder or its
+            `model.safetensors`, a `.pt` file of the PyTorch original (the only format that needs torch), or `"nano"`
+            for the small demonstration network in the package.
+        image_size: Height and width of the images that the model takes. Replaces the size stored in the checkpoint,
+            since the same weights work at every size; a multiple of 256. Defaults to the stored size, or 1024 if the
+            checkpoint stores none.
+
+    Returns:
+        The model. It lacks the parts that tracking needs if the checkpoint is for still images only.
+
+    Raises:
+        CheckpointError: The checkpoint does not exist, cannot be read, is incomplete, or belongs to another network.
+            The message lists all problems.
+        ConfigError: The configuration is not valid, for example because of `image_size`.
     """
     if path == EMBEDDED:
-        _say_once()
+        _log_nano_note()
         path = EMBEDDED_PATH
     return read(path, image_size=image_size).model
 
 
 @functools.cache
-def _say_once() -> None:
-    logging.getLogger("edgetam_jax").warning(NOTE)
+def _log_nano_note() -> None:
+    """Warns once per process."""
+    logging.getLogger("edgetam_jax").warning(NANO_NOTE)
 
 
 @functools.cache
-def embedded() -> Model:
-    """The small network that comes with the package."""
-    with jax.ensure_compile_time_eval():  # also where `track` is being traced
+def load_embedded() -> Model:
+    """The NANO model, loaded once per process; also works while a function is being traced."""
+    with jax.ensure_compile_time_eval():
         return load(EMBEDDED)
 
 
-def read(path: PathLike, *, image_size: int | None = None) -> Loaded:
-    """`load`, with a report."""
-    source = read_source(path, image_size)
-    params, dropped = from_layout(source.tensors, source.layout, source.config, str(path))
-    sizes = {name: leaf.size for name, leaf in flat(params).items()}
-    statistics = sum(size for name, size in sizes.items() if is_statistic(tuple(name.split("/"))))
-    unused = sum(source.tensors[name].size for names in dropped.values() for name in names if source.tensors[name].ndim)
-    return Loaded(
-        model=Model(params=jax.tree.map(jax.numpy.asarray, params), config=source.config),
-        kind=source.kind,
-        layout=source.layout,
-        tensors=len(source.tensors),
-        parameters=sum(sizes.values()) - statistics + unused,
+def read(path: PathLike, *, image_size: int | None = None) -> LoadedCheckpoint:
+    """Like `load`, and also returns facts about the checkpoint."""
+    raw = read_raw(path, image_size)
+    converted = from_layout(raw.tensors, raw.layout, raw.config, str(path))
+    parameters, statistics = _count_scalars(raw, converted)
+    return LoadedCheckpoint(
+        model=Model(params=jax.tree.map(jax.numpy.asarray, converted.params), config=raw.config),
+        kind=raw.kind,
+        layout=raw.layout,
+        tensors=len(raw.tensors),
+        parameters=parameters,
         statistics=statistics,
-        dtypes=tuple(sorted({str(value.dtype) for value in source.tensors.values()})),
-        dropped=dropped,
-        image_only=is_image_only(source.tensors, source.layout, source.config),
+        dtypes=tuple(sorted({str(value.dtype) for value in raw.tensors.values()})),
+        dropped=converted.dropped,
+        image_only=converted.image_only,
     )
 
 
-def save(model: Model, path: PathLike, format: Format = "safetensors", *, force: bool = False) -> None:
-    """Writes a model for `load`: one safetensors file (a folder unless `path` ends in .safetensors), or Orbax's folder.
+def _count_scalars(raw: RawCheckpoint, converted: Converted) -> tuple[int, int]:
+    """Numbers of trainable and of other scalars. Dropped tensors count as trainable, unless they are counters."""
+    sizes = {path: leaf.size for path, leaf in flatten_params(converted.params).items()}
+    statistics = sum(size for path, size in sizes.items() if is_statistic(tuple(path.split("/"))))
+    dropped = [raw.tensors[name] for names in converted.dropped.values() for name in names]
+    return sum(sizes.values()) - statistics + sum(value.size for value in dropped if value.ndim), statistics
 
-    An existing output is refused without `force`. It is replaced in one step, and stays as it was if writing fails.
+
+def save(model: Model, path: PathLike, format: Format = "safetensors", *, force: bool = False) -> None:
+    """Saves a model in a format that `load` reads.
+
+    The output is replaced in one step: if writing fails, what was there before is unchanged.
+
+    Args:
+        model: The model to save.
+        path: The file or folder to write. With `format="safetensors"` it is a file if the name ends in
+            `.safetensors`, else a folder that holds `model.safetensors`; with `format="orbax"` it is a folder.
+        format: `"safetensors"` (default) or `"orbax"`.
+        force: Replace an existing output. A folder that holds anything but a checkpoint is never replaced.
+            Defaults to False.
+
+    Raises:
+        CheckpointError: `format` is unknown, or Orbax is not installed.
+        OutputError: The output exists and `force` is False, or it could not be written.
     """
     writers = {"safetensors": write_safetensors, "orbax": write_orbax}
     if format not in writers:
@@ -99,10 +137,24 @@ def save(model: Model, path: PathLike, format: Format = "safetensors", *, force:
 def from_pretrained(
     repo_id: str, *, revision: str | None = None, cache_dir: PathLike | None = None, image_size: int | None = None
 ) -> Model:
-    """A model from the Hugging Face hub, or from its cache where it lies there already.
+    """Loads a model from the Hugging Face hub, or from the local cache if it was downloaded before.
 
-    `yonigozlan/EdgeTAM-hf` needs no torch, `facebook/EdgeTAM` does. The hub's environment variables hold: HF_HOME,
-    HF_TOKEN, HF_HUB_OFFLINE=1 to use the cache alone.
+    The environment variables of `huggingface_hub` apply: HF_HOME, HF_TOKEN, and HF_HUB_OFFLINE=1 to use only the cache.
+
+    Args:
+        repo_id: The repository, such as `"yonigozlan/EdgeTAM-hf"`, which needs no torch, or `"facebook/EdgeTAM"`,
+            which does.
+        revision: A branch, tag or commit. Defaults to the main branch.
+        cache_dir: The folder of the cache. Defaults to that of `huggingface_hub`.
+        image_size: See `load`.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: `huggingface_hub` is not installed, the repository cannot be fetched, or it does not hold
+            exactly one checkpoint of EdgeTAM.
+        ConfigError: The configuration is not valid, for example because of `image_size`.
     """
     try:
         import huggingface_hub as hub
@@ -122,17 +174,18 @@ def from_pretrained(
             "Check the name and the network; offline (HF_HUB_OFFLINE=1) it must be in the cache. "
             "A checkpoint on disk is read with load(path)."
         ) from error
-    return load(_checkpoint_in(pathlib.Path(folder), repo_id), image_size=image_size)
+    return load(_find_checkpoint(pathlib.Path(folder), repo_id), image_size=image_size)
 
 
-def _checkpoint_in(folder: pathlib.Path, repo_id: str) -> pathlib.Path:
+def _find_checkpoint(folder: pathlib.Path, repo_id: str) -> pathlib.Path:
+    """The folder itself if it holds safetensors files, else its only `.pt` file."""
     if any(folder.glob("model*.safetensors")):
         return folder
     files = sorted(folder.glob("*.pt"))
     if len(files) != 1:
-        found = ", ".join(file.name for file in files) or "none"
+        names = ", ".join(file.name for file in files) or "none"
         raise CheckpointError(
-            f"{repo_id} holds no model.safetensors, and not one .pt file but: {found}. "
+            f"{repo_id} has no model.safetensors and not exactly one .pt file, but: {names}. "
             "Try yonigozlan/EdgeTAM-hf or facebook/EdgeTAM, or download a file and load(path) it."
         )
     return files[0]

@@ -1,20 +1,16 @@
-"""Configurations: read off tensor shapes, and from and to Hugging Face's config.json."""
+"""Hugging Face's config.json, read and written."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from edgetam_jax.checkpoints.key_table import Layout, entry
 from edgetam_jax.config import EDGETAM, STRIDE, Config, TrunkConfig
 from edgetam_jax.errors import CheckpointError
 
 _BACKBONE = "repvit_m1"
-_DEFAULT_MEMORY = {
-    "enable_occlusion_spatial_embedding": True,
-    "enable_temporal_pos_encoding_for_object_pointers": True,
-}
-# Where the library offers a choice and the network has none: (section, key) and the only value.
-_FIXED = {
+# Parts that EdgeTAM does not have. The library's default is True, so a config.json without these keys asks for them.
+_ABSENT_PARTS = ("enable_occlusion_spatial_embedding", "enable_temporal_pos_encoding_for_object_pointers")
+# Settings of the library that are constants of this network: (section, key) -> the only supported value.
+_REQUIRED_VALUES = {
     ("vision_config", "fpn_top_down_levels"): [2, 3],
     ("vision_config", "num_feature_levels"): 3,
     ("mask_decoder_config", "attention_downsample_rate"): 2,
@@ -28,95 +24,27 @@ _FIXED = {
 }
 
 
-def infer_config(
-    shapes: Mapping[str, tuple[int, ...]],
-    layout: Layout,
-    known: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
-) -> Config:
-    """The configuration that tensor shapes tell of, with what is `known` besides; EDGETAM's where neither tells."""
-
-    def shape(key: str) -> tuple[int, ...] | None:
-        found = entry(key)
-        assert found is not None, key
-        return shapes.get(found.names(layout)[0])
-
-    def size(key: str, axis: int, default: int) -> int:
-        """A length of a torch tensor. Axis 0 of a torch matrix is the last of Flax's."""
-        found, kept = shape(key), entry(key)
-        if found and kept and kept.axes and layout is Layout.FLAX:
-            found = found[::-1]
-        return found[axis] if found else default
-
-    def count(key: str, default: int) -> int:
-        n = 0
-        while shape(key.format(n)):
-            n += 1
-        return n or default
-
-    known = known or {}
-    base, two_way = EDGETAM, "sam_mask_decoder.transformer.layers"
-    image_side: int = image_size or known.get("image_size", base.image_size)
-    hidden_dim = size("image_encoder.neck.convs.0.conv.weight", 0, base.hidden_dim)
-    # A file for still images says nothing of memory: then any sizes that fit the others do.
-    memory_dim = size("maskmem_tpos_enc", -1, math.gcd(base.memory_dim, hidden_dim))
-    any_grid = math.gcd(base.perceiver.window_grid, image_side // STRIDE)
-    stages = [f"image_encoder.trunk.body.stages_{i}.blocks" for i in range(len(base.trunk.widths))]
-    conv = "channel_mixer.conv2.c.weight"
-    inferred = {
-        "hidden_dim": hidden_dim,
-        "memory_dim": memory_dim,
-        "memory_frames": size("maskmem_tpos_enc", 0, base.memory_frames),
-        "trunk": {
-            "widths": [size(f"{stage}.0.{conv}", 0, n) for stage, n in zip(stages, base.trunk.widths, strict=True)],
-            "depths": [count(f"{stage}.{{}}.{conv}", n) for stage, n in zip(stages, base.trunk.depths, strict=True)],
-        },
-        "decoder": {
-            "layers": count(two_way + ".{}.norm1.weight", base.decoder.layers),
-            "mlp_dim": size(two_way + ".0.mlp.layers.0.weight", 0, base.decoder.mlp_dim),
-            "iou_dim": size("sam_mask_decoder.iou_prediction_head.layers.0.weight", 0, base.decoder.iou_dim),
-        },
-        "memory_attention": {
-            "layers": count("memory_attention.layers.{}.norm1.weight", base.memory_attention.layers),
-            "mlp_dim": size("memory_attention.layers.0.linear1.weight", 0, base.memory_attention.mlp_dim),
-        },
-        "memory_encoder": {
-            "fuser_layers": count("memory_encoder.fuser.layers.{}.gamma", base.memory_encoder.fuser_layers)
-        },
-        "perceiver": {
-            "layers": count("spatial_perceiver.layers.{}.attn.norm_x.weight", base.perceiver.layers),
-            "latents": size("spatial_perceiver.latents", 0, base.perceiver.latents),
-            "window_grid": math.isqrt(size("spatial_perceiver.latents_2d", 0, any_grid**2)),
-        },
-    }
-    return Config.from_dict(_merged(inferred, known) | {"image_size": image_side})
-
-
-def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    both = {key: {**first[key], **second[key]} for key in first.keys() & second.keys() if isinstance(first[key], dict)}
-    return {**first, **second, **both}
-
-
 def read_hf_config(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What config.json says beyond the shapes, as `Config.from_dict` takes it. Refuses any network but EdgeTAM."""
-    kind = values.get("model_type")
-    if kind not in ("edgetam", "edgetam_video"):
+    """The values of config.json that tensor shapes do not determine, as keys and values of `Config.from_dict`.
+
+    Raises `CheckpointError` if the file, named `source` in messages, describes another network than EdgeTAM.
+    """
+    model_type = values.get("model_type")
+    if model_type not in ("edgetam", "edgetam_video"):
         raise CheckpointError(
-            f"{source}: model_type is {kind!r}, expected 'edgetam' or 'edgetam_video'. This is not an EdgeTAM; "
-            "the released weights are yonigozlan/EdgeTAM-hf."
+            f"{source}: model_type is {model_type!r}, expected 'edgetam' or 'edgetam_video'. This is not an "
+            "EdgeTAM model; the released weights are yonigozlan/EdgeTAM-hf."
         )
     _check_backbone(_section(values, "vision_config", source), source)
-    fixed = dict(_FIXED)
-    if kind == "edgetam_video":
-        # A file that is silent about them means the library's default, True.
-        for key, default in _DEFAULT_MEMORY.items():
-            fixed["", key] = False
-            values = {key: default, **values}
-    for (section, key), expected in fixed.items():
-        found = (_section(values, section, source) if section else values).get(key, expected)
-        if found != expected:
+    required: dict[tuple[str, str], Any] = dict(_REQUIRED_VALUES)
+    if model_type == "edgetam_video":
+        required |= {("", key): False for key in _ABSENT_PARTS}
+        values = {**dict.fromkeys(_ABSENT_PARTS, True), **values}
+    for (section, key), expected in required.items():
+        value = (_section(values, section, source) if section else values).get(key, expected)
+        if value != expected:
             raise CheckpointError(
-                f"{source}: {section + '.' if section else ''}{key} is {found!r}, but EdgeTAM has {expected!r}. "
+                f"{source}: {section + '.' if section else ''}{key} is {value!r}, but EdgeTAM has {expected!r}. "
                 "This file describes another network; weights made for it cannot be used here."
             )
     decoder, memory = _section(values, "mask_decoder_config", source), EDGETAM.memory_encoder
@@ -152,12 +80,12 @@ def _section(values: Mapping[str, Any], key: str, source: str) -> Mapping[str, A
 
 def _check_backbone(vision: Mapping[str, Any], source: str) -> None:
     advice = (
-        "The library builds such a model where the configuration names no backbone; its weights are not EdgeTAM's. "
+        "The library builds such a model if the configuration names no backbone; its weights are not EdgeTAM's. "
         f"EdgeTAM needs vision_config.backbone_config with model_type 'timm_wrapper' and architecture {_BACKBONE!r}."
     )
-    kind = vision.get("model_type", "sam2_vision_model")
-    if kind != "edgetam_vision_model":
-        raise CheckpointError(f"{source}: vision_config is a {kind!r} (Hiera, unless it says otherwise). {advice}")
+    model_type = vision.get("model_type", "sam2_vision_model")
+    if model_type != "edgetam_vision_model":
+        raise CheckpointError(f"{source}: vision_config is a {model_type!r} (Hiera by default). {advice}")
     backbone = _section(vision, "backbone_config", source)
     wrapper, architecture = backbone.get("model_type"), str(backbone.get("architecture", "resnet50"))
     # "repvit_m1.dist_in1k" is repvit_m1 with other weights; "repvit_m1_0" is another network.
@@ -166,7 +94,7 @@ def _check_backbone(vision: Mapping[str, Any], source: str) -> None:
 
 
 def write_hf_config(config: Config, image_only: bool) -> dict[str, Any]:
-    """The config.json with which the library builds exactly this network."""
+    """The config.json from which the library builds this network."""
     name = "edgetam" if image_only else "edgetam_video"
     side, dim, trunk, decoder = config.embedding_size, config.hidden_dim, config.trunk, config.decoder
     model_args: dict[str, Any] = {"features_only": True, "in_chans": 3, "out_indices": [0, 1, 2, 3]}
@@ -215,7 +143,7 @@ def _hf_memory(config: Config) -> dict[str, Any]:
     attention, encoder, perceiver = config.memory_attention, config.memory_encoder, config.perceiver
     return {
         "image_size": config.image_size,
-        **dict.fromkeys(_DEFAULT_MEMORY, False),
+        **dict.fromkeys(_ABSENT_PARTS, False),
         "num_maskmem": config.memory_frames,
         "max_object_pointers_in_encoder": config.pointers,
         "sigmoid_scale_for_mem_enc": encoder.sigmoid_scale,

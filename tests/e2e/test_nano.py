@@ -12,7 +12,7 @@ import pytest
 
 from edgetam_jax import VideoPredictor, load, track
 from edgetam_jax.checkpoints import api as checkpoint
-from edgetam_jax.checkpoints.api import EMBEDDED_PATH, NOTE, read
+from edgetam_jax.checkpoints.api import EMBEDDED_PATH, NANO_NOTE, read
 from edgetam_jax.cli import main as cli
 from edgetam_jax.config import NANO
 from edgetam_jax.data.simulated_user import User
@@ -39,12 +39,12 @@ def test_nano_is_small_and_says_what_it_is(caplog: pytest.LogCaptureFixture) -> 
     found = read(EMBEDDED_PATH)
     assert found.dtypes == ("float16",) and not found.image_only
     assert found.model.config == NANO.resized(found.model.config.image_size)
-    checkpoint._say_once.cache_clear()
+    checkpoint._log_nano_note.cache_clear()
     with caplog.at_level(logging.WARNING, "edgetam_jax"):
         load("nano")
         load("nano")
-    assert caplog.messages == [NOTE]
-    assert all(words in NOTE for words in ("demonstration", "synthetic clips only", "released checkpoint"))
+    assert caplog.messages == [NANO_NOTE]
+    assert all(words in NANO_NOTE for words in ("demonstration", "synthetic clips only", "released checkpoint"))
 
 
 def test_what_is_told_of_nano_is_of_the_file_in_the_package() -> None:
@@ -67,7 +67,7 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
         for values in zip(*((one["absent"]["value"], one["present"]["value"], one["jf"]) for one in nano), strict=True)
     )
     assert twice == thrice and absent[1] == absent[2]  # the sentences say so
-    assert all(f"J&F is about {one['jf']:.1f}." in NOTE for one in nano)
+    assert all(f"J&F is about {one['jf']:.1f}." in NANO_NOTE for one in nano)
     sentences = {
         "docs/training.md": (
             f"takes its IoU from {once} to {twice} with the second click, where the third leaves it",

@@ -1,4 +1,4 @@
-"""Numbers published for the released weights, one test an example. You bring the weights and the pictures:
+"""Published numbers for the released weights, one test for each example. You provide the weights and the images:
 
     EDGETAM_CHECKPOINT=edgetam.pt EDGETAM_MEDIA=pictures pytest tests/parity/test_goldens.py
 
@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from convert.goldens import Row, goldens, read_media, table
-from convert.verify import Examples, checks, title
+from convert.goldens import CheckResult, format_table, load_goldens, read_media
+from convert.verify import CheckRunner, check_title, checks
 from edgetam_jax.checkpoints.api import load, save
 from edgetam_jax.errors import FrameError
 from tests.support.checkpoints import small_model
 
 
 @pytest.fixture(scope="module")
-def examples() -> Examples:
-    return open_examples(os.environ)
+def runner() -> CheckRunner:
+    return make_runner(os.environ)
 
 
 HINT = "set EDGETAM_CHECKPOINT to the released weights, and EDGETAM_MEDIA to a folder with the pictures"
@@ -34,38 +34,38 @@ CHECKS = (
 )
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=title)
-def test_published_numbers(check: dict[str, Any], examples: Examples) -> None:
-    hold(examples.rows(check))
+@pytest.mark.parametrize("check", CHECKS, ids=check_title)
+def test_published_numbers(check: dict[str, Any], runner: CheckRunner) -> None:
+    check_results(runner.results(check))
 
 
-def open_examples(environment: Mapping[str, str]) -> Examples:
+def make_runner(environment: Mapping[str, str]) -> CheckRunner:
     checkpoint, media = environment.get("EDGETAM_CHECKPOINT"), environment.get("EDGETAM_MEDIA")
     if not checkpoint:
         pytest.skip(HINT)
-    return Examples(load(checkpoint), read_media([pathlib.Path(media)] if media else []))
+    return CheckRunner(load(checkpoint), read_media([pathlib.Path(media)] if media else []))
 
 
-def hold(rows: Sequence[Row]) -> None:
-    if any(row.passed is None for row in rows):
-        pytest.skip(f"{rows[0].got} (pictures go into the folder EDGETAM_MEDIA)")
-    if not rows or not all(row.passed for row in rows):
-        pytest.fail(table(rows), pytrace=False)
+def check_results(results: Sequence[CheckResult]) -> None:
+    if any(result.passed is None for result in results):
+        pytest.skip(f"{results[0].got} (pictures go into the folder EDGETAM_MEDIA)")
+    if not results or not all(result.passed for result in results):
+        pytest.fail(format_table(results), pytrace=False)
 
 
 def test_other_weights_fail(tmp_path: pathlib.Path) -> None:
-    """What runs above when there is a checkpoint, here on one of random weights."""
+    """The test above needs a checkpoint; this one runs it on random weights."""
     with pytest.raises(pytest.skip.Exception, match="set EDGETAM_CHECKPOINT"):
-        open_examples({})
+        make_runner({})
     save(small_model(), tmp_path / "small")
     environment = {"EDGETAM_CHECKPOINT": str(tmp_path / "small")}
     with pytest.raises(FrameError, match="none of the published pictures"):
-        open_examples({**environment, "EDGETAM_MEDIA": str(tmp_path)})
-    examples = open_examples(environment)
-    image, video = goldens()["checks"][0], goldens()["video_checks"][0]
+        make_runner({**environment, "EDGETAM_MEDIA": str(tmp_path)})
+    runner = make_runner(environment)
+    image, video = load_goldens()["checks"][0], load_goldens()["video_checks"][0]
     for check in image, video:
         with pytest.raises(pytest.skip.Exception, match=r"needs .* go into the folder EDGETAM_MEDIA"):
-            hold(examples.rows(check))
+            check_results(runner.results(check))
     gate = next(check for check in checks() if check.get("image") == "gate")
     with pytest.raises(pytest.fail.Exception, match="FAIL"):
-        hold(examples.rows(gate))
+        check_results(runner.results(gate))

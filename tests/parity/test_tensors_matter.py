@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from edgetam_jax.checkpoints.key_table import DROPPED, Layout
+from edgetam_jax.checkpoints.key_table import DROPPED_TENSORS, Layout
 from edgetam_jax.checkpoints.mapping import from_layout
 from edgetam_jax.config import EDGETAM, STRIDE, Config
 from edgetam_jax.model import Model, Params
@@ -25,7 +25,7 @@ def test_every_tensor_is_consumed_or_dropped_for_a_reason(full_original: Any) ->
     converted = from_layout(tensors, Layout.ORIGINAL, EDGETAM, "the reference")
     dropped = {reason: set(names) for reason, names in converted.dropped.items()}
     counters = {name for name in tensors if name.endswith("num_batches_tracked")}
-    assert dropped == {DROPPED[0].reason: counters, DROPPED[1].reason: {"no_mem_pos_enc"}}
+    assert dropped == {DROPPED_TENSORS[0].reason: counters, DROPPED_TENSORS[1].reason: {"no_mem_pos_enc"}}
     assert len(tensors) == 982
     assert len(counters) == 106
     # A parameter is one tensor, turned at most: nothing is merged, split or used twice.

@@ -1,4 +1,4 @@
-"""The benchmarks' machinery, on stand-ins that take no time: processes in turns, what is made of their answers."""
+"""The benchmarks' machinery, on stand-ins that take no time: processes in turns, and tables of their results."""
 
 import argparse
 import json
@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import bars, compare, compiling, gpu, machine, plots, results
-from benchmarks.coordinator import Row, Worker, measure
+from benchmarks import compare, compiling, gpu, machine, plots, results, tables, targets
+from benchmarks.coordinator import TaskRun, Worker, run_in_turns
 from benchmarks.forms import forms_of
-from benchmarks.parts import parts_of, take_turns
+from benchmarks.parts import parts_of, time_in_turns
 from benchmarks.profile import FRAMES, by_line
 from benchmarks.systems import SYSTEMS, Task, environment, tasks_of, with_avx512
 from edgetam_jax.tracking.step import encode_frames, track_object
@@ -27,10 +27,11 @@ from tests.unit.training.network import tiny_model
 
 STAND_IN = """
 import sys, time
-from benchmarks.worker import Prepared, answers, serve
+from benchmarks.backend import PreparedTask
+from benchmarks.worker import reply_stream, serve
 from tests.support.waiting import wait_until
 
-class StandIn:
+class StandInBackend:
     about = {"platform": "cpu", "device": sys.argv[1]}
 
     def __init__(self):
@@ -44,70 +45,70 @@ class StandIn:
         print("libraries print what they like")
         if task.kind == "encode":
             raise RuntimeError("cannot encode")
-        return Prepared(lambda: self.work(task), {"gflop": 2.0 * task.count})
+        return PreparedTask(lambda: self.work(task), {"gflop": 2.0 * task.count})
 
     def work(self, task):
         if task.kind == "gemm":
             sys.exit(3)
-        with open(sys.argv[2], "a") as journal:
-            journal.write(f"{sys.argv[1]} {task}\\n")
+        with open(sys.argv[2], "a") as log:
+            log.write(f"{sys.argv[1]} {task}\\n")
         time.sleep(0.002)
         return {"decode": 0.001}
 
-with answers() as out:
-    serve(StandIn, sys.stdin, out)
+with reply_stream() as out:
+    serve(StandInBackend, sys.stdin, out)
 """
 
 
-def test_systems_take_turns_and_what_fails_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    journal = tmp_path / "journal"
-    journal.touch()
-    workers = [Worker(name, ["-c", STAND_IN, name, str(journal)]) for name in ("quick", "slow", "absent")]
-    asked = ((0, "track:1"), (1, "track:1"), (0, "track:4"), (1, "encode:1"), (2, "track:1"), (1, "gemm:1"))
-    rows = [Row(workers[index], task) for index, task in asked]
+def test_systems_take_turns_and_failures_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    workers = [Worker(name, ["-c", STAND_IN, name, str(log)]) for name in ("quick", "slow", "absent")]
+    requests = ((0, "track:1"), (1, "track:1"), (0, "track:4"), (1, "encode:1"), (2, "track:1"), (1, "gemm:1"))
+    runs = [TaskRun(workers[index], task) for index, task in requests]
     try:
-        measure(rows, rounds=3, pause=0)
+        run_in_turns(runs, rounds=3, pause=0)
     finally:
         for worker in workers:
             worker.close()
-    assert [row.note for row in rows[:1] + rows[2:]] == [
+    assert [run.failure for run in runs[:1] + runs[2:]] == [
         None,
         None,
         "RuntimeError: cannot encode",
         "ImportError: No module named 'nothing'",
         "its process ended with code 3",
     ]
-    # The process that ended while it prepared its last task has nothing more to say about the others.
-    assert rows[1].note == "its process ended with code 3"
-    lines = journal.read_text().splitlines()
+    # This process ended while it prepared its last task, so its other tasks fail too.
+    assert runs[1].failure == "its process ended with code 3"
+    lines = log.read_text().splitlines()
     warm = ["quick track:1"] * 3 + ["slow track:1"] * 3 + ["quick track:4"] * 3
     assert lines == [*warm, *["quick track:1", "quick track:4"] * 3]
-    assert rows[2].prepared["gflop"] == 8
-    assert [run["details"] for run in rows[0].runs] == [{"decode": 0.001}] * 3
-    assert all(0.002 <= run["seconds"] < 1 and run["idle_s"] < 0.5 for run in rows[0].runs)
+    assert runs[2].facts["gflop"] == 8
+    assert [measured["details"] for measured in runs[0].runs] == [{"decode": 0.001}] * 3
+    assert all(0.002 <= measured["seconds"] < 1 and measured["idle_s"] < 0.5 for measured in runs[0].runs)
     if sys.platform == "linux":
-        assert rows[0].prepared["peak_bytes"] > 1e6
-    told = capsys.readouterr().out
-    assert re.search(r"^quick, track:1: ready after \d+ s, \d+\.\d ms when warm$", told, re.MULTILINE)
-    assert "slow, encode:1: RuntimeError: cannot encode\n" in told
-    late = Row(workers[0], "track:1")
-    measure([late], rounds=1, budget=-1)
-    assert late.note == "not prepared within -1 s" and not late.runs
-    about = compare.summary(SYSTEMS["ours"], Task("track", 4), rows[2])
-    assert about["median_ms"] == pytest.approx(1e3 * sorted(run["seconds"] for run in rows[2].runs)[1])
-    assert "median_ms" not in compare.summary(SYSTEMS["onnx"], Task("encode"), rows[3])
+        assert runs[0].facts["peak_bytes"] > 1e6
+    printed = capsys.readouterr().out
+    assert re.search(r"^quick, track:1: ready after \d+ s, \d+\.\d ms when warm$", printed, re.MULTILINE)
+    assert "slow, encode:1: RuntimeError: cannot encode\n" in printed
+    late = TaskRun(workers[0], "track:1")
+    run_in_turns([late], rounds=1, budget=-1)
+    assert late.failure == "not prepared within -1 s" and not late.runs
+    about = compare.summarize(SYSTEMS["ours"], Task("track", 4), runs[2])
+    assert about["median_ms"] == pytest.approx(1e3 * sorted(measured["seconds"] for measured in runs[2].runs)[1])
+    assert "median_ms" not in compare.summarize(SYSTEMS["onnx"], Task("encode"), runs[3])
 
 
-def test_what_was_timed_is_kept_when_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But nothing is written where nothing was timed: there may be results of before."""
-    (tmp_path / "journal").touch()
+def test_measurements_are_kept_when_the_run_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But nothing is written if nothing was timed, to keep the results of an earlier run."""
+    (tmp_path / "log").touch()
     arguments = argparse.Namespace(objects=[1], against=[1], batches=[], rounds=2, budget=60)
 
     def start(system: Any, *_: Any) -> Worker:
-        return Worker(system.name, ["-c", STAND_IN, system.name, str(tmp_path / "journal")])
+        return Worker(system.name, ["-c", STAND_IN, system.name, str(tmp_path / "log")])
 
-    def stopped(rows: list[Row], rounds: int, budget: float) -> None:
-        measure(rows[:1], rounds, 0, budget)
+    def stopped(rows: list[TaskRun], rounds: int, budget: float) -> None:
+        run_in_turns(rows[:1], rounds, 0, budget)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compare, "start", start)
@@ -165,15 +166,15 @@ ROWS = [
 ]
 
 
-def verdicts(amd: bool) -> dict[str, tuple[float, str]]:
-    return {found.what: (round(found.value, 3), found.verdict) for found in bars.measures(ROWS, "cpu", amd)}
+def statuses(amd: bool) -> dict[str, tuple[float, str]]:
+    return {found.name: (round(found.value, 3), found.status) for found in targets.measurements(ROWS, "cpu", amd)}
 
 
-def test_ratios_and_bars() -> None:
-    found = verdicts(amd=True)
+def test_ratios_and_targets() -> None:
+    found = statuses(amd=True)
     assert found["a frame, 1 object: times as fast as original, eager, tuned"] == (1.5, "MISSED")
     assert found["a frame, 1 object: times as fast as original-tuned+avx512 <&>"] == (1.5, "reached")
-    assert verdicts(amd=False)["a frame, 1 object: times as fast as original, eager, tuned"] == (1.5, "reached")
+    assert statuses(amd=False)["a frame, 1 object: times as fast as original, eager, tuned"] == (1.5, "reached")
     assert found["a frame, 1 object: times as fast as original, eager"] == (1.4, "")  # neither allocator is tuned
     assert found["an image encoded: times as fast as original, eager, tuned"] == (2.0, "")
     assert found["time for 4 objects over time for 1"] == (3.0, "MISSED")
@@ -181,14 +182,14 @@ def test_ratios_and_bars() -> None:
     assert found["4 frames tracked in one call, the first prompted: time over that of 4 steps"] == (0.95, "")
     assert found["a frame, 1 object: bf16 times as fast as float32"] == (1.25, "reached")
     assert found["edgetam_jax, tuned: share of 1000 GFLOP/s, the peak of JAX here"] == (0.5, "MISSED")
-    assert bars.Measure("", 2.3, 2.7, 2.3, low=True).verdict == "aim"
+    assert targets.Measurement("", 2.3, 2.7, 2.3, lower_is_better=True).status == "aim"
 
 
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """As it is written to a file, and read again."""
+    """Results written to a file and read again."""
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
-    for _ in range(2):  # the second takes the place of the first
+    for _ in range(2):  # the second replaces the first
         results.write("speed", 64, device=results.Device("cpu", "cpu"), rows=ROWS, threads=2, rounds=7)
     (path,) = (tmp_path / "results").iterdir()
     assert path.name == "speed_cpu_64.json" and path.name in capsys.readouterr().out
@@ -222,7 +223,7 @@ def test_processors_are_told_apart(lines: str, name: str, tmp_path: Path, monkey
 def test_the_picture_holds_every_bar(measured: dict[str, Any]) -> None:
     picture = ElementTree.fromstring(plots.draw(measured))
     drawn = [element for element in picture.iter() if element.get("rx") == "3"]
-    assert len(drawn) == 6  # timed rows of the two charts, but those of who is there with a tuned allocator, too
+    assert len(drawn) == 6  # the timed rows of two charts, without those that are also timed with a tuned allocator
     widths = sorted(float(element.attrib["width"]) for element in drawn)
     assert widths[-1] == pytest.approx(plots.WIDTH - plots.LEFT - plots.RIGHT)
     texts = " ".join(element.text or "" for element in picture.iter())
@@ -231,7 +232,7 @@ def test_the_picture_holds_every_bar(measured: dict[str, Any]) -> None:
         "150 ms",
         "64x64 pixels",
         "7 turns",
-        plots.processor(measured),
+        tables.processor_name(measured),
         measured["versions"]["torch"],
     ):
         assert word in texts
@@ -247,15 +248,15 @@ def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
     }
     compiled = [{"dtype": "float32", "objects": 8, "trace_s": 2.5, "compile_s": 9.0, "kept_s": 0.75}]
     found = {
-        **plots.tables(measured),
-        "bars": plots.every_bar([newest, elsewhere, {**newest, "rows": []}]),
-        "sizes": plots.sizes([measured]),
-        "compiling": plots.compiling(compiled),
+        **plots.run_tables(measured),
+        "bars": tables.target_table([newest, elsewhere, {**newest, "rows": []}]),
+        "sizes": tables.sizes_table([measured]),
+        "compiling": tables.compiling_table(compiled),
     }
     pages = "".join(path.read_text() for path in plots.PAGES)
     assert all(pages.count(plots.MARKER.format(name)) == 1 for name in found)
-    once = plots.refreshed(pages, found)
-    assert plots.refreshed(once, found) == once
+    once = plots.insert_tables(pages, found)
+    assert plots.insert_tables(once, found) == once
     lines = once.splitlines()
     assert "| milliseconds a frame | 100 | 300 |" in lines
     assert "| edgetam_jax, tuned | 4.0 | 100 (200) | 300 (600) | 0.5 GB | 3 s |" in lines
@@ -270,51 +271,51 @@ def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
     assert "| 8 objects, float32 | 2.5 | 9.0 | 0.8 |" in lines
 
 
-def test_the_pages_show_what_was_measured() -> None:
-    """The committed file's picture and tables are those that stand there."""
+def test_pages_show_the_committed_results() -> None:
+    """The pages contain the picture and the tables that are made from the committed file."""
     file = results.RESULTS / "speed_cpu_1024.json"
     measured = json.loads(file.read_text())
-    found = plots.every_table(measured, file.parent)
-    assert [one["image_size"] for one in plots.at_every_size(measured, file.parent)] == [512, 768, 1024]
+    found = plots.all_tables(measured, file.parent)
+    assert [one["image_size"] for one in tables.runs_by_size(measured, file.parent)] == [512, 768, 1024]
     assert plots.PICTURE.read_text() == plots.draw(measured)
     for page in plots.PAGES:
-        assert plots.refreshed(page.read_text(), found) == page.read_text()
+        assert plots.insert_tables(page.read_text(), found) == page.read_text()
 
 
 def test_sizes_are_compared(measured: dict[str, Any], tmp_path: Path) -> None:
-    """Of one machine, those who were timed at all of them, the smallest first."""
+    """For one machine and the systems that were timed at all sizes, the smallest size first."""
     rows = [row for row in measured["rows"] if row["system"] == "ours-tuned"]
     small = measured | {"image_size": 32, "rows": rows, "instructions": ["avx512f"]}
     elsewhere = measured | {"image_size": 16, "processor": "another"}
     for name, document in (("elsewhere", elsewhere), ("here", measured), ("small", small)):
         (tmp_path / f"speed_{name}.json").write_text(json.dumps(document))
-    lines = plots.sizes(plots.at_every_size(measured, tmp_path)).splitlines()
+    lines = tables.sizes_table(tables.runs_by_size(measured, tmp_path)).splitlines()
     assert lines[0] == "| milliseconds, median | size | image | frame, 1 object | frame, 4 objects |"
     assert lines[2:] == ["| edgetam_jax, tuned | 32 | 4 | 100 | 300 |", "| edgetam_jax, tuned | 64 | 4 | 100 | 300 |"]
 
 
 def test_compiling_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a process that finds nothing, and of one that finds what the first has kept."""
-    taken: list[Any] = []
-    monkeypatch.setattr(compiling, "track_step", lambda *given: taken.append(given) or given[2] * 2)
-    seconds = compiling.compiled(512, "bfloat16", 2)
+    """In a process with an empty compilation cache, and in another with the cache of the first."""
+    calls: list[Any] = []
+    monkeypatch.setattr(compiling, "track_step", lambda *args: calls.append(args) or args[2] * 2)
+    seconds = compiling.time_compilation(512, "bfloat16", 2)
     assert min(seconds.values()) > 0
-    assert taken[0][0].params["no_mem_embed"].dtype == jnp.bfloat16 and taken[0][2].shape == (512, 512, 3)
+    assert calls[0][0].params["no_mem_embed"].dtype == jnp.bfloat16 and calls[0][2].shape == (512, 512, 3)
     folders: list[str] = []
 
-    def answer(line: list[str], env: dict[str, str], text: bool) -> str:
+    def check_output(line: list[str], env: dict[str, str], text: bool) -> str:
         folders.append(env["JAX_COMPILATION_CACHE_DIR"])
         assert line[-2:] == ["bfloat16", "2"]
         return json.dumps({"trace_s": 1.0, "compile_s": 8.0 if len(folders) % 2 else 0.5})
 
-    monkeypatch.setattr(compiling.subprocess, "check_output", answer)
-    row = compiling.median(64, "bfloat16", 2, rounds=3)
+    monkeypatch.setattr(compiling.subprocess, "check_output", check_output)
+    row = compiling.measure(64, "bfloat16", 2, rounds=3)
     assert row == {"dtype": "bfloat16", "objects": 2, "trace_s": 1.0, "compile_s": 8.0, "kept_s": 0.5}
     assert folders[::2] == folders[1::2] and len(set(folders)) == 3
 
 
-def test_what_a_gpu_is_asked_exists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each step is a command, with what is compiled kept for the next; all ends when the time is over."""
+def test_gpu_steps_are_valid_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each step is a command, with one compilation cache for all; they end when the time is over."""
     steps: list[list[str]] = []
     codes: list[int | None] = [0, 1, 0, 0, 0, None]
 
@@ -336,8 +337,8 @@ def test_what_a_gpu_is_asked_exists(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 @pytest.mark.slow
-def test_a_step_is_told_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may write what it has; then it and what it started are gone."""
+def test_a_step_is_interrupted_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can still write its results; then it and the processes that it started are ended."""
     script = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -345,18 +346,18 @@ print(os.environ["JAX_COMPILATION_CACHE_DIR"], file=open("began", "w"))
 try:
     time.sleep(60)
 except KeyboardInterrupt:
-    print(child.pid, file=open("told", "w"))
+    print(child.pid, file=open("interrupted", "w"))
 """
     monkeypatch.chdir(tmp_path)
     assert gpu.run([sys.executable, "-c", "raise SystemExit(3)"], "here", 60) == 3
     assert gpu.run([sys.executable, "-c", script], "here", 10) is None
     assert Path("began").read_text() == "here\n"
-    child = int(Path("told").read_text())
-    wait_until(lambda: not alive(child), "the end of what the step started")
+    child = int(Path("interrupted").read_text())
+    wait_until(lambda: not alive(child), "the end of the process that the step started")
 
 
 def alive(process: int) -> bool:
-    """A process that has ended, and that nobody has asked about yet, is not."""
+    """False also for a zombie: a process that has ended and that its parent has not waited for."""
     stat = Path(f"/proc/{process}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
@@ -364,34 +365,34 @@ def alive(process: int) -> bool:
 @pytest.mark.slow
 def test_parts_make_up_a_frame() -> None:
     parts = parts_of(tiny_model(0), "float32")
-    (model, frame), (_, looked, remembered), *_ = (part.arguments for part in parts)
+    (model, frame), (_, queries, past), *_ = (part.arguments for part in parts)
     features = jax.jit(encode_frames)(model, frame)
-    output = jax.jit(track_object)(model, features, remembered)
+    output = jax.jit(track_object)(model, features, past)
     np.testing.assert_allclose(parts[-1].program(*parts[-1].arguments), output.memory.tokens, atol=1e-4)
-    np.testing.assert_allclose(looked.tokens, features.queries.tokens, atol=1e-4)
+    np.testing.assert_allclose(queries.tokens, features.queries.tokens, atol=1e-4)
     assert np.abs(output.memory.tokens).max() > 0.1
 
 
 @pytest.mark.slow
 def test_forms_compute_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that run here; the others are told."""
+    """For all forms that run here; the others are printed."""
     forms = forms_of(MINIMAL, "float32")
-    told = capsys.readouterr().out
-    assert len(forms) + told.count("cuDNN's flash attention, float32: ") == 7
-    found: dict[str, list[jax.Array]] = {}
+    printed = capsys.readouterr().out
+    assert len(forms) + printed.count("cuDNN's flash attention, float32: ") == 7
+    outputs: dict[str, list[jax.Array]] = {}
     for form in forms:
-        found.setdefault(form.name.partition(":")[0], []).append(form.program(*form.arguments))
-    assert len(found) == 3
-    for first, *others in found.values():
+        outputs.setdefault(form.name.partition(":")[0], []).append(form.program(*form.arguments))
+    assert len(outputs) == 3
+    for first, *others in outputs.values():
         assert others and np.abs(first).max() > 0.1
         for other in others:
             np.testing.assert_allclose(other, first, atol=1e-4)
-    rows = take_turns(forms, rounds=2)
+    rows = time_in_turns(forms, rounds=2)
     assert [len(form.seconds) for form in forms] == [2] * len(forms)
     assert [row["part"] for row in rows] == [form.name for form in forms]
 
 
-def test_a_profile_adds_up_what_a_frame_calls() -> None:
+def test_a_profile_counts_the_calls_of_a_frame() -> None:
     @jax.jit
     def once(x: jax.Array) -> jax.Array:
         return x + 1

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import flops
-from benchmarks.ours import gigaflops_of_a_step
+from benchmarks.ours import step_gigaflops
 from edgetam_jax import EDGETAM, Model, init_state, track_step
 from edgetam_jax.model import init_params
 from edgetam_jax.prompts import Prompts
@@ -59,7 +59,7 @@ def test_few_operations() -> None:
     model, state, *_ = shapes(1)
     frame = jax.ShapeDtypeStruct((EDGETAM.image_size, EDGETAM.image_size, 3), jnp.uint8)  # none is resized
     roomy = 1e-9 * flops.count(track_step, model, state, frame)
-    assert 100 < gigaflops_of_a_step(model, 1) < roomy < GIGAFLOPS
+    assert 100 < step_gigaflops(model, 1) < roomy < GIGAFLOPS
 
 
 def test_operations_are_counted() -> None:

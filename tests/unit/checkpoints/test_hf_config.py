@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgetam_jax.checkpoints.hf_config import infer_config, read_hf_config, write_hf_config
+from edgetam_jax.checkpoints.hf_config import read_hf_config, write_hf_config
+from edgetam_jax.checkpoints.infer_config import infer_config
 from edgetam_jax.checkpoints.key_table import Layout
 from edgetam_jax.checkpoints.mapping import expected_shapes, tree_shapes
 from edgetam_jax.config import EDGETAM, EDGETAM_512, Config, DecoderConfig, MemoryEncoderConfig

@@ -28,7 +28,7 @@ def hub_cache(cache: pathlib.Path, repo_id: str, revision: str = "0" * 40) -> pa
 def test_from_pretrained_uses_the_cache(tmp_path: pathlib.Path) -> None:
     write_hf(small_model().params, SMALL, tmp_path / "hf", False, False)
     snapshot = hub_cache(tmp_path / "cache", "yonigozlan/EdgeTAM-hf")
-    blobs = snapshot.parents[2] / "blobs"
+    blobs = snapshot.parents[1] / "blobs"
     blobs.mkdir()
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "hf" / name).rename(blobs / f"hash-of-{name}")

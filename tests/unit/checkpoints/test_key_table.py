@@ -1,4 +1,4 @@
-"""The table: complete for all three worlds, and the same in both directions."""
+"""The key table: complete for all three layouts, and the same in both directions."""
 
 from typing import Any
 
@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetam_jax.checkpoints.key_table import DROPPED, TABLE, Kind, Layout, Row, entry, original_key
+from edgetam_jax.checkpoints.key_table import (
+    DROPPED_TENSORS,
+    KEY_TABLE,
+    Layout,
+    ModuleKind,
+    ModuleRule,
+    original_key,
+    tensor_rule,
+)
 from edgetam_jax.checkpoints.mapping import Shapes, expected_shapes, tree_shapes
 from edgetam_jax.config import EDGETAM, Config
 from tests.support.checkpoints import SMALL
@@ -23,29 +31,29 @@ FIELDS = {
 
 @st.composite
 def original_keys(draw: st.DrawFn) -> str:
-    """A key that some row of the table makes."""
-    row: Row = draw(st.sampled_from(TABLE))
-    leaf = draw(st.sampled_from(sorted(row.kind.leaves)))
-    module = row.original.format(**{name: draw(strategy) for name, strategy in FIELDS.items()})
+    """A key that some rule of the table matches."""
+    rule: ModuleRule = draw(st.sampled_from(KEY_TABLE))
+    leaf = draw(st.sampled_from(sorted(rule.kind.leaves)))
+    module = rule.original.format(**{name: draw(strategy) for name, strategy in FIELDS.items()})
     return f"{module}.{leaf}" if leaf else module
 
 
 @settings(deadline=None)
 @given(original_keys())
 def test_flax_path_leads_back_to_the_key(key: str) -> None:
-    found = entry(key)
-    assert found is not None
-    assert original_key(found.flax) == key
-    assert not any(part.isdigit() for part in found.flax.split("/"))
+    rule = tensor_rule(key)
+    assert rule is not None
+    assert original_key(rule.flax_path) == key
+    assert not any(part.isdigit() for part in rule.flax_path.split("/"))
 
 
 @settings(deadline=None)
 @given(st.lists(original_keys(), min_size=2, max_size=30, unique=True))
 def test_no_two_keys_share_a_name(keys: list[str]) -> None:
-    found = [entry(key) for key in keys]
-    assert len({e.flax for e in found if e}) == len(keys)
-    places = [(name, e.row if e.spread.name == "ROW" else 0) for e in found if e for name in e.hugging_face]
-    assert len(set(places)) == len(places)
+    rules = [rule for key in keys if (rule := tensor_rule(key))]
+    assert len({rule.flax_path for rule in rules}) == len(keys)
+    stored = [(name, rule.row if rule.split.name == "ROW" else 0) for rule in rules for name in rule.hugging_face]
+    assert len(set(stored)) == len(stored)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +92,14 @@ def test_no_two_keys_share_a_name(keys: list[str]) -> None:
     ],
 )
 def test_names(key: str, flax: str, hugging_face: str) -> None:
-    found = entry(key)
-    assert found is not None
-    assert (found.flax, found.hugging_face) == (flax, (hugging_face,))
+    rule = tensor_rule(key)
+    assert rule is not None
+    assert (rule.flax_path, rule.hugging_face) == (flax, (hugging_face,))
 
 
 @pytest.mark.parametrize("key", ["no_mem_pos_enc", "image_encoder.trunk.body.stem.conv1.bn.num_batches_tracked", "x"])
-def test_no_row_for_what_the_network_does_not_use(key: str) -> None:
-    assert entry(key) is None
+def test_no_rule_for_tensors_that_the_network_does_not_use(key: str) -> None:
+    assert tensor_rule(key) is None
 
 
 def test_unknown_parameter() -> None:
@@ -100,11 +108,11 @@ def test_unknown_parameter() -> None:
 
 
 def test_every_kind_is_used_and_every_drop_has_a_reason() -> None:
-    used = {id(row.kind) for row in TABLE}
-    from edgetam_jax.checkpoints import key_table as rules
+    from edgetam_jax.checkpoints import key_table
 
-    assert used == {id(value) for value in vars(rules).values() if isinstance(value, Kind)}
-    assert all(drop.reason for drop in DROPPED)
+    used = {id(rule.kind) for rule in KEY_TABLE}
+    assert used == {id(value) for value in vars(key_table).values() if isinstance(value, ModuleKind)}
+    assert all(dropped.reason for dropped in DROPPED_TENSORS)
 
 
 def module_shapes(module: Any) -> Shapes:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgetam_jax.checkpoints.key_table import Layout
-from edgetam_jax.checkpoints.mapping import VIDEO_PARTS, Tensors, from_layout, layout_of, to_layout
+from edgetam_jax.checkpoints.mapping import VIDEO_PARTS, Tensors, detect_layout, from_layout, to_layout
 from edgetam_jax.errors import CheckpointError
 from tests.support.checkpoints import SMALL, assert_equal, random_params, small_model
 
@@ -32,7 +32,7 @@ def test_round_trip_is_bit_equal(layout: Layout, image_only: bool) -> None:
 @pytest.mark.parametrize("layout", [Layout.ORIGINAL, Layout.HUGGING_FACE])
 def test_round_trip_from_files_side(layout: Layout) -> None:
     tensors = tensors_of(layout)
-    params, dropped = from_layout(tensors, layout, SMALL, "file")
+    params, dropped, _ = from_layout(tensors, layout, SMALL, "file")
     names = {name for group in dropped.values() for name in group}
     assert len(dropped) == 2  # both reasons occur
     assert_equal(to_layout(params, layout), tensors)
@@ -41,7 +41,7 @@ def test_round_trip_from_files_side(layout: Layout) -> None:
 
 def test_what_each_transform_does() -> None:
     tensors = tensors_of(Layout.ORIGINAL)
-    params, _ = from_layout(tensors, Layout.ORIGINAL, SMALL, "file")
+    params, *_ = from_layout(tensors, Layout.ORIGINAL, SMALL, "file")
     hugging_face = to_layout(params, Layout.HUGGING_FACE)
     decoder, perceiver = params["sam_mask_decoder"], params["spatial_perceiver"]["layers_0"]
 
@@ -62,14 +62,14 @@ def test_what_each_transform_does() -> None:
 
 @pytest.mark.parametrize("layout", Layout)
 def test_layout_is_recognised(layout: Layout) -> None:
-    assert layout_of(tensors_of(layout)) is layout
-    assert layout_of(["encoder.weight", "decoder.bias"]) is None
+    assert detect_layout(tensors_of(layout)) is layout
+    assert detect_layout(["encoder.weight", "decoder.bias"]) is None
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=["fp16", "bf16"])
 def test_half_precision_keeps_its_values(dtype: type) -> None:
     half = {name: value.astype(dtype) for name, value in tensors_of(Layout.ORIGINAL).items()}
-    params, _ = from_layout(half, Layout.ORIGINAL, SMALL, "file")
+    params, *_ = from_layout(half, Layout.ORIGINAL, SMALL, "file")
     back = to_layout(params, Layout.ORIGINAL)
     for name, value in half.items():
         assert back[name].astype(dtype).tobytes() == value.tobytes(), name
@@ -114,7 +114,7 @@ def test_dropped_tensors_may_be_absent() -> None:
     tensors = tensors_of(Layout.ORIGINAL)
     kept = {name: value for name, value in tensors.items() if value.any()}
     assert len(kept) < len(tensors)
-    params, dropped = from_layout(kept, Layout.ORIGINAL, SMALL, "file")
+    params, dropped, _ = from_layout(kept, Layout.ORIGINAL, SMALL, "file")
     assert dropped == {}
     assert_equal(params, small_model().params)
 

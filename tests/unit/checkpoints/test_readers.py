@@ -15,7 +15,7 @@ from safetensors.numpy import save, save_file
 
 from edgetam_jax.checkpoints.key_table import Layout
 from edgetam_jax.checkpoints.mapping import to_layout
-from edgetam_jax.checkpoints.readers import read_source
+from edgetam_jax.checkpoints.readers import read_raw
 from edgetam_jax.checkpoints.writers import write_hf, write_orbax, write_safetensors, write_torch
 from edgetam_jax.errors import CheckpointError
 from tests.support.checkpoints import SMALL, small_model
@@ -72,7 +72,7 @@ def test_bad_files(tmp_path: pathlib.Path, name: str, write: Callable[[pathlib.P
     path = tmp_path / name
     write(path)
     with pytest.raises(CheckpointError, match=message) as caught:
-        read_source(path)
+        read_raw(path)
     assert str(path) in str(caught.value)
 
 
@@ -95,7 +95,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: pathlib.Path, form: str) 
     else:
         torch.save({"model": content}, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(CheckpointError, match="was refused and nothing in it was run"):
-        read_source(path)
+        read_raw(path)
     assert not victim.exists()
     torch.load(path, weights_only=False) if form != "pickle" else pickle.loads(path.read_bytes())
     assert victim.exists()  # the trap was armed
@@ -103,12 +103,12 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: pathlib.Path, form: str) 
 
 def test_missing_paths_and_folders_without_weights(tmp_path: pathlib.Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
-        read_source(tmp_path / "nowhere")
+        read_raw(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="but nothing"):
-        read_source(tmp_path)
+        read_raw(tmp_path)
     (tmp_path / "edgetam.pt").touch()
     with pytest.raises(CheckpointError, match=r"but edgetam\.pt.*file such as"):
-        read_source(tmp_path)
+        read_raw(tmp_path)
 
 
 def test_a_name_twice_in_one_header(tmp_path: pathlib.Path) -> None:
@@ -116,7 +116,7 @@ def test_a_name_twice_in_one_header(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(header("{" + one + "," + one + "}") + bytes(4))
     with pytest.raises(CheckpointError, match=r"duplicate \(1\):\n  image_encoder.x"):
-        read_source(path)
+        read_raw(path)
 
 
 def test_a_name_twice_in_two_shards(tmp_path: pathlib.Path) -> None:
@@ -125,13 +125,13 @@ def test_a_name_twice_in_two_shards(tmp_path: pathlib.Path) -> None:
     name = "mask_decoder.iou_token.weight"
     save_file({name: tensors[name]}, tmp_path / "hf" / "model-00002-of-00002.safetensors")
     with pytest.raises(CheckpointError, match=rf"duplicate \(1\):\n  {name}"):
-        read_source(tmp_path / "hf")
+        read_raw(tmp_path / "hf")
 
 
 def test_hugging_face_folder_needs_a_sound_config(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "hf"
     write_hf(small_model().params, SMALL, folder, False, False)
-    assert read_source(folder).config == SMALL
+    assert read_raw(folder).config == SMALL
     config = folder / "config.json"
     values = json.loads(config.read_text())
     for text, message in (
@@ -141,11 +141,11 @@ def test_hugging_face_folder_needs_a_sound_config(tmp_path: pathlib.Path) -> Non
     ):
         config.write_text(text)
         with pytest.raises(CheckpointError, match=message):
-            read_source(folder)
+            read_raw(folder)
     config.unlink()
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
-        read_source(folder)
-    assert read_source(folder / "model.safetensors", image_size=128).config == SMALL
+        read_raw(folder)
+    assert read_raw(folder / "model.safetensors", image_size=128).config == SMALL
 
 
 def test_damaged_shapes_do_not_mislead_the_configuration(tmp_path: pathlib.Path) -> None:
@@ -153,7 +153,7 @@ def test_damaged_shapes_do_not_mislead_the_configuration(tmp_path: pathlib.Path)
     name = "image_encoder.neck.convs.0.conv.weight"  # what hidden_dim is read from
     tensors[name] = tensors[name][:100]
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, tmp_path / "a.safetensors")
-    assert read_source(tmp_path / "a.safetensors", image_size=1024).config.hidden_dim != 100
+    assert read_raw(tmp_path / "a.safetensors", image_size=1024).config.hidden_dim != 100
 
 
 def test_own_files_with_a_damaged_configuration(tmp_path: pathlib.Path) -> None:
@@ -162,18 +162,18 @@ def test_own_files_with_a_damaged_configuration(tmp_path: pathlib.Path) -> None:
     for text, message in (("{", "is not JSON"), ('{"image_size": "big"}', "image_size"), ('{"flag": 1}', "flag")):
         save_file(tensors, path, {"edgetam_jax": text})
         with pytest.raises(CheckpointError, match=message):
-            read_source(path)
+            read_raw(path)
 
 
 def test_damaged_orbax_folder(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "orbax"
     write_orbax(small_model().params, SMALL, folder, False)
-    assert read_source(folder).config == SMALL
+    assert read_raw(folder).config == SMALL
     for file in (folder / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
     with pytest.raises(CheckpointError, match="damaged or incomplete Orbax checkpoint"):
-        read_source(folder)
+        read_raw(folder)
 
 
 def test_unreadable_file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,4 +185,4 @@ def test_unreadable_file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(pathlib.Path, "open", refuse)
     with pytest.raises(CheckpointError, match="could not be read: Permission denied"):
-        read_source(path)
+        read_raw(path)

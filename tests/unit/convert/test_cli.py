@@ -1,4 +1,4 @@
-"""`python -m convert`: what it writes, what it says, and how it fails."""
+"""`python -m convert`: what it writes and prints, and how it fails."""
 
 import hashlib
 import pathlib
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import convert.__main__ as cli
-from convert.goldens import Row
+from convert.goldens import CheckResult
 from edgetam_jax.checkpoints.api import load
 from edgetam_jax.checkpoints.key_table import Layout
 from edgetam_jax.checkpoints.mapping import to_layout
@@ -50,9 +50,9 @@ def test_converts(
     model = load(tmp_path / out)
     assert model.config == SMALL
     assert_equal(model.params, small_model().params)
-    said = capsys.readouterr()
-    assert "[1/3] reading" in said.err
-    assert "written     " in said.out
+    captured = capsys.readouterr()
+    assert "[1/3] reading" in captured.err
+    assert "written     " in captured.out
     # And back to PyTorch, tensor for tensor.
     assert run(tmp_path / out, tmp_path / "back.pt", "--to", "torch") == 0
     before, after = torch.load(source)["model"], torch.load(tmp_path / "back.pt")["model"]
@@ -62,7 +62,7 @@ def test_converts(
 
 def test_summary(source: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(source, tmp_path / "hf", "--to", "hf") == 0
-    said = capsys.readouterr().out
+    captured = capsys.readouterr().out
     original = torch.load(source)["model"]
     learned = [
         value
@@ -70,14 +70,14 @@ def test_summary(source: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.Ca
         if value.ndim and "running_" not in name and not name.endswith("gaussian_matrix")
     ]
     counters = sum(name.endswith("num_batches_tracked") for name in original)
-    assert f"tensors     {len(original)} read" in said
-    assert f"parameters  {sum(value.numel() for value in learned):,}," in said
-    assert "(PyTorch, names of the PyTorch original, float32, int64)" in said
-    assert "dropped     no_mem_pos_enc: the network never reads it" in said
-    assert f"dropped     {counters} x num_batches_tracked: it counts" in said
-    assert f"{hashlib.sha256(source.read_bytes()).hexdigest()} (not the released edgetam.pt)" in said
-    assert "images and videos, image size 128" in said
-    assert "as zeros, so that strict loading works" in said
+    assert f"tensors     {len(original)} read" in captured
+    assert f"parameters  {sum(value.numel() for value in learned):,}," in captured
+    assert "(PyTorch, names of the PyTorch original, float32, int64)" in captured
+    assert "dropped     no_mem_pos_enc: the network never reads it" in captured
+    assert f"dropped     {counters} x num_batches_tracked: it counts" in captured
+    assert f"{hashlib.sha256(source.read_bytes()).hexdigest()} (not the released edgetam.pt)" in captured
+    assert "images and videos, image size 128" in captured
+    assert "as zeros, so that strict loading works" in captured
 
 
 def test_released_file_is_recognised(
@@ -101,7 +101,7 @@ def test_still_images_only(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "a.pt").exists()
 
 
-def test_failures_are_one_message_and_change_nothing(
+def test_failures_print_one_message_and_change_nothing(
     source: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.safetensors"
@@ -117,10 +117,10 @@ def test_failures_are_one_message_and_change_nothing(
         ((source, out, "--verify", tmp_path / "none.jpg"), "cannot be read as an image"),
     ):
         assert run(*arguments) == 2
-        said = capsys.readouterr().err
-        assert message in said
-        assert said.count("error:") == 1
-        assert "Traceback" not in said
+        captured = capsys.readouterr().err
+        assert message in captured
+        assert captured.count("error:") == 1
+        assert "Traceback" not in captured
         assert not out.exists()
     out.write_text("precious")
     assert run(source, out) == 2
@@ -150,16 +150,16 @@ def test_verify_decides_the_exit_code(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen = {}
+    verified = {}
 
-    def verify(model: object, media: dict[str, np.ndarray]) -> list[Row]:
-        seen.update(media)
+    def verify(model: object, media: dict[str, np.ndarray]) -> list[CheckResult]:
+        verified.update(media)
         assert_equal(model.params, small_model().params)  # type: ignore[attr-defined]
-        return [Row("a check", "1", "2", passed)]
+        return [CheckResult("a check", "1", "2", passed)]
 
     monkeypatch.setattr(cli, "verify", verify)
     Image.new("RGB", (4, 3)).save(tmp_path / "photo.png")
     assert run(source, tmp_path / "out", "--verify", tmp_path / "photo.png") == code
-    assert seen.keys() == {"gate", str(tmp_path / "photo.png")}
+    assert verified.keys() == {"gate", str(tmp_path / "photo.png")}
     assert "a check" in capsys.readouterr().out
     assert issubclass(EdgeTAMError, ValueError)

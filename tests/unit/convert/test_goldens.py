@@ -1,4 +1,4 @@
-"""The published numbers' pictures, how they are found, and the table of results."""
+"""The images and videos of the published numbers, how they are recognised, and the table of results."""
 
 import hashlib
 import pathlib
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convert.goldens import FRAMES, Row, decode_runs, gate_image, goldens, read_media, table
+from convert.goldens import FRAMES, CheckResult, decode_runs, format_table, gate_image, load_goldens, read_media
 from edgetam_jax.errors import FrameError
 
 WIDTH, HEIGHT = 960, 540  # of the published video
@@ -23,7 +23,7 @@ def test_gate_image_is_as_its_masks_expect() -> None:
     image = gate_image()
     assert image.shape == (800, 1200, 3)
     assert (image != 128).any(-1).sum() == 5 * 144
-    for check in goldens()["checks"]:
+    for check in load_goldens()["checks"]:
         if check["image"] == "gate":
             mask = decode_runs(check["mask"], image.shape[:2])
             x, y = check["points"][0] if "points" in check else np.reshape(check["box"], (2, 2)).mean(0).astype(int)
@@ -44,7 +44,7 @@ def test_images_are_known_by_content_or_by_name_and_size(
     assert images.keys() == {"gate", "truck.jpg", "car.png", str(tmp_path / "groceries.jpg"), str(tmp_path / "x.png")}
     assert images["car.png"].shape == (5, 7, 3)
     digest = hashlib.sha256((tmp_path / "x.png").read_bytes()).hexdigest()
-    monkeypatch.setitem(goldens()["images"]["truck.jpg"], "sha256", digest)
+    monkeypatch.setitem(load_goldens()["images"]["truck.jpg"], "sha256", digest)
     assert read_media([tmp_path / "x.png"]).keys() == {"gate", "truck.jpg"}
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(FrameError, match=r"broken\.png cannot be read as an image"):
@@ -70,7 +70,7 @@ def test_video_files_are_known_by_name_and_size(tmp_path: pathlib.Path) -> None:
 
 
 def test_folders(tmp_path: pathlib.Path) -> None:
-    """Of a folder, what is known in it; a folder with the video's name holds its frames."""
+    """A folder contributes the files that are recognised; a folder with the video's name holds its frames."""
     with pytest.raises(
         FrameError, match=r"holds none of the published pictures; expected one or more of truck\.jpg, .*"
     ):
@@ -89,7 +89,8 @@ def test_folders(tmp_path: pathlib.Path) -> None:
 
 
 def test_table() -> None:
-    text = table([Row("a", "1", "1", True), Row("long name", "1", "2", False), Row("c", "", "needs d", None)])
+    results = [("a", "1", "1", True), ("long name", "1", "2", False), ("c", "", "needs d", None)]
+    text = format_table(CheckResult(*result) for result in results)
     assert text.splitlines() == [
         "check      expected  got      result",
         "a          1         1        pass",

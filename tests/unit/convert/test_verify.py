@@ -1,4 +1,4 @@
-"""`--verify` on the published examples of still images: the prompts made of them, and the judgement."""
+"""`--verify` on the published examples of still images: prompts, and the comparison with published numbers."""
 
 import pathlib
 import warnings
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from convert import verify
-from convert.goldens import gate_image, goldens
+from convert.goldens import gate_image, load_goldens
 from convert.verify import Prediction
 from edgetam_jax.checkpoints.mapping import VIDEO_PARTS
 from edgetam_jax.model import Model
@@ -23,7 +23,7 @@ BOX = {"box": [10, 20, 120, 100]}
 
 
 def test_every_check_can_be_run() -> None:
-    data = goldens()
+    data = load_goldens()
     assert len(data["checks"]) == 33
     for i, check in enumerate(data["checks"]):
         assert check["image"] in {*data["images"], "gate"}
@@ -33,7 +33,7 @@ def test_every_check_can_be_run() -> None:
         assert "mask" not in check or "mask_iou" in data["tolerances"][check["preprocess"]]
         before = [other["name"] for other in data["checks"][:i] if other["image"] == check["image"]]
         assert "mask_from" not in check or before.count(check["mask_from"]) == 1
-    titles = [verify.title(check) for check in verify.checks()]
+    titles = [verify.check_title(check) for check in verify.checks()]
     assert len(set(titles)) == len(titles) == 33 + 6
 
 
@@ -52,12 +52,12 @@ def check_of(preprocess: str, **values: Any) -> dict[str, Any]:
     return {"preprocess": preprocess, **values}
 
 
-def test_judgement() -> None:
+def test_compare_prediction() -> None:
     logits = np.stack([np.full((4, 4), float(i)) for i in range(3)])
     prediction = Prediction(logits, np.array([0.5, 0.9, 0.1]))
 
     def passed(check: dict[str, Any]) -> list[bool | None]:
-        return [row.passed for row in verify.judge(check, prediction, (4, 4))]
+        return [row.passed for row in verify.compare_prediction(check, prediction, (4, 4))]
 
     assert passed(check_of("hf", ious=[0.504, 0.896, 0.1], order="token")) == [True]
     assert passed(check_of("image", ious=[0.504, 0.896, 0.1], order="token")) == [False]
@@ -131,26 +131,26 @@ def test_predicts_as_the_hugging_face_port(
     scale = SMALL.image_size / np.array([150, 110], np.float32)
     points, labels = [[90, 60], [-10, -10]], [1, -10]
 
-    def answer(**prompt: Any) -> tuple[np.ndarray, np.ndarray]:
+    def run_port(**prompt: Any) -> tuple[np.ndarray, np.ndarray]:
         coords = torch.from_numpy(np.array(points, np.float32) * scale)[None, None]
         with torch.no_grad():
             out = port(pixels, input_points=coords, input_labels=torch.tensor(labels)[None, None], **prompt)
         return out.pred_masks[0, 0].numpy(), out.iou_scores[0, 0].numpy()
 
-    logits, ious = answer(multimask_output=True)
+    logits, ious = run_port(multimask_output=True)
     got = predict(model, photo, "hf", {"points": points, "labels": labels, "multimask": True})
     np.testing.assert_allclose(got.logits, logits, atol=1e-4)
     np.testing.assert_allclose(got.ious, ious, atol=1e-5)
     mask = 3 * logits[0]
     assert np.abs(mask).max() > 32
-    logits, ious = answer(multimask_output=False, input_masks=torch.from_numpy(mask)[None, None])
+    logits, ious = run_port(multimask_output=False, input_masks=torch.from_numpy(mask)[None, None])
     got = predict(model, photo, "hf", {"points": points, "labels": labels, "multimask": False}, mask)
     np.testing.assert_allclose(got.logits, logits, atol=2e-4)
     np.testing.assert_allclose(got.ious, ious, atol=1e-5)
 
 
 def test_a_whole_run(originals: tuple[Any, Model], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks made of the network's own answers pass; the same checks of other weights fail."""
+    """Checks made of the network's own outputs pass; the same checks of other weights fail."""
     model, gate = originals[1], gate_image()
     first = {
         "name": "first",
@@ -161,15 +161,15 @@ def test_a_whole_run(originals: tuple[Any, Model], monkeypatch: pytest.MonkeyPat
         "multimask": True,
     }
     second = {**first, "name": "second", "mask_from": "first", "multimask": False}
-    answer = predict(model, gate, "hf", first)
-    again = predict(model, gate, "hf", second, answer.logits[np.argmax(answer.ious)])
+    prediction = predict(model, gate, "hf", first)
+    again = predict(model, gate, "hf", second, prediction.logits[np.argmax(prediction.ious)])
 
-    def filled(check: dict[str, Any], answer: Prediction) -> dict[str, Any]:
-        best = answer.logits[np.argmax(answer.ious)]
-        return check | {"ious": answer.ious.tolist(), "logits": best[:3, :3].tolist()}
+    def filled(check: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+        best = prediction.logits[np.argmax(prediction.ious)]
+        return check | {"ious": prediction.ious.tolist(), "logits": best[:3, :3].tolist()}
 
-    monkeypatch.setitem(goldens(), "checks", [filled(first, answer), filled(second, again)])
-    monkeypatch.setitem(goldens(), "video_checks", [])
+    monkeypatch.setitem(load_goldens(), "checks", [filled(first, prediction), filled(second, again)])
+    monkeypatch.setitem(load_goldens(), "video_checks", [])
     rows = list(verify.verify(model, {"gate": gate}))
     assert [row.check for row in rows] == [
         f"gate, {name}: {what}" for name in ("first", "second") for what in ("IoU", "logits of the corner")

@@ -1,4 +1,4 @@
-"""`--verify` on the published examples of tracking: the Hugging Face port gives the same answers."""
+"""`--verify` on the published examples of tracking: the Hugging Face port gives the same logits."""
 
 import pathlib
 from typing import Any
@@ -11,8 +11,8 @@ from PIL import Image
 from torch.nn import functional as tf
 
 from convert import verify, verify_video
-from convert.goldens import FRAMES, Row, goldens
-from convert.port import ZERO_TOKEN
+from convert.goldens import FRAMES, CheckResult, load_goldens
+from convert.hf_prompts import ZERO_TOKEN
 from edgetam_jax.checkpoints.writers import write_hf
 from edgetam_jax.model import Model
 from edgetam_jax.ops.pixels import preprocess
@@ -23,19 +23,21 @@ from tests.support.tolerances import TRACKED_LOGITS_ATOL, assert_close
 
 VIDEO = "bedroom.mp4"
 HEIGHT, WIDTH = 108, 192  # a fifth of the clip's
-CHECKS = {check["name"]: check for check in goldens()["video_checks"]}
+CHECKS = {check["name"]: check for check in load_goldens()["video_checks"]}
 
 
-def fifth(prompt: dict[str, Any]) -> dict[str, Any]:
+def scale_to_fifth(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt | {key: (np.array(prompt[key]) / 5).tolist() for key in ("points", "box") if key in prompt}
 
 
-SMALL_CHECKS = {name: check | {"objects": [fifth(o) for o in check["objects"]]} for name, check in CHECKS.items()}
+SMALL_CHECKS = {
+    name: check | {"objects": [scale_to_fifth(prompt) for prompt in check["objects"]]} for name, check in CHECKS.items()
+}
 
 
 @pytest.fixture(scope="module")
 def model(small_original: Any) -> Model:
-    """Random weights, biased so that objects are found: also by the decoder that answers a given mask as a prompt."""
+    """Random weights, biased so that objects are found: also by the decoder that takes a mask as a prompt."""
     return with_score_bias(make_pair(small_original, SMALL).model, lambda bias: bias + 8.0)
 
 
@@ -47,7 +49,7 @@ def frames() -> np.ndarray:
 
 
 class Port:
-    """The port's own sessions, told what its processor would tell them."""
+    """The port's own sessions, with the inputs that its processor would make."""
 
     def __init__(self, model: Model, frames: np.ndarray, folder: pathlib.Path) -> None:
         from transformers import EdgeTamVideoModel
@@ -77,24 +79,26 @@ class Port:
             clicks = {"point_coords": coords[None, None], "point_labels": torch.tensor(labels)[None, None].int()}
             session.add_point_inputs(row, 0, clicks)
         session.obj_with_new_inputs = session.obj_ids.copy()
-        answers = self.network.propagate_in_video_iterator(session, start_frame_idx=0)
+        outputs = self.network.propagate_in_video_iterator(session, start_frame_idx=0)
         size = (HEIGHT, WIDTH)
-        masks = [tf.interpolate(a.pred_masks, size, mode="bilinear", align_corners=False)[:, 0] for a in answers]
+        masks = [
+            tf.interpolate(output.pred_masks, size, mode="bilinear", align_corners=False)[:, 0] for output in outputs
+        ]
         return torch.stack(masks).numpy()
 
 
 @pytest.fixture(scope="module")
-def answers(model: Model, frames: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def port_logits(model: Model, frames: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     port = Port(model, frames, tmp_path_factory.mktemp("port") / "hf")
     return {name: port.track(check) for name, check in SMALL_CHECKS.items()}
 
 
 def test_every_check_can_be_run() -> None:
-    assert len(CHECKS) == len(goldens()["video_checks"]) == 6
-    width, height = goldens()["videos"][VIDEO]["size"]
+    assert len(CHECKS) == len(load_goldens()["video_checks"]) == 6
+    width, height = load_goldens()["videos"][VIDEO]["size"]
     for check in CHECKS.values():
-        assert check["video"] in goldens()["videos"]
-        assert "logit" in goldens()["tolerances"][check["preprocess"]]
+        assert check["video"] in load_goldens()["videos"]
+        assert "logit" in load_goldens()["tolerances"][check["preprocess"]]
         assert len(check["logits"]) == FRAMES
         for prompt in check["objects"]:
             assert prompt.keys() <= {"id", "points", "labels", "box", "mask_from"}
@@ -107,30 +111,30 @@ def test_every_check_can_be_run() -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_tracks_as_the_port(name: str, model: Model, frames: np.ndarray, answers: dict[str, np.ndarray]) -> None:
+def test_tracks_as_the_port(name: str, model: Model, frames: np.ndarray, port_logits: dict[str, np.ndarray]) -> None:
     check = SMALL_CHECKS[name]
-    before = next((answers[o["mask_from"]][0, 0] for o in check["objects"] if "mask_from" in o), None)
-    got = verify_video.track(model, frames, check, before)
+    prompt_logits = next((port_logits[o["mask_from"]][0, 0] for o in check["objects"] if "mask_from" in o), None)
+    got = verify_video.track_check(model, frames, check, prompt_logits)
     assert got.shape == (FRAMES, len(check["objects"]), HEIGHT, WIDTH)
     for row in range(got.shape[1]):
-        assert_close(name, got[:, row], answers[name][:, row], atol=TRACKED_LOGITS_ATOL, both_signs=True)
+        assert_close(name, got[:, row], port_logits[name][:, row], atol=TRACKED_LOGITS_ATOL, both_signs=True)
 
 
-def test_what_only_the_port_does_matters(model: Model, frames: np.ndarray, answers: dict[str, np.ndarray]) -> None:
-    """Else the test above could not tell whether it is done."""
+def test_padding_changes_the_logits(model: Model, frames: np.ndarray, port_logits: dict[str, np.ndarray]) -> None:
+    """Without a difference the test above could not show that padding is handled as in the port."""
     alone = SMALL_CHECKS["two objects"]["objects"][1]
     alone = {"id": 3, "points": alone["points"][:1], "labels": alone["labels"][:1]}
-    got = verify_video.track(model, frames, SMALL_CHECKS["two objects"] | {"objects": [alone]})
-    assert np.abs(got[:, 0] - answers["two objects"][:, 1]).max() > 0.1
+    got = verify_video.track_check(model, frames, SMALL_CHECKS["two objects"] | {"objects": [alone]})
+    assert np.abs(got[:, 0] - port_logits["two objects"][:, 1]).max() > 0.1
 
 
 def test_a_whole_run(
-    model: Model, frames: np.ndarray, answers: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    model: Model, frames: np.ndarray, port_logits: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Checks made of the port's answers pass; the same checks of other weights run to the end and fail."""
-    filled = [check | {"logits": answers[name][..., :3, :3].tolist()} for name, check in SMALL_CHECKS.items()]
-    monkeypatch.setitem(goldens(), "video_checks", filled)
-    monkeypatch.setitem(goldens(), "checks", [])
+    """Checks made from the port's logits pass; the same checks of other weights run to the end and fail."""
+    filled = [check | {"logits": port_logits[name][..., :3, :3].tolist()} for name, check in SMALL_CHECKS.items()]
+    monkeypatch.setitem(load_goldens(), "video_checks", filled)
+    monkeypatch.setitem(load_goldens(), "checks", [])
     rows = list(verify.verify(model, {VIDEO: frames}))
     assert rows[0].check == f"{VIDEO}, one point: object 1, frame 0: logits of the corner"
     assert [row.passed for row in rows] == [True] * 7 * FRAMES
@@ -140,10 +144,10 @@ def test_a_whole_run(
 
 
 def test_what_cannot_be_run_is_listed(frames: np.ndarray) -> None:
-    check = goldens()["video_checks"][0]
+    check = load_goldens()["video_checks"][0]
 
-    def row(model: Model, media: dict[str, np.ndarray]) -> Row:
-        return verify.Examples(model, media).rows(check)[0]
+    def row(model: Model, media: dict[str, np.ndarray]) -> CheckResult:
+        return verify.CheckRunner(model, media).results(check)[0]
 
     expected = f"{VIDEO}, one point", "-28.3880 -28.3880 -27.9277"
     assert row(small_model(), {}) == (*expected, f"needs {VIDEO}", None)

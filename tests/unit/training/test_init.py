@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from edgetam_jax.checkpoints.mapping import flat
+from edgetam_jax.checkpoints.mapping import flatten_params
 from edgetam_jax.config import PerceiverConfig
 from edgetam_jax.model import Params, init_params
 from edgetam_jax.nn.edgetam import EdgeTAM
@@ -34,7 +34,7 @@ def both() -> tuple[Params, Params]:
 
 
 def test_initial_parameters_that_are_not_random(both: tuple[Params, Params]) -> None:
-    start, plain = map(flat, both)
+    start, plain = map(flatten_params, both)
     changed = {name for name, x in plain.items() if not np.array_equal(x, start[name])}
     keys = {name for name in changed if name.endswith("k_proj/kernel")}
     assert len(keys) == 3  # in the one layer both ways, and once in the end
@@ -84,7 +84,7 @@ def test_similar_regions_attend_to_each_other_in_memory(both: tuple[Params, Para
 
 def test_initial_memory_parameters() -> None:
     model = tiny_model()
-    before, after = flat(model.params), flat(init_memory_from_images(model.params, 4.0))
+    before, after = flatten_params(model.params), flatten_params(init_memory_from_images(model.params, 4.0))
     changed = {name for name, x in before.items() if not np.array_equal(x, after[name])}
     grown = {name for name in changed if np.allclose(after[name], 4 * before[name])}
     assert {"memory_attention/norm/scale", "memory_attention/layers_0/cross_attn_image/out_proj/kernel"} < grown

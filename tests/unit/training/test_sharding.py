@@ -20,7 +20,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from edgetam_jax import load
 from edgetam_jax.checkpoints.api import save
-from edgetam_jax.checkpoints.mapping import flat
+from edgetam_jax.checkpoints.mapping import flatten_params
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import Plan
 from edgetam_jax.training.distillation import TeacherFeatures
@@ -147,7 +147,7 @@ def assert_matches_one_device(folder: Path, text: str, moves: str, processes: in
         assert one["imitation"] > 0
         assert many == {name: pytest.approx(value, rel=ATOL) for name, value in one.items()}
     files = ("start.safetensors", f"one/{MODEL}", f"many/{MODEL}")
-    before, one, many = (flat(jax.device_get(load(folder / file).params)) for file in files)
+    before, one, many = (flatten_params(jax.device_get(load(folder / file).params)) for file in files)
     for name, value in before.items():
         assert bool(np.abs(one[name] - value).max() > 10 * ATOL) == bool(re.search(moves, name)), name
         np.testing.assert_allclose(many[name], one[name], rtol=0, atol=ATOL, err_msg=name)

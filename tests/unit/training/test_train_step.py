@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from edgetam_jax.checkpoints.mapping import flat
+from edgetam_jax.checkpoints.mapping import flatten_params
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.simulated_user import User
 from edgetam_jax.model import is_statistic
@@ -65,7 +65,7 @@ def prepare(config: TrainStepConfig) -> tuple[Any, TrainState]:
 
 
 def named(packed: FlatParams, options: OptimizerConfig) -> dict[str, np.ndarray]:
-    return flat(group_params(tiny_model().params, options).unflatten(jax.device_get(packed)))
+    return flatten_params(group_params(tiny_model().params, options).unflatten(jax.device_get(packed)))
 
 
 def has_no_effect(name: str) -> bool:

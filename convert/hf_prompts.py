@@ -1,8 +1,9 @@
-"""What the Hugging Face port does with prompts and nobody else does, so that its published numbers can be checked."""
+"""Prompts as the Hugging Face port handles them where it differs from the original, for its published numbers."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import Array
 from numpy.typing import ArrayLike
 
@@ -14,13 +15,13 @@ from edgetam_jax.tracking.memory import MemoryEntry
 from edgetam_jax.tracking.step import FrameFeatures, StepOutput
 from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, ObjectMask, PromptInputs, PromptTokens
 
-ZERO_TOKEN = -10  # label with which it fills up ragged prompts: a token of zeros, which is attended
+ZERO_TOKEN = -10  # the label of padding in ragged prompts: a token of zeros, which the decoder attends to
 
 
-def tokens_of(
+def prompt_tokens(
     points: ArrayLike, labels: ArrayLike, size: tuple[int, int], image_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points [P, 2] in pixels of an image of `size` (height, width), and their labels, as `segment` takes them."""
+    """Arguments of `segment` for points [P, 2], in pixels of an image of `size` (height, width), and their labels."""
     scale = image_size / np.array(size[::-1], np.float32)
     coords = np.concatenate([np.asarray(points, np.float32).reshape(-1, 2), np.zeros((1, 2), np.float32)])
     return coords * scale, np.append(np.asarray(labels, np.int32), np.int32(Label.NOT_A_POINT))
@@ -28,13 +29,13 @@ def tokens_of(
 
 @jax.jit
 def segment(model: Model, features: ImageFeatures, points: Array, labels: Array, mask: Array | None) -> MaskPrediction:
-    """All four masks for points in pixels of the model's input and, if there is one, a mask's logits [h, w]."""
+    """All four masks for points in pixels of the model's input, and for the logits [h, w] of a mask prompt, or None."""
     return model.apply(_segment, features, points, labels, mask)
 
 
 @jax.jit
-def filled_up_entry(model: Model, features: FrameFeatures, points: Array, labels: Array) -> StepOutput:
-    """An object's entry for points, zero tokens among them. Those count as points, so that one mask is decoded."""
+def padded_points_output(model: Model, features: FrameFeatures, points: Array, labels: Array) -> StepOutput:
+    """The output of one object for points with padding. Padding counts as points, so the single-mask output is used."""
 
     def run(network: EdgeTAM) -> StepOutput:
         image = features.image._replace(embedding=network.add_no_memory_embedding(features.image.embedding))
@@ -49,11 +50,11 @@ def filled_up_entry(model: Model, features: FrameFeatures, points: Array, labels
 
 
 @jax.jit
-def given_mask_entry(model: Model, features: FrameFeatures, mask: Array) -> StepOutput:
-    """An object's entry for a mask [S, S] of 0 and 1.
+def mask_prompt_output(model: Model, features: FrameFeatures, mask: Array) -> StepOutput:
+    """The output of one object for a mask prompt [S, S] of 0 and 1.
 
-    The pointer belongs to the best alternative rather than to the first mask, and the memory is made of the mask itself
-    rather than of its logits at a quarter of the size.
+    The port uses the object pointer of the best of three masks instead of the single mask's, and encodes the memory
+    from the mask itself instead of from its logits at a quarter of the size.
     """
 
     def run(network: EdgeTAM) -> StepOutput:
@@ -64,15 +65,15 @@ def given_mask_entry(model: Model, features: FrameFeatures, mask: Array) -> Step
             mask=network.mask_downsample(mask[..., None])[..., 0],
             has_mask=jnp.array(True),
         )
-        accepted = network.use_mask_as_output(features.image, mask)
+        output = network.use_mask_as_output(features.image, mask)
         pointer = network.segment_object(features.image, prompt, multimask=True).pointer
-        pointer = jnp.where((mask > 0).any(), pointer, accepted.pointer)
-        encoder, side = network.memory_encoder, config.mask_size
-        tiles = mask.reshape(side, MASK_STRIDE, side, MASK_STRIDE).swapaxes(1, 2).reshape(side, side, -1)
+        pointer = jnp.where((mask > 0).any(), pointer, output.pointer)
+        encoder = network.memory_encoder
+        tiles = rearrange(mask, "(h p) (w q) -> h w (p q)", p=MASK_STRIDE, q=MASK_STRIDE)
         scaled = tiles * config.memory_encoder.sigmoid_scale + config.memory_encoder.sigmoid_bias
         fused = encoder.fuser(encoder.pix_feat_proj(embedding) + encoder.mask_downsampler(scaled))
         entry = MemoryEntry(network.spatial_perceiver(encoder.out_proj(fused)), pointer)
-        return StepOutput(ObjectMask(accepted.logits, accepted.iou, accepted.score), entry)
+        return StepOutput(ObjectMask(output.logits, output.iou, output.score), entry)
 
     return model.apply(run)
 
