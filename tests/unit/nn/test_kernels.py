@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax import Array, lax
 
+from edgetam_jax.nn import kernels
 from edgetam_jax.nn.kernels import conv, depthwise_conv, fusion_barrier, gelu, layer_norm, packed_conv, relu
 from edgetam_jax.nn.layers import NORM_EPS
 from edgetam_jax.nn.memory_encoder import ConvNeXtBlock
