@@ -3,7 +3,7 @@
 from typing import Any
 
 from edgetam_jax.allocator import tune
-from edgetam_jax.checkpoints.api import load_embedded, from_pretrained, load, save
+from edgetam_jax.checkpoints.api import from_pretrained, load, load_embedded, save
 from edgetam_jax.config import EDGETAM, EDGETAM_512, EDGETAM_768, Config
 from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.images.automask import AutomaticMaskGenerator
