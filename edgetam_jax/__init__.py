@@ -14,6 +14,8 @@ from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking.predictor import VideoPredictor
 from edgetam_jax.tracking.scan import State, Tracks, init_state, track, track_step
 
+__version__ = "0.1.0"
+
 __all__ = [
     "EDGETAM",
     "EDGETAM_512",
