@@ -20,6 +20,8 @@ from edgetam_jax.tracking.scan import Direction
 from edgetam_jax.tracking.state import State, Tracks, init_state
 from edgetam_jax.tracking.stream import track_step
 
+__version__ = "0.1.0"
+
 __all__ = [
     "EDGETAM",
     "EDGETAM_512",

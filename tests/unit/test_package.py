@@ -12,10 +12,11 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 
+import edgetam_jax
 from tests.support.pages import PROJECT, ROOT
 
 PACKAGES = ("edgetam_jax", "convert")
-SUFFIXES = {".py", ".json", ".safetensors"}
+SUFFIXES = {".py", ".json", ".safetensors", ".typed"}
 OF_SOURCES = {
     *PACKAGES,
     "tests",
@@ -26,10 +27,13 @@ OF_SOURCES = {
     "recipes",
     ".gitignore",
     "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "PKG-INFO",
     "README.md",
+    "SECURITY.md",
     "constraints.txt",
     "mkdocs.yml",
     "pyproject.toml",
@@ -57,7 +61,7 @@ def test_the_wheel_holds_the_packages_alone(built: pathlib.Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    about = f"edgetam_jax-{PROJECT['version']}.dist-info"
+    about = f"edgetam_jax-{edgetam_jax.__version__}.dist-info"
     assert {name for name in names if name.startswith(about)} == {
         f"{about}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
     }
