@@ -142,11 +142,11 @@ def check_for_state(prompts: Prompts, state: State, streaming: bool = False) -> 
     ids, first = np.asarray(state.obj_ids).tolist(), int(state.frame)
     slot_frames, slot_valid = (np.asarray(x) for x in state.banks.conditioning[1:])
     has_memory = np.any(slot_valid, 1) | np.any(np.asarray(state.banks.recent.valid), 1)
-    with_memory = {obj_id: row for row, obj_id in enumerate(ids) if has_memory[row]}
+    row_of = {obj_id: row for row, obj_id in enumerate(ids) if has_memory[row]}
     prompts = jax.tree.map(np.asarray, prompts)
     for row, k in np.argwhere(prompts.valid):
         obj_id, frame = int(prompts.obj_ids[row]), int(prompts.frames[row, k])
-        if (has_memory[row] and obj_id != ids[row]) or with_memory.get(obj_id, row) != row:
+        if (has_memory[row] and obj_id != ids[row]) or row_of.get(obj_id, row) != row:
             raise PromptError(
                 f"the prompts have object {obj_id} in row {row}, the state's rows are {ids}; build the prompts with "
                 f"obj_ids={ids}, where a new object may take the place of one without memory."

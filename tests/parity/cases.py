@@ -114,14 +114,14 @@ def prompts(scene: Scene, kind: str, multimask: bool) -> Iterator[Comparison]:
     """The decoder's answer, when it finds some of the objects and others not."""
     asked, embedding = clicks(scene.config, kind), embeddings(scene)
     want = scene.want._replace(embedding=embedding)
-    with some_present(scene, scene.reference.find(want, asked, multimask).score) as scene:
-        want = scene.reference.find(want, asked, multimask)
-        got = scene.ours.find(scene.got._replace(embedding=embedding), asked, multimask)
+    with some_present(scene, scene.reference.segment_object(want, asked, multimask).score) as scene:
+        want = scene.reference.segment_object(want, asked, multimask)
+        got = scene.ours.segment_object(scene.got._replace(embedding=embedding), asked, multimask)
     assert 0 < int((want.score > 0).sum()) < OBJECTS
     if not multimask:
         clear = ~on_edge(scene, scene.got._replace(embedding=embedding), asked)
         assert clear.sum() >= 2
-        got, want = (ObjectPrediction(*(np.asarray(x)[clear] for x in sighting)) for sighting in (got, want))
+        got, want = (ObjectPrediction(*(np.asarray(x)[clear] for x in output)) for output in (got, want))
     yield from sightings(got, want)
 
 
@@ -162,7 +162,7 @@ def given_masks(size: int) -> np.ndarray:
 def given_mask(scene: Scene) -> Iterator[Comparison]:
     masks = given_masks(scene.config.image_size)
     assert isinstance(scene.reference, Original)
-    got, want = scene.ours.accept(scene.got, masks), scene.reference.accept(scene.want, masks)
+    got, want = scene.ours.use_mask_as_output(scene.got, masks), scene.reference.use_mask_as_output(scene.want, masks)
     yield from (comparison for comparison in sightings(got, want) if comparison.name != "IoU")  # all are 1
 
 
@@ -207,16 +207,16 @@ def two_frames(scene: Scene) -> Iterator[Comparison]:
     """
     asked, nothing = clicks(scene.config, "one click"), clicks(scene.config, "no prompt")
     first = [_clean(scene.ours, scene.got), _clean(scene.reference, scene.want)]
-    with some_present(scene, scene.reference.find(first[1], asked, True).score) as shifted:
-        got, want = (n.find(f, asked, True) for n, f in zip(shifted[:2], first, strict=True))
+    with some_present(scene, scene.reference.segment_object(first[1], asked, True).score) as shifted:
+        got, want = (n.segment_object(f, asked, True) for n, f in zip(shifted[:2], first, strict=True))
     yield from _named("first frame", got, want)
     other = picture(scene.config.image_size, seed=1)
     second = [
         _next_frame(scene.ours, scene.config, scene.got, got, other),
         _next_frame(scene.reference, scene.config, scene.want, want, other),
     ]
-    with some_present(scene, scene.reference.find(second[1], nothing, True).score) as shifted:
-        got, want = (n.find(f, nothing, True) for n, f in zip(shifted[:2], second, strict=True))
+    with some_present(scene, scene.reference.segment_object(second[1], nothing, True).score) as shifted:
+        got, want = (n.segment_object(f, nothing, True) for n, f in zip(shifted[:2], second, strict=True))
     yield from _named("next frame", got, want)
 
 
@@ -227,7 +227,7 @@ def _named(frame: str, got: ObjectPrediction, want: ObjectPrediction) -> Iterato
 
 
 def _clean(network: Network, features: ImageFeatures) -> ImageFeatures:
-    return features._replace(embedding=_each(network.without_memory(features.embedding)))
+    return features._replace(embedding=_each(network.add_no_memory_embedding(features.embedding)))
 
 
 def _next_frame(

@@ -38,13 +38,13 @@ class Network(Protocol):
     score_bias: Any  # of the object score, a tensor that the tests shift
 
     def encode_image(self, pixels: ArrayLike) -> ImageFeatures: ...
-    def without_memory(self, embedding: ArrayLike) -> Any: ...
+    def add_no_memory_embedding(self, embedding: ArrayLike) -> Any: ...
     def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
         """[O, H, W, C]; the same entries of the memory are valid for all objects."""
         ...
 
     def encode_prompt(self, clicks: Clicks) -> Encoded: ...
-    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
+    def segment_object(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
         """For an embedding an object, [O, H, W, C]."""
         ...
 
@@ -65,7 +65,7 @@ class Ours(NamedTuple):
     def encode_image(self, pixels: ArrayLike) -> ImageFeatures:
         return run(self.model, "encode_image", pixels)
 
-    def without_memory(self, embedding: ArrayLike) -> Any:
+    def add_no_memory_embedding(self, embedding: ArrayLike) -> Any:
         return run(self.model, "add_no_memory_embedding", embedding)
 
     def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
@@ -74,7 +74,7 @@ class Ours(NamedTuple):
     def encode_prompt(self, clicks: Clicks) -> Encoded:
         return run(self.model, _encode_prompt, clicks._replace(labels=_closed(clicks), points=_padded(clicks, 1)))
 
-    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
+    def segment_object(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
         return run(self.model, "segment_object", features, self.prompt(clicks), np.asarray(multimask))
 
     def stability(self, features: ImageFeatures, clicks: Clicks) -> np.ndarray:
@@ -95,7 +95,7 @@ class Ours(NamedTuple):
             has_mask=np.full(objects, clicks.mask is not None),
         )
 
-    def accept(self, features: ImageFeatures, masks: ArrayLike) -> ObjectPrediction:
+    def use_mask_as_output(self, features: ImageFeatures, masks: ArrayLike) -> ObjectPrediction:
         return run(self.model, "use_mask_as_output", features, masks)
 
     def memory_map(self, embedding: ArrayLike, logits: ArrayLike, from_prompt: bool) -> Any:

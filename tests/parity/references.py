@@ -72,7 +72,7 @@ class Original(_Torch):
         stride4, stride8, embedding = self.module.forward_image(channels_first(pixels))["backbone_fpn"]
         return ImageFeatures(_last(embedding), _last(stride4), _last(stride8))
 
-    def without_memory(self, embedding: ArrayLike) -> Any:
+    def add_no_memory_embedding(self, embedding: ArrayLike) -> Any:
         return (_tensor(embedding) + self.module.no_mem_embed).numpy()
 
     def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
@@ -93,7 +93,7 @@ class Original(_Torch):
         tokens, dense = encoder((_tensor(clicks.points), _tensor(clicks.labels)), None, _masks(clicks))
         return Encoded(tokens.numpy(), _last(dense), _last(encoder.get_dense_pe())[0])
 
-    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
+    def segment_object(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
         objects = len(clicks.labels)
         points = {"point_coords": _tensor(clicks.points), "point_labels": _tensor(clicks.labels)}
         _, _, ious, low_res, _, pointer, score = self.module._forward_sam_heads(
@@ -107,7 +107,7 @@ class Original(_Torch):
             low_res[:, 0].numpy(), ious.max(-1).values.numpy(), score[:, 0].numpy(), pointer.numpy()
         )
 
-    def accept(self, features: ImageFeatures, masks: ArrayLike) -> ObjectPrediction:
+    def use_mask_as_output(self, features: ImageFeatures, masks: ArrayLike) -> ObjectPrediction:
         masks = _tensor(masks)[:, None]
         embedding = channels_first(features.embedding).expand(len(masks), -1, -1, -1)
         _, _, ious, low_res, _, pointer, score = self.module._use_mask_as_output(
@@ -143,7 +143,7 @@ class HuggingFace(_Torch):
         stride4, stride8, embedding = maps
         return ImageFeatures(embedding, stride4, stride8)
 
-    def without_memory(self, embedding: ArrayLike) -> Any:
+    def add_no_memory_embedding(self, embedding: ArrayLike) -> Any:
         return (_tensor(embedding) + self.module.no_memory_embedding).numpy()
 
     def attend(self, embedding: ArrayLike, memory: Memory) -> Any:
@@ -166,7 +166,7 @@ class HuggingFace(_Torch):
         position = self.module.get_image_wide_positional_embeddings()
         return Encoded(tokens[:, 0].numpy(), _last(dense), _last(position)[0])
 
-    def find(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
+    def segment_object(self, features: ImageFeatures, clicks: Clicks, multimask: bool) -> ObjectPrediction:
         one_by_one = (self._find(features, n, clicks, multimask) for n in range(len(clicks.labels)))
         return ObjectPrediction(*(torch.stack(parts).numpy() for parts in zip(*one_by_one, strict=True)))
 

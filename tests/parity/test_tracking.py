@@ -39,7 +39,7 @@ class Pass(NamedTuple):
     reverse: bool = False
 
 
-class Found(NamedTuple):
+class FrameOutputs(NamedTuple):
     """What the original keeps of a frame, for all its objects."""
 
     logits: np.ndarray  # [O, h, w]
@@ -136,7 +136,7 @@ def original(
     passes: Sequence[Pass] = (Pass(),),
     limit: int = -1,
     last: int | None = None,
-) -> dict[int, Found]:
+) -> dict[int, FrameOutputs]:
     """What the original finds, by frame."""
     predictor = scene.pair.torch
     state = predictor.init_state(str(scene.folder))
@@ -150,15 +150,15 @@ def original(
         for start, reverse in passes:
             list(predictor.propagate_in_video(state, start, last, reverse))
     outputs = {**state["output_dict"]["non_cond_frame_outputs"], **state["output_dict"]["cond_frame_outputs"]}
-    return {frame: _found(outputs[frame]) for frame in sorted(outputs)}
+    return {frame: _frame_outputs(outputs[frame]) for frame in sorted(outputs)}
 
 
-def _found(output: dict[str, Any]) -> Found:
+def _frame_outputs(output: dict[str, Any]) -> FrameOutputs:
     arrays = [output[name].numpy() for name in ("pred_masks", "object_score_logits", "obj_ptr", "maskmem_features")]
-    return Found(arrays[0][:, 0], arrays[1][:, 0], arrays[2], arrays[3])
+    return FrameOutputs(arrays[0][:, 0], arrays[1][:, 0], arrays[2], arrays[3])
 
 
-def some_absent(scene: Scene, run: Callable[[], dict[int, Found]]) -> tuple[Model, dict[int, Found]]:
+def some_absent(scene: Scene, run: Callable[[], dict[int, FrameOutputs]]) -> tuple[Model, dict[int, FrameOutputs]]:
     """A model whose object scores are shifted so that some of what is tracked is absent; what `run` finds with it."""
     bias = scene.pair.torch.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
     before = bias.clone()
@@ -176,7 +176,7 @@ def some_absent(scene: Scene, run: Callable[[], dict[int, Found]]) -> tuple[Mode
     raise AssertionError("all present or nearly all absent, whatever the bias")
 
 
-def follow(scene: Scene, model: Model, prompts: Sequence[Prompt], **kwargs: Any) -> Tracks:
+def run_track(scene: Scene, model: Model, prompts: Sequence[Prompt], **kwargs: Any) -> Tracks:
     """`track` with prompts filled up to one shape, so that all cases are one program."""
     places = OBJECTS, PROMPTED
     built = Prompts.build(prompts, num_objects=OBJECTS)
@@ -197,7 +197,7 @@ def follow(scene: Scene, model: Model, prompts: Sequence[Prompt], **kwargs: Any)
     return track(scene.frames, filled, model, **kwargs)
 
 
-def compare(got: Tracks, want: dict[int, Found], visited: Sequence[int]) -> dict[str, float]:
+def compare(got: Tracks, want: dict[int, FrameOutputs], visited: Sequence[int]) -> dict[str, float]:
     """Logits and scores on all visited frames; elsewhere there is no mask. Returns the largest errors."""
     visited = list(visited)
     objects = len(want[visited[0]].score)
@@ -213,7 +213,7 @@ def compare(got: Tracks, want: dict[int, Found], visited: Sequence[int]) -> dict
     }
 
 
-def compare_memory(got: Tracks, want: dict[int, Found]) -> dict[str, float]:
+def compare_memory(got: Tracks, want: dict[int, FrameOutputs]) -> dict[str, float]:
     """Every memory and every pointer that is left at the end."""
     objects = len(next(iter(want.values())).score)
     banks = jax.tree.map(lambda x: np.asarray(x)[:objects], got.state.banks)
@@ -230,7 +230,7 @@ def compare_memory(got: Tracks, want: dict[int, Found]) -> dict[str, float]:
     }
 
 
-def compare_slots(name: str, slots: Slots, field: str, want: dict[int, Found], atol: float) -> float:
+def compare_slots(name: str, slots: Slots, field: str, want: dict[int, FrameOutputs], atol: float) -> float:
     wanted = [
         [
             getattr(want[int(frame)], field)[o] if ok else np.zeros_like(value)
@@ -298,7 +298,7 @@ def test_forward(short: Scene, case: Case) -> None:
     prompts, start, limit = case
     model, want = some_absent(short, lambda: original(short, prompts, [Pass(start)], limit))
     first = min(prompt.frame for prompt in prompts) if start is None else start
-    got = follow(short, model, prompts, start=first, attend_prompts=SLOTS)
+    got = run_track(short, model, prompts, start=first, attend_prompts=SLOTS)
     print(compare(got, want, range(first, SHORT)), compare_memory(got, want))
 
 
@@ -327,7 +327,7 @@ def test_backward(short: Scene, case: Case, passes: list[Pass]) -> None:
     model, want = some_absent(short, lambda: original(short, case.prompts, passes, case.limit))
     last = passes[0].start
     assert last is not None
-    got = follow(short, model, case.prompts, direction="backward", start=last, attend_prompts=SLOTS)
+    got = run_track(short, model, case.prompts, direction="backward", start=last, attend_prompts=SLOTS)
     print(compare(got, want, range(last + 1)))
 
 
@@ -336,7 +336,7 @@ def test_both_ways(tiny: Scene, case: Case, passes: list[Pass]) -> None:
     """Going back, what was found going forward is remembered."""
     model, want = some_absent(tiny, lambda: original(tiny, case.prompts, passes))
     start = min(prompt.frame for prompt in case.prompts) if case.start is None else case.start
-    got = follow(tiny, model, case.prompts, direction="both", start=start)
+    got = run_track(tiny, model, case.prompts, direction="both", start=start)
     print(compare(got, want, range(LONG)))
 
 
@@ -344,12 +344,14 @@ def test_objects_on_different_frames(short: Scene) -> None:
     """Each as if it were alone; the original lets them disturb each other."""
     objects = [[click(1, 0)], [box(2, 2), click(2, 5)], [mask(3, 4)]]
 
-    def alone() -> dict[int, Found]:
+    def one_by_one() -> dict[int, FrameOutputs]:
         runs = [original(short, prompts, [Pass(0)]) for prompts in objects]
-        return {t: Found(*map(np.concatenate, zip(*(run[t] for run in runs), strict=True))) for t in range(SHORT)}
+        return {
+            t: FrameOutputs(*map(np.concatenate, zip(*(run[t] for run in runs), strict=True))) for t in range(SHORT)
+        }
 
-    model, want = some_absent(short, alone)
-    got = follow(short, model, [p for prompts in objects for p in prompts], start=0, attend_prompts=SLOTS)
+    model, want = some_absent(short, one_by_one)
+    got = run_track(short, model, [p for prompts in objects for p in prompts], start=0, attend_prompts=SLOTS)
     print(compare(got, want, range(SHORT)), compare_memory(got, want))
 
 
@@ -362,7 +364,7 @@ def test_rings_wrap(tiny: Scene, prompts: list[Prompt]) -> None:
     visited = sorted(want)
     present = np.array([want[frame].score[0] > 0 for frame in visited])
     assert (~present[:-1] & present[1:]).any(), "the object does not return"
-    got = follow(tiny, model, prompts)
+    got = run_track(tiny, model, prompts)
     print(compare(got, want, visited), compare_memory(got, want))
 
 

@@ -60,7 +60,7 @@ def test_first_masks_are_stable_and_unstable(scene: Scene) -> None:
 def test_given_mask(scene: Scene) -> None:
     for comparison in cases.given_mask(scene):
         comparison.check()
-    got = scene.ours.accept(scene.got, cases.given_masks(scene.config.image_size))
+    got = scene.ours.use_mask_as_output(scene.got, cases.given_masks(scene.config.image_size))
     np.testing.assert_array_equal(got.iou, 1)
     np.testing.assert_array_equal(got.score, [10, 10, 10, -10])
     np.testing.assert_array_equal(got.pointer[-1], scene.ours.model.params["no_obj_ptr"][0])
@@ -97,9 +97,9 @@ def test_empty_slots_change_nothing(scene: Scene) -> None:
     frames[~memory.frames_valid] = np.nan
     pointers[~memory.pointers_valid] = 1e30
     garbage = memory._replace(frames=frames, pointers=pointers, rows=np.where(memory.frames_valid, memory.rows, 3))
-    looked = run(scene.ours.model, "self_attend", scene.got.embedding[0])
+    queries = run(scene.ours.model, "self_attend", scene.got.embedding[0])
     clean, dirty = (
-        run(scene.ours.model, "condition_on_memory", looked, jax.tree.map(jnp.asarray, m)) for m in (memory, garbage)
+        run(scene.ours.model, "condition_on_memory", queries, jax.tree.map(jnp.asarray, m)) for m in (memory, garbage)
     )
     np.testing.assert_array_equal(clean, dirty)
 

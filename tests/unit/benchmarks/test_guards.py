@@ -104,9 +104,9 @@ def test_products_of_bfloat16_stay_in_bfloat16(part: str) -> None:
     embedding = jax.ShapeDtypeStruct((size, size, dim), jnp.bfloat16)
     arguments: Any = (embedding,)
     if part == "condition_on_memory":
-        looked = jax.eval_shape(lambda model, x: model.self_attend(x), model, embedding)
+        queries = jax.eval_shape(lambda model, x: model.self_attend(x), model, embedding)
         bank = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state.banks)
-        arguments = looked, jax.eval_shape(lambda bank: memory.read(bank, jnp.int32(1), 1, EDGETAM), bank)
+        arguments = queries, jax.eval_shape(lambda bank: memory.read(bank, jnp.int32(1), 1, EDGETAM), bank)
     found = factors(jax.jit(lambda model, *given: getattr(model, part)(*given)).lower(model, *arguments).compile())
     assert ((size**2, size**2), "bf16", "bf16") in found
     assert not [product for product in found if min(product[0]) > 1 and product[1:] != ("bf16", "bf16")]

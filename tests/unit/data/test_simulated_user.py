@@ -119,8 +119,8 @@ def test_boxes_are_off_by_a_tenth_at_most() -> None:
     assert np.abs(off.mean(0)).max() < 0.2
     limited = jax.jit(jax.vmap(lambda key: noisy_box(key, mask, User(box_noise_limit=0.5))))(keys)
     assert np.abs(np.asarray(limited) - [[2, 4], [22, 14]]).max() <= 0.5
-    everywhere = draw(keys, np.ones_like(mask))
-    assert everywhere.min() == 0 and (everywhere.max((0, 1)) == np.array([WIDTH - 1, HEIGHT - 1])).all()
+    all_points = draw(keys, np.ones_like(mask))
+    assert all_points.min() == 0 and (all_points.max((0, 1)) == np.array([WIDTH - 1, HEIGHT - 1])).all()
 
 
 def test_lists_of_points_grow_by_a_click_until_they_are_full() -> None:

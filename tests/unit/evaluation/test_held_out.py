@@ -117,7 +117,7 @@ def test_held_out_keys_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None
     """They differ from each other, and from those of training, also of a recipe with the same seed."""
     keys: list[tuple[int, ...]] = []
 
-    def note(key: Any, config: ClipConfig) -> SyntheticClip:
+    def record_clip(key: Any, config: ClipConfig) -> SyntheticClip:
         jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
         masks = jnp.zeros((config.frames, config.objects, config.height, config.width), bool)
         pixels = jnp.zeros((*masks.shape[:1], *masks.shape[2:], 3), jnp.uint8)
@@ -125,8 +125,8 @@ def test_held_out_keys_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None
             pixels, masks, masks.any((2, 3)), jnp.zeros((*masks.shape[:2], 4), int), jnp.zeros(masks.shape[:2])
         )
 
-    monkeypatch.setattr(held_out, "make_clip", note)
-    monkeypatch.setattr(batches, "make_clip", note)
+    monkeypatch.setattr(held_out, "make_clip", record_clip)
+    monkeypatch.setattr(batches, "make_clip", record_clip)
     for number in range(100):
         held_out.held_out_clip(number, CONFIG)
     for seed in (0, 1, held_out.HELD_OUT):

@@ -30,7 +30,7 @@ from tests.unit.evaluation.folders import ids_of, make_davis, make_mose, make_sa
 FRAMES = 6
 
 
-class Given(NamedTuple):
+class FakeSession(NamedTuple):
     size: tuple[int, int]
     length: int
     masks: dict[int, np.ndarray]
@@ -42,18 +42,20 @@ class Standing:
     """A predictor to whom all objects stand still."""
 
     def __init__(self) -> None:
-        self.sessions: list[Given] = []
+        self.sessions: list[FakeSession] = []
 
-    def init_state(self, video: Any, keep: str) -> Given:
+    def init_state(self, video: Any, keep: str) -> FakeSession:
         assert keep == "nothing"
-        self.sessions.append(Given((video.height, video.width), len(video), {}, [], []))
+        self.sessions.append(FakeSession((video.height, video.width), len(video), {}, [], []))
         return self.sessions[-1]
 
-    def add_new_mask(self, state: Given, frame: int, obj_id: int, mask: np.ndarray) -> None:
+    def add_new_mask(self, state: FakeSession, frame: int, obj_id: int, mask: np.ndarray) -> None:
         state.masks[obj_id] = mask
         state.prompts.append((frame, obj_id))
 
-    def propagate_in_video(self, state: Given, start: int, count: int | None) -> Iterator[tuple[int, list[int], Any]]:
+    def propagate_in_video(
+        self, state: FakeSession, start: int, count: int | None
+    ) -> Iterator[tuple[int, list[int], Any]]:
         stop = state.length if count is None else start + count + 1
         for frame in range(start, stop):
             state.visited.append(frame)

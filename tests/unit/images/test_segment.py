@@ -68,48 +68,48 @@ def row(tree: Any, *index: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def together(model: Model, features: ImageFeatures) -> Segments:
+def batched(model: Model, features: ImageFeatures) -> Segments:
     return segment(model, features, ImagePrompts.build(RAGGED, SIZE))
 
 
-def test_shapes(together: Segments) -> None:
-    assert together.logits.shape == (2, 8, 3, SIDE, SIDE)
-    assert together.ious.shape == (2, 8, 3)
-    assert together.valid.tolist() == [5 * [True] + 3 * [False], [True] + 7 * [False]]
-    valid = np.asarray(together.valid)
-    assert_telling("logits", np.asarray(together.logits)[valid], both_signs=True)
-    assert (np.asarray(together.logits)[~valid] == NO_OBJECT).all()
-    large = together.masks(SIZE)
+def test_shapes(batched: Segments) -> None:
+    assert batched.logits.shape == (2, 8, 3, SIDE, SIDE)
+    assert batched.ious.shape == (2, 8, 3)
+    assert batched.valid.tolist() == [5 * [True] + 3 * [False], [True] + 7 * [False]]
+    valid = np.asarray(batched.valid)
+    assert_telling("logits", np.asarray(batched.logits)[valid], both_signs=True)
+    assert (np.asarray(batched.logits)[~valid] == NO_OBJECT).all()
+    large = batched.masks(SIZE)
     assert large.shape == (2, 8, 3, *SIZE) and large.dtype == bool
     assert not large[0, 5:].any() and large[0, :5].any()
 
 
 @pytest.mark.parametrize(("image", "index"), [(i, o) for i, row in enumerate(RAGGED) for o in range(len(row))])
 def test_an_object_is_the_same_alone(
-    model: Model, features: ImageFeatures, together: Segments, image: int, index: int
+    model: Model, features: ImageFeatures, batched: Segments, image: int, index: int
 ) -> None:
     """Whatever it is batched with: other images, more objects, longer lists of points, masks. Bit by bit."""
     prompt = ImagePrompts.build([RAGGED[image][index]], SIZE)
     alone = segment(model, row(features, image), prompt)
-    for name, got, want in zip(Segments._fields, row(together, image, index), row(alone, 0), strict=True):
+    for name, got, want in zip(Segments._fields, row(batched, image, index), row(alone, 0), strict=True):
         np.testing.assert_array_equal(got, want, err_msg=name)
 
 
-def test_at_once_is_one_after_the_other(model: Model, features: ImageFeatures, together: Segments) -> None:
+def test_at_once_is_one_after_the_other(model: Model, features: ImageFeatures, batched: Segments) -> None:
     got = segment(model, features, ImagePrompts.build(RAGGED, SIZE), vectorize=True)
-    valid = np.asarray(together.valid)
+    valid = np.asarray(batched.valid)
     np.testing.assert_array_equal(got.valid, valid)
     for name, atol in (("logits", MASK_LOGITS_ATOL), ("ious", IOU_ATOL), ("scores", SCORE_ATOL)):
-        assert_close(name, np.asarray(getattr(got, name))[valid], np.asarray(getattr(together, name))[valid], atol=atol)
+        assert_close(name, np.asarray(getattr(got, name))[valid], np.asarray(getattr(batched, name))[valid], atol=atol)
 
 
-def test_what_fills_a_batch_is_not_seen(model: Model, features: ImageFeatures, together: Segments) -> None:
+def test_what_fills_a_batch_is_not_seen(model: Model, features: ImageFeatures, batched: Segments) -> None:
     prompts = ImagePrompts.build(RAGGED, SIZE)
     garbage = prompts._replace(
         points=jnp.where((prompts.labels == -2)[..., None], jnp.nan, prompts.points),
         masks=jnp.where(prompts.has_mask[..., None, None], prompts.masks, jnp.nan),
     )
-    jax.tree.map(np.testing.assert_array_equal, segment(model, features, garbage), together)
+    jax.tree.map(np.testing.assert_array_equal, segment(model, features, garbage), batched)
 
 
 def test_the_objects_score_hides_no_mask(model: Model, features: ImageFeatures) -> None:

@@ -54,8 +54,8 @@ def test_gradients_are_the_slope(loss_and_gradient: Any, model: Model) -> None:
         moved = jax.tree.map(lambda x, g: x + sign * step / length * g, model, gradient)
         return float(loss_and_gradient(moved)[0])
 
-    slope = (value(1) - value(-1)) / (2 * step)
-    assert slope == pytest.approx(length, rel=2e-2)
+    finite_difference = (value(1) - value(-1)) / (2 * step)
+    assert finite_difference == pytest.approx(length, rel=2e-2)
 
 
 def test_rematerialisation_keeps_less(frames: jax.Array, prompts: Prompts, model: Model) -> None:

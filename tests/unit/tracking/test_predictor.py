@@ -60,7 +60,9 @@ def assert_same_tracks(got: dict[int, np.ndarray], want: dict[int, np.ndarray]) 
         np.testing.assert_allclose(got[frame], mask, rtol=0, atol=1e-4, err_msg=f"frame {frame}")
 
 
-def alone(predictor: VideoPredictor, frames: np.ndarray, frame: int, prompt: dict[str, Any]) -> dict[int, np.ndarray]:
+def tracked_alone(
+    predictor: VideoPredictor, frames: np.ndarray, frame: int, prompt: dict[str, Any]
+) -> dict[int, np.ndarray]:
     state = predictor.init_state(frames)
     predictor.add_new_points_or_box(state, frame, 1, **prompt)
     return masks(predictor, state)[1]
@@ -81,9 +83,9 @@ def test_objects_do_not_see_each_other(predictor: VideoPredictor, state: Session
     """Prompted on different frames, an object tracks as if it were alone."""
     predictor.add_new_points_or_box(state, 0, 1, **CLICK)
     predictor.add_new_points_or_box(state, 4, 2, **BOX)
-    assert_same_tracks(masks(predictor, state)[1], alone(predictor, frames, 0, CLICK))
+    assert_same_tracks(masks(predictor, state)[1], tracked_alone(predictor, frames, 0, CLICK))
     later = masks(predictor, state, start_frame_idx=4)[2]
-    want = alone(predictor, frames, 4, BOX)
+    want = tracked_alone(predictor, frames, 4, BOX)
     np.testing.assert_allclose(later[4], want[4], rtol=0, atol=1e-4)
 
 
@@ -144,7 +146,7 @@ def test_correction_on_a_tracked_frame_stays(predictor: VideoPredictor, state: S
 def test_a_prompt_during_a_pass_waits_for_the_next(
     predictor: VideoPredictor, state: Session, frames: np.ndarray
 ) -> None:
-    before = alone(predictor, frames, 0, CLICK)
+    before = tracked_alone(predictor, frames, 0, CLICK)
     predictor.add_new_points_or_box(state, 0, 1, **CLICK)
     found, shown = {}, np.zeros(0)
     for frame, _, logits in predictor.propagate_in_video(state):

@@ -55,15 +55,15 @@ def track_on_many_devices(parameters: str, results: str) -> None:
     with np.load(parameters) as file:
         leaves = [jnp.asarray(file[name]) for name in file.files]
     mesh = jax.make_mesh((DEVICES,), ("many",), axis_types=(jax.sharding.AxisType.Auto,))
-    split, everywhere = (NamedSharding(mesh, spec) for spec in (PartitionSpec("many"), PartitionSpec()))
+    split, replicated = (NamedSharding(mesh, spec) for spec in (PartitionSpec("many"), PartitionSpec()))
     model = jax.device_put(
-        Model(jax.tree.unflatten(jax.tree.structure(param_shapes(MINIMAL)), leaves), MINIMAL), everywhere
+        Model(jax.tree.unflatten(jax.tree.structure(param_shapes(MINIMAL)), leaves), MINIMAL), replicated
     )
     inputs = sharded_inputs()
     frames, prompts = jax.device_put(inputs["videos"], split)
     videos = jax.jit(jax.vmap(lambda f, p, m: track(f, p, m), (0, 0, None)))(frames, prompts, model)
     frames, prompts = inputs["objects"]
-    frames, prompts = jax.device_put(frames, everywhere), jax.device_put(prompts, split)
+    frames, prompts = jax.device_put(frames, replicated), jax.device_put(prompts, split)
     objects = track(frames, prompts, model, start=0, vectorize=True)
     for found in (videos, objects):
         assert len({shard.device for shard in found.logits.addressable_shards}) == DEVICES

@@ -44,7 +44,7 @@ def recipe(folder: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: Recipe, folder: Path) -> Path:
+def full_run(recipe: Recipe, folder: Path) -> Path:
     """A run without interruption."""
     with small_steps():
         train(recipe, folder / "whole")
@@ -76,26 +76,26 @@ def assert_equal(found: Any, wanted: Any) -> None:
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_run_trains_its_network(whole: Path, recipe: Recipe) -> None:
-    found = metrics(whole)
+def test_a_run_trains_its_network(full_run: Path, recipe: Recipe) -> None:
+    found = metrics(full_run)
     assert [line["step"] for line in found] == list(range(recipe.steps))
     assert len({line["loss"] for line in found}) == recipe.steps
-    before, after = tiny_model().params, load(whole / MODEL).params
+    before, after = tiny_model().params, load(full_run / MODEL).params
     assert np.abs(after[MOVING] - before[MOVING]).max() > 0.01
     np.testing.assert_array_equal(after["no_obj_ptr"], before["no_obj_ptr"])
-    (board,) = (whole / "tensorboard").iterdir()
+    (board,) = (full_run / "tensorboard").iterdir()
     assert all(name in board.read_bytes() for name in (b"loss_dice", b"iou", b"seconds"))
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_is_resumed_exactly(whole: Path, recipe: Recipe, folder: Path) -> None:
+def test_a_run_that_was_killed_is_resumed_exactly(full_run: Path, recipe: Recipe, folder: Path) -> None:
     out = killed(folder, "killed", "4")
     assert [line["step"] for line in metrics(out)] == [0, 1, 2, 3, 4] and states(out)[0] == 3
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')  # as if it had been killed there
     with small_steps():
         train(recipe, out)
-    assert_same_run(out, whole)
+    assert_same_run(out, full_run)
 
 
 def killed(folder: Path, name: str, *arguments: str) -> Path:
@@ -118,7 +118,7 @@ def test_a_run_with_real_steps_is_resumed_exactly(folder: Path) -> None:
 
 @pytest.mark.parametrize("step", [4, 3], ids=["between", "just-saved"])
 def test_a_step_that_is_not_finite_ends_a_run_and_keeps_the_state_before_it(
-    whole: Path, recipe: Recipe, folder: Path, step: int
+    full_run: Path, recipe: Recipe, folder: Path, step: int
 ) -> None:
     out = folder / f"broken-{step}"
     with (
@@ -126,29 +126,29 @@ def test_a_step_that_is_not_finite_ends_a_run_and_keeps_the_state_before_it(
         pytest.raises(TrainingError, match=rf"not finite at step {step}\. .* kept in .*broken"),
     ):
         train(recipe, out)
-    assert states(out)[0] == step and metrics(out) == metrics(whole)[:step]
+    assert states(out)[0] == step and metrics(out) == metrics(full_run)[:step]
     load(out / MODEL)
     with small_steps():
         train(recipe, out)
-    assert_same_run(out, whole)
+    assert_same_run(out, full_run)
 
 
-def test_folders_of_other_recipes_are_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
-    before = (whole / "recipe.json").read_text()
+def test_folders_of_other_recipes_are_refused(full_run: Path, recipe: Recipe, folder: Path) -> None:
+    before = (full_run / "recipe.json").read_text()
     with small_steps():
         with pytest.raises(TrainingError, match="run of another recipe: seed changed. Only steps, save_every, eval"):
-            train(dataclasses.replace(recipe, seed=4), whole)
+            train(dataclasses.replace(recipe, seed=4), full_run)
         with pytest.raises(TrainingError, match="holds a run that is at step 8; the recipe ends at 5"):
-            train(dataclasses.replace(recipe, steps=5), whole)
+            train(dataclasses.replace(recipe, steps=5), full_run)
         with pytest.raises(TrainingError, match="cannot be the folder of a run"):
-            train(recipe, whole / MODEL)
-    assert (whole / "recipe.json").read_text() == before
+            train(recipe, full_run / MODEL)
+    assert (full_run / "recipe.json").read_text() == before
 
 
-def test_a_run_that_was_stored_with_former_names_is_resumed(whole: Path, recipe: Recipe, folder: Path) -> None:
+def test_a_run_that_was_stored_with_former_names_is_resumed(full_run: Path, recipe: Recipe, folder: Path) -> None:
     """Its recipe.json is read with the current names; checkpoints have always had theirs."""
-    out = shutil.copytree(whole, folder / "former")
-    description = json.loads((whole / "recipe.json").read_text())
+    out = shutil.copytree(full_run, folder / "former")
+    description = json.loads((full_run / "recipe.json").read_text())
     former = {new: old for old, new in RENAMED["optimizer"].items()}
     description["optimizer"] = {former.get(name, name): x for name, x in description["optimizer"].items()}
     assert set(former.values()) < set(description["optimizer"])
@@ -157,12 +157,12 @@ def test_a_run_that_was_stored_with_former_names_is_resumed(whole: Path, recipe:
         train(recipe, out)
         with pytest.raises(TrainingError, match="run of another recipe: optimizer changed"):
             train(dataclasses.replace(recipe, optimizer=OptimizerConfig()), out)
-    assert (out / "recipe.json").read_text() == (whole / "recipe.json").read_text()
+    assert (out / "recipe.json").read_text() == (full_run / "recipe.json").read_text()
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
+def test_a_checkpoint_of_another_configuration_is_refused(full_run: Path, recipe: Recipe, folder: Path) -> None:
     """The file that `start` names may have been replaced."""
-    out = shutil.copytree(whole, folder / "other")
+    out = shutil.copytree(full_run, folder / "other")
     path = out / "recipe.json"
     description = json.loads(path.read_text())
     description["configuration"]["memory_frames"] += 1
@@ -176,14 +176,16 @@ def test_a_checkpoint_of_another_configuration_is_refused(whole: Path, recipe: R
             train(recipe, out)
 
 
-def test_broken_checkpoints_and_those_of_other_networks_are_refused(whole: Path, recipe: Recipe, folder: Path) -> None:
+def test_broken_checkpoints_and_those_of_other_networks_are_refused(
+    full_run: Path, recipe: Recipe, folder: Path
+) -> None:
     """Even without recipe.json."""
     other = dataclasses.replace(recipe.optimizer, lr_multipliers=((".", 1.0),))
     for name, changed, broken in (
         ("other", dataclasses.replace(recipe, optimizer=other, steps=9), False),
         ("broken", dataclasses.replace(recipe, steps=9), True),
     ):
-        out = shutil.copytree(whole, folder / f"{name}-network")
+        out = shutil.copytree(full_run, folder / f"{name}-network")
         (out / "recipe.json").unlink()
         if broken:
             for path in (out / "checkpoints" / "8" / "state").iterdir():
