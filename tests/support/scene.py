@@ -93,7 +93,7 @@ def stream(model: Model, state: State, frames: Any, prompts: dict[int, Prompts])
     return state, found
 
 
-def on_current_frame(prompts: Prompts) -> Prompts:
+def first_prompts(prompts: Prompts) -> Prompts:
     """One prompt an object, as a step takes them, none of them a mask."""
     one = jax.tree.map(lambda x: x[:, :1] if x.ndim > 1 else x, prompts)
     return one._replace(masks=one.masks[:, :, :0, :0])

@@ -29,8 +29,8 @@ from tests.support.scene import (
     RTOL,
     SLOTS,
     assert_same,
-    on_current_frame,
     disk,
+    first_prompts,
     joined,
     places,
     stream,
@@ -64,7 +64,7 @@ def test_pieces_continue_bit_by_bit(frames: jax.Array, first: Prompts, model: Mo
 
 def test_streaming_equals_offline(frames: jax.Array, first: Prompts, model: Model, tmp_path: Path) -> None:
     """And a state that was written to a file in between goes on bit by bit."""
-    state, before = stream(model, init_state(model, 2, SLOTS), frames[:5], {0: on_current_frame(first)})
+    state, before = stream(model, init_state(model, 2, SLOTS), frames[:5], {0: first_prompts(first)})
     leaves, shape = jax.tree.flatten(state)
     np.savez(tmp_path / "state.npz", *map(np.asarray, leaves))
     with np.load(tmp_path / "state.npz") as file:
@@ -143,7 +143,7 @@ def test_streaming_compiles_once(frames: jax.Array, model: Model) -> None:
 def test_objects_are_absent_before_anything_is_known(frames: jax.Array, model: Model, first: Prompts) -> None:
     """An object that comes later is followed as if the video began there, and the others do not notice."""
     late = Prompts.build([dataclasses.replace(BOX, frame=3)], obj_ids=(3, 8))
-    early = jax.tree.map(lambda x: x.at[1].set(False) if x.dtype == bool else x, on_current_frame(first))
+    early = jax.tree.map(lambda x: x.at[1].set(False) if x.dtype == bool else x, first_prompts(first))
     _, found = stream(model, init_state(model, 2, SLOTS), frames, {0: early, 3: late})
     got = joined(found)
     assert (got.logits[:3, 1] == NO_OBJECT).all() and (got.scores[:3, 1] < 0).all()
@@ -230,7 +230,7 @@ def test_a_state_has_its_rows_and_its_direction(frames: jax.Array, model: Model,
             init_state(model, **wrong)
     state = init_state(model, 4)
     with pytest.raises(PromptError, match="room for 4 objects"):
-        track_step(model, state, frames[0], on_current_frame(first))
+        track_step(model, state, frames[0], first_prompts(first))
     with pytest.raises(PromptError, match="room for 4 objects"):
         track(frames, first, model, state=state)
     with pytest.raises(PromptError, match="continues a video forward"):
@@ -245,7 +245,7 @@ def test_a_state_has_its_rows_and_its_direction(frames: jax.Array, model: Model,
 
 def test_rows_belong_to_their_objects(frames: jax.Array, model: Model, first: Prompts) -> None:
     """Prompts in another order, about others, or about another frame are refused, and the state stays as it is."""
-    state, _ = stream(model, init_state(model, 2, SLOTS), frames[:1], {0: on_current_frame(first)})
+    state, _ = stream(model, init_state(model, 2, SLOTS), frames[:1], {0: first_prompts(first)})
     now = {"points": [[12, 14]], "labels": [1], "frame": 1}
     swapped = Prompts.build([Prompt(**now, obj_id=8)], num_objects=2)
     other = Prompts.build([Prompt(**now, obj_id=5)], obj_ids=(5, 8))
@@ -268,7 +268,7 @@ def test_rows_belong_to_their_objects(frames: jax.Array, model: Model, first: Pr
 def test_later_prompts_displace_none(frames: jax.Array, model: Model, first: Prompts) -> None:
     """A state without free slots grows, and goes on as one that had enough."""
     later = Prompts.build([Prompt(points=[[20, 14]], labels=[1], frame=6, obj_id=3)], obj_ids=(3, 8))
-    roomy, _ = stream(model, init_state(model, 2, SLOTS), frames[:3], {0: on_current_frame(first)})
+    roomy, _ = stream(model, init_state(model, 2, SLOTS), frames[:3], {0: first_prompts(first)})
     banks = roomy.banks._replace(
         conditioning=jax.tree.map(lambda x: x[:, :1], roomy.banks.conditioning),
         conditioning_pointers=roomy.banks.conditioning_pointers[:, :1],
@@ -285,7 +285,7 @@ def test_memory_stays_constant(frames: jax.Array, first: Prompts, model: Model) 
     state = init_state(model, 2, SLOTS)
     sizes, resident = [], []
     for t in range(2000):
-        state, _ = track_step(model, state, np.asarray(frames[t % FRAMES]), None if t else on_current_frame(first))
+        state, _ = track_step(model, state, np.asarray(frames[t % FRAMES]), None if t else first_prompts(first))
         if t in (199, 1999):
             gc.collect()
             sizes.append(sum(x.nbytes for x in jax.live_arrays()))
