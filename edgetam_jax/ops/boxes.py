@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 def boxes_around(masks: Bool[Array | np.ndarray, "*b h w"]) -> Int[Array, "*b 4"]:
     """The bounding box of each mask, with the last column and row inside; zeros for an empty mask."""
+    masks = jnp.asarray(masks)
     return box_of_spans(masks.any(-2), masks.any(-1))
 
 

@@ -25,6 +25,7 @@ def component_areas(mask: Bool[Masks, "*b h w"]) -> Int[Array, "*b h w"]:
 
 def small_components(mask: Bool[Masks, "*b h w"], max_area: int) -> Bool[Array, "*b h w"]:
     """The pixels of 8-connected components with at most `max_area` pixels."""
+    mask = jnp.asarray(mask)
     return mask & (component_areas(mask) <= max_area) if max_area > 0 else jnp.zeros_like(mask)
 
 
