@@ -59,7 +59,7 @@ def rle_compress(rle: dict[str, Any]) -> dict[str, Any]:
 
 
 def counts_of_edges(
-    edges: Bool[np.ndarray, "w h+1"], corner: tuple[int, int], size: tuple[int, int]
+    edges: Bool[np.ndarray, "w rows"], corner: tuple[int, int], size: tuple[int, int]
 ) -> Int32[np.ndarray, "counts"]:
     """The counts of a mask that is given by its edges.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -47,7 +48,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 def make_pair(original: Any, config: Config) -> Pair:
     params = from_layout(numpy_state_dict(original), Layout.ORIGINAL, config, "the reference").params
-    return Pair(original, Model(params, config))
+    return Pair(original, Model(jax.tree.map(jnp.asarray, params), config))
 
 
 def with_score_bias(model: Model, change: Callable[[Any], Any]) -> Model:

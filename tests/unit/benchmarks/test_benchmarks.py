@@ -23,13 +23,13 @@ from benchmarks.systems import SYSTEMS, Task, environment, tasks_of, with_avx512
 from edgetam_jax.tracking.step import encode_frames, track_object
 from tests.support.pages import check_command
 from tests.support.scene import MINIMAL
+from tests.support.waiting import wait_until
 from tests.unit.training.network import tiny_model
 
 STAND_IN = """
 import sys, time
 from benchmarks.backend import PreparedTask
 from benchmarks.worker import reply_stream, serve
-from tests.support.waiting import wait_until
 
 class StandInBackend:
     about = {"platform": "cpu", "device": sys.argv[1]}
