@@ -274,7 +274,7 @@ class ImagePredictor:
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _masks_at_size(
-    logits: Float[Array | np.ndarray, "m h w"],
+    logits: Float[Array, "m h w"],
     size: Size,
     threshold: float,
     max_areas: tuple[int, int],

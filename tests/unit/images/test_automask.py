@@ -118,7 +118,7 @@ def test_upsampled_masks(size: tuple[int, int], clean: int) -> None:
         masks = clean_mask(masks, clean, clean, threshold)
     large = np.asarray(resize_logits(masks, size))
     want, inside = large > threshold, (size[0] + 9, size[1] + 8)
-    np.testing.assert_array_equal(boxes[:4], boxes_around(want)[:4])
+    np.testing.assert_array_equal(boxes[:4], boxes_around(jnp.asarray(want))[:4])
     for i in range(4):
         inner, outer = (large[i] > threshold + offset).sum(), (large[i] > threshold - offset).sum()
         assert float(stability[i]) == pytest.approx(inner / max(outer, 1), abs=1e-6)
@@ -140,7 +140,7 @@ def test_records(model: Model, picture: np.ndarray, records: list[dict[str, Any]
         np.testing.assert_array_equal(bitmap.pop("segmentation"), mask)
         np.testing.assert_array_equal(rle_decode(text.pop("segmentation")), mask)
         assert bitmap == text == {key: value for key, value in plain.items() if key != "segmentation"}
-        x0, y0, x1, y1 = np.asarray(boxes_around(mask)).tolist()
+        x0, y0, x1, y1 = np.asarray(boxes_around(jnp.asarray(mask))).tolist()
         assert plain["bbox"] == [x0, y0, x1 - x0, y1 - y0]
         assert plain["area"] == mask.sum()
         assert plain["crop_box"] == [0, 0, *SIZE[::-1]]

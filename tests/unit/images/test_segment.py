@@ -24,7 +24,8 @@ SIDE = TINY.mask_size
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_fast() -> None:
-    """Bits are those of what users run."""
+    """Bits are those of what users run, so programs that other modules compiled without optimization are dropped."""
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
