@@ -83,7 +83,7 @@ def _segment(
 ) -> MaskPrediction:
     encoder = network.sam_prompt_encoder
     tokens = jnp.where((labels == ZERO_TOKEN)[:, None], 0, encoder.points(points, labels).tokens)
-    dense = encoder.no_mask() if mask is None else encoder.mask(mask)
+    dense = jnp.broadcast_to(encoder.no_mask(), features.embedding.shape) if mask is None else encoder.mask(mask)
     return network.sam_mask_decoder(
         features, dense, encoder.dense_position(), PromptTokens(tokens, jnp.ones(labels.shape, bool))
     )

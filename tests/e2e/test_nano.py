@@ -70,9 +70,9 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
     assert all(f"J&F is about {one['jf']:.1f}." in NANO_NOTE for one in nano)
     sentences = {
         "docs/training.md": (
-            f"takes its IoU from {once} to {twice} with the second click, where the third leaves it",
-            f"it says so on {absent[0]} of their frames from a click, and on {absent[1]} from a box or a mask "
-            f"(bar {ABSENT_TARGET:.2f}); of those that are there on {min(present)} to {max(present)}",
+            f"raises the IoU from {once} to {twice} with the second click; the third changes nothing",
+            f"Its object score is right on {absent[0]} of the frames of absent objects after a click and on {absent[1]} "
+            f"after a box or a mask (target {ABSENT_TARGET:.2f}), and on {min(present)} to {max(present)} of the frames of",
         ),
         "docs/limits.md": (
             f"its J&F is {min(jf)} to {max(jf)}",

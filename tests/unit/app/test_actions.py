@@ -85,13 +85,14 @@ def test_a_session(state: AppState, compilations: list[str]) -> None:
         assert (len(video), video.height, video.width) == (scene.FRAMES, scene.HEIGHT, scene.WIDTH)
         assert video.fps == clip_of(state).video.fps
     with zipfile.ZipFile(again.masks) as packed:
-        for frame, name in enumerate(sorted(packed.namelist(), key=lambda name: Path(name).stem)):
+        names = sorted(packed.namelist(), key=lambda name: Path(name).stem)
+        assert len(names) == scene.FRAMES
+        for frame, name in enumerate(names):
             assert name == f"{frame:05d}.png"
             values = np.asarray(Image.open(BytesIO(packed.read(name))))
             assert set(np.unique(values)) - {0} == set(masks_of(state, frame))
             for obj_id, mask in masks_of(state, frame).items():
                 np.testing.assert_array_equal(values == obj_id, mask)
-        assert frame == scene.FRAMES - 1
 
 
 def test_undo(state: AppState) -> None:
