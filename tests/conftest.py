@@ -18,14 +18,9 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Calls into these packages are checked against the shapes and types of their signatures. CHECKS=1 checks all packages
-# that are to be checked, CHECKS=0 none.
-ANNOTATED = ("nn", "ops", "tracking", "images", "training")
-CHECKED: tuple[str, ...] = ()
-CHECKS = os.environ.get("CHECKS", "")
-if checked := {"0": (), "1": ANNOTATED}.get(CHECKS, CHECKED):
-    install_import_hook([f"edgetam_jax.{package}" for package in checked], "beartype.beartype")
-    jax.config.update("jax_numpy_rank_promotion", "raise")
+# Calls into these packages are checked against the shapes and types of their signatures.
+CHECKED = ("nn", "ops", "tracking", "images", "training")
+install_import_hook([f"edgetam_jax.{package}" for package in CHECKED], "beartype.beartype")
 
 from edgetam_jax.config import EDGETAM
 
