@@ -98,7 +98,7 @@ class Model:
 
     def encode_memory(
         self,
-        embedding: Float[Array, "*b H W C"],
+        embedding: Float[Array, "*#b H W C"],
         logits: Float[Array, "*b h w"],
         from_prompt: Bool[Array, "*b"] | bool,
     ) -> Float[Array, "*b L D"]:

@@ -133,7 +133,7 @@ class EdgeTAM(nn.Module):
 
     def encode_memory(
         self,
-        embedding: Float[Array, "*b H W C"],
+        embedding: Float[Array, "*#b H W C"],
         logits: Float[Array, "*b h w"],
         from_prompt: Bool[Array, "..."] | bool,
     ) -> Float[Array, "*b L D"]:

@@ -110,7 +110,7 @@ class MemoryEncoder(nn.Module):
 
     def __call__(
         self,
-        embedding: Float[Array, "*b H W C"],
+        embedding: Float[Array, "*#b H W C"],
         logits: Float[Array, "*b h w"],
         from_prompt: Bool[Array, "..."] | bool,
     ) -> Float[Array, "*b H W D"]:

@@ -72,7 +72,7 @@ def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
         "docs/training.md": (
             f"raises the IoU from {once} to {twice} with the second click; the third changes nothing",
             f"Its object score is right on {absent[0]} of the frames of absent objects after a click and on "
-            f"{absent[1]} after a box or a mask (target {ABSENT_TARGET:.2f}), and on {min(present)} to {max(present)} of",
+            f"{absent[1]} after a box or a mask (target {ABSENT_TARGET:.2f}), and on {min(present)} to {max(present)}",
         ),
         "docs/limits.md": (
             f"its J&F is {min(jf)} to {max(jf)}",

@@ -103,8 +103,8 @@ def test_measurements_are_kept_when_the_run_is_stopped(tmp_path: Path, monkeypat
         run_in_turns(rows[:1], rounds, 0, budget)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "start", start)
-    monkeypatch.setattr(compare, "measure", stopped)
+    monkeypatch.setattr(compare, "start_worker", start)
+    monkeypatch.setattr(compare, "run_in_turns", stopped)
     timed, *others = compare.compare([SYSTEMS["original"]], arguments, tmp_path)[0]
     assert timed["task"] == "track" and timed["median_ms"] > 1
     assert others and all(row["note"] == "not timed: the run was stopped" for row in others)
