@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgetam_jax.cli.scores import main
+from edgetam_jax.cli.main import main
 from edgetam_jax.data.categories import categories_of, seen_categories
 from edgetam_jax.data.datasets import Dataset, open_dataset
 from edgetam_jax.errors import FrameError
@@ -64,11 +64,11 @@ def test_objects_count_after_the_frame_that_gives_their_mask(tmp_path: Path) -> 
 def test_seen_and_unseen(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     dataset = make_youtube_vos(tmp_path)
     found = tmp_path / "found"
-    assert main([str(tmp_path), str(found)]) == 0
+    assert main(["scores", str(tmp_path), str(found)]) == 0
     assert "give --seen" in capsys.readouterr().err
     write_meta(tmp_path / "elsewhere.json", {"x": {1: "penguin"}, "y": {1: "fox", 4: "ape"}})
     assert seen_categories(dataset, tmp_path / "elsewhere.json") == {"penguin", "fox", "ape"}
-    assert main([str(tmp_path), str(found), "--seen", str(tmp_path / "elsewhere.json")]) == 0
+    assert main(["scores", str(tmp_path), str(found), "--seen", str(tmp_path / "elsewhere.json")]) == 0
     one, two = expected(1), expected(2)
     four = one.j.mean, one.f.mean, two.j.mean, two.f.mean
     assert len(set(four)) == 4
@@ -77,7 +77,7 @@ def test_seen_and_unseen(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out.splitlines()[-1] == line
     write_meta(tmp_path / "train" / "meta.json", {"x": {1: "penguin"}})
     (tmp_path / "train" / "JPEGImages").mkdir()
-    assert main([str(tmp_path), str(found)]) == 0
+    assert main(["scores", str(tmp_path), str(found)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == line
 
 
@@ -109,5 +109,5 @@ def test_a_dataset_without_categories(tmp_path: Path, capsys: pytest.CaptureFixt
     dataset = make_youtube_vos(tmp_path)
     (tmp_path / "valid" / "meta.json").unlink()
     assert categories_of(dataset) is None and seen_categories(dataset) is None
-    assert main([str(tmp_path), str(tmp_path / "found"), "--seen", "meta.json"]) == 2
+    assert main(["scores", str(tmp_path), str(tmp_path / "found"), "--seen", "meta.json"]) == 2
     assert "has no meta.json" in capsys.readouterr().err
