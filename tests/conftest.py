@@ -18,15 +18,12 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Calls into these modules are checked against the shapes and types of their signatures. Left out are the modules of the
-# public classes: they take whatever NumPy can read, also on purpose what is wrong, and check it themselves.
+# Calls into these modules are checked against the shapes and types of their signatures. Left out are modules of
+# public classes and functions: they take whatever NumPy can read, also on purpose what is wrong, and check it themselves.
 CHECKED = (
     "nn",
     *(f"ops.{module}" for module in ("boxes", "masks", "pixels", "resize", "rle", "tree")),
-    *(
-        f"tracking.{module}"
-        for module in ("memory", "prompt_entries", "scan", "session_jit", "state", "step", "stream")
-    ),
+    *(f"tracking.{module}" for module in ("memory", "prompt_entries", "session_jit", "step")),
     *(f"images.{module}" for module in ("automask_jit", "crops", "segment")),
     "training",
 )
