@@ -16,7 +16,7 @@ from edgetam_jax.nn.repvit import TokenMixer
 from edgetam_jax.training.batch_norm import batch_statistics, update_statistics
 
 LAYERS = {"conv": ConvNorm(3, 4, size=3, stride=2), "mixer": TokenMixer(3)}
-X = 5 + 2 * np.random.default_rng(0).standard_normal((6, 8, 8, 3)).astype(np.float32)
+X = jnp.asarray(5 + 2 * np.random.default_rng(0).standard_normal((6, 8, 8, 3)).astype(np.float32))
 
 
 @pytest.fixture(params=LAYERS, ids=str)
@@ -27,7 +27,8 @@ def layer(request: pytest.FixtureRequest) -> nn.Module:
 def random_params(layer: nn.Module) -> Any:
     rng = np.random.default_rng(1)
     shapes = flatten_dict(jax.eval_shape(layer.init, jax.random.key(0), X)["params"])
-    return unflatten_dict({path: rng.uniform(0.5, 1.5, x.shape).astype(np.float32) for path, x in shapes.items()})
+    values = {path: rng.uniform(0.5, 1.5, x.shape).astype(np.float32) for path, x in shapes.items()}
+    return unflatten_dict(jax.tree.map(jnp.asarray, values))
 
 
 def normalised(layer: nn.Module, params: Any) -> tuple[Any, Any]:
