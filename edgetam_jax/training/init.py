@@ -69,7 +69,7 @@ def init_memory_from_images(params: Params, deviation: float) -> Params:
     return unflatten_dict(_apply_rules(flat, rules), sep="/")
 
 
-def _apply_rules(flat: dict[str, Array], rules: Rules) -> dict[str, Array]:
+def _apply_rules(flat: dict[str, Any], rules: Rules) -> dict[str, Any]:
     """Each parameter changed by the first rule that matches its whole path, or unchanged."""
     changed = {}
     for name, x in flat.items():

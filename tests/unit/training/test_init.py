@@ -14,7 +14,7 @@ from edgetam_jax.checkpoints.mapping import flatten_params
 from edgetam_jax.config import PerceiverConfig
 from edgetam_jax.model import Params, init_params
 from edgetam_jax.nn.edgetam import EdgeTAM
-from edgetam_jax.nn.memory_attention import MemoryKeys
+from edgetam_jax.nn.memory_attention import memory_keys
 from edgetam_jax.training.init import DECODER_QK_GAIN, init_memory_from_images, initial_params
 from edgetam_jax.types import Memory
 from tests.support.scene import MINIMAL
@@ -59,13 +59,14 @@ def test_similar_regions_attend_to_each_other_in_memory(both: tuple[Params, Para
         tokens = model.encode_memory(embedding, jnp.zeros((CONFIG.mask_size, CONFIG.mask_size)), True)
         nothing = jnp.zeros((1, CONFIG.hidden_dim)), jnp.zeros(1, bool)
         memory = Memory(tokens[None], jnp.zeros(1, int), jnp.ones(1, bool), *nothing)
-        keys = MemoryKeys(memory, jnp.zeros((CONFIG.memory_frames, CONFIG.memory_dim)), CONFIG)
+        keys = memory_keys(memory, jnp.zeros((CONFIG.memory_frames, CONFIG.memory_dim)), CONFIG)
         layer = model.memory_attention.layers[0]
         queries = model.memory_attention.self_attend(embedding).queries
 
         def weight(value: Array) -> Array:
-            keys.window_values, keys.other_values = value[:16], jnp.pad(value[16:], ((0, pointers), (0, 0)))
-            return jnp.linalg.norm(layer.cross_attn_image(queries, keys), axis=-1)
+            other_values = jnp.pad(value[16:], ((0, pointers), (0, 0)))
+            marked = keys._replace(window_values=value[:16], other_values=other_values)
+            return jnp.linalg.norm(layer.cross_attn_image(queries, marked), axis=-1)
 
         pointers = CONFIG.pointer_tokens
         values = jnp.eye(len(tokens))[..., None] * jnp.ones(CONFIG.memory_dim)
