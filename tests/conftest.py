@@ -25,7 +25,7 @@ CHECKED = (
     *(f"ops.{module}" for module in ("boxes", "masks", "pixels", "resize", "rle", "tree")),
     *(f"tracking.{module}" for module in ("memory", "prompt_entries", "session_jit", "step")),
     *(f"images.{module}" for module in ("automask_jit", "crops", "segment")),
-    "training",
+    *(f"training.{module}" for module in ("distillation", "interaction", "losses")),
 )
 install_import_hook([f"edgetam_jax.{module}" for module in CHECKED], "beartype.beartype")
 

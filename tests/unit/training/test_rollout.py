@@ -208,6 +208,7 @@ def test_corrections_match_the_interactive_predictor() -> None:
     prompted, between = state.objects[1].prompt_outputs, state.objects[1].track_outputs[1]
     bank = memory.init(TINY, user.corrected_frames)
     for frame, entry in enumerate((prompted[0].output.memory, between.memory, prompted[2].output.memory)):
+        entry = jax.tree.map(jnp.asarray, entry)
         bank = memory.write_recent(bank, frame, entry)
         bank = memory.write_conditioning(bank, frame, entry) if frame in prompted else bank
 
