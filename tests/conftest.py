@@ -18,8 +18,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Calls into these modules are checked against the shapes and types of their signatures. Left out are modules of
-# public classes and functions: they take whatever NumPy can read, also on purpose what is wrong, and check it themselves.
+# Calls into these modules are checked against the shapes and types of their signatures. The modules of public classes
+# and functions are left out: they take whatever NumPy can read, and check it themselves.
 CHECKED = (
     "nn",
     *(f"ops.{module}" for module in ("boxes", "masks", "pixels", "resize", "rle", "tree")),
