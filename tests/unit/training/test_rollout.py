@@ -214,7 +214,7 @@ def test_corrections_match_the_interactive_predictor() -> None:
 
     @jax.jit
     def last(model: Model, bank: Bank) -> jax.Array:
-        features = encode_frames(model, EXAMPLES.frames[0, 3])
+        features = encode_frames(model, jnp.asarray(EXAMPLES.frames[0, 3]))
         return track_object(model, features, memory.read(bank, jnp.asarray(3), 1, TINY)).mask.score
 
     want = last(tiny_model(), bank)
