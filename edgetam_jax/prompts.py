@@ -18,14 +18,23 @@ from edgetam_jax.types import Label
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """One object on one frame: points with labels and a box, in any mix, or a mask. Coordinates are pixels (x, y)."""
+    """A prompt for one object on one frame: points and a box, or a mask.
 
-    points: ArrayLike | None = None  # [P, 2]
-    labels: ArrayLike | None = None  # [P] 1 on the object, 0 off it
-    box: ArrayLike | None = None  # x0, y0, x1, y1
-    mask: ArrayLike | None = None  # [H, W], the size of the frame
+    Attributes:
+        points: [P, 2] pixels (x, y) of the frame.
+        labels: [P], 1 to include the point, 0 to exclude it.
+        box: x0, y0, x1, y1 in pixels.
+        mask: [H, W], the size of the frame; anything above 0 is the object.
+        frame: The frame's number, from 0.
+        obj_id: Prompts with the same id belong to one object; without ids, each prompt is an object of its own.
+    """
+
+    points: ArrayLike | None = None
+    labels: ArrayLike | None = None
+    box: ArrayLike | None = None
+    mask: ArrayLike | None = None
     frame: int = 0
-    obj_id: int | None = None  # prompts with the same id are about the same object; without one, each is about its own
+    obj_id: int | None = None
 
 
 class Prompts(NamedTuple):
@@ -43,10 +52,18 @@ class Prompts(NamedTuple):
     def build(
         cls, prompts: Sequence[Prompt], num_objects: int | None = None, obj_ids: Sequence[int] | None = None
     ) -> "Prompts":
-        """Checks prompts and lays them out, a row an object, in the order in which they come.
+        """Checks prompts and lays them out as arrays, one row per object in order of appearance.
 
-        A state that tracks on has its own rows: `num_objects` adds empty ones to their number, and `obj_ids` names the
-        objects of all rows, also of those that get no prompt now.
+        Args:
+            prompts: At least one prompt; at most one for an object on a frame.
+            num_objects: Number of rows, to match a state with more objects; the additional rows are empty.
+            obj_ids: Object ids of all rows of a state, including those without a prompt here.
+
+        Returns:
+            The prompts, padded to shapes that are powers of two.
+
+        Raises:
+            PromptError: A prompt is invalid, or does not fit the rows.
         """
         if isinstance(prompts, Prompt) or not prompts:
             raise PromptError("there is no prompt; give a list of at least one Prompt with points, a box or a mask.")

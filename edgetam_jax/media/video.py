@@ -175,16 +175,23 @@ class Video:
 
 
 def open_video(source: Any, read_ahead: int = 4) -> Video:
-    """Frames from any of these; see the module for what is done to their pixels.
+    """Opens a video; frames are [H, W, 3] uint8 RGB arrays that are decoded when they are read.
 
-    - a folder of images (.jpg .jpeg .png .webp .bmp), in natural order: frame2 before frame10;
-    - a video file, by PyAV: frames in order of presentation, whatever their spacing in time;
-    - one image file: a video of one frame;
-    - an array [T, H, W, 3], or a list of PIL images, arrays or image paths;
-    - an iterator of those: read once, forwards, in the caller's thread, its length unknown until its end;
-    - a `Video`, which is returned as it is.
+    Args:
+        source: One of these:
+            a folder of images (.jpg .jpeg .png .webp .bmp), in natural order (frame2 before frame10);
+            a video file (needs PyAV), frames in order of presentation;
+            one image file, as a video of one frame;
+            an array [T, H, W, 3], or a list of PIL images, arrays or image paths;
+            an iterator of images, which is read once, forward, and has no known length;
+            a `Video`, which is returned unchanged.
+        read_ahead: Number of frames of a folder or file that a thread decodes in advance; 0 for no thread.
 
-    `read_ahead` frames of a folder or file are decoded in advance while iterating; 0 does without the thread.
+    Returns:
+        The video, to iterate over, to index, and to close (or use in a `with` statement).
+
+    Raises:
+        FrameError: The source cannot be read as frames.
     """
     if isinstance(source, Video):
         return source

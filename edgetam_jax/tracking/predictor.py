@@ -40,15 +40,18 @@ POINTS = 8  # places that prompts have at first, so that a few clicks more compi
 
 
 class VideoPredictor:
-    """Tracks objects that a user points at.
+    """Tracks prompted objects through a video, with corrections; the API of SAM 2's video predictor.
 
-    `fill_hole_area` and `island_area` remove holes and islands of up to that many pixels from the network's masks
-    (a quarter of its input size); `non_overlap_masks` gives every pixel to one object at most. With `soft_memory`
-    prompted frames are remembered by their masks as they are; without it, as in SAM 2's predictor, cut at 0.
+    As in SAM 2, an object is also tracked on frames before its first prompt if tracking starts there, for example at
+    another object's prompt. To avoid that, track from `start_frame_idx` at its prompt.
 
-    A prompt counts for the frames before it too: where tracking starts earlier (because another object was prompted
-    there, say) the object is sought on the frames up to its first prompt, as SAM 2 does. To avoid that, track with
-    `start_frame_idx` at its prompt.
+    Args:
+        model: A model for videos.
+        fill_hole_area: Fill holes of up to this many pixels in the predicted masks (a quarter of the input size).
+        island_area: Remove islands of up to this many pixels.
+        non_overlap_masks: Assign each pixel to one object at most.
+        soft_memory: Encode the masks of prompted frames into memory as they are, instead of binarized.
+        preprocess: How frames are resized, see `track`.
     """
 
     def __init__(
@@ -73,15 +76,14 @@ class VideoPredictor:
         self._options = TrackOptions(preprocess=preprocess, vectorize=resolve_vectorize(None, model.platform))
 
     def init_state(self, video: Any, keep: MaskStorage = "logits") -> Session:
-        """Opens a folder of frames, a video file, an array [T, H, W, 3], or a list of images.
+        """Opens a video and starts a session.
 
-        `keep` says what is kept of each tracked frame's mask, for `get_masks` and for corrections: its logits (262 KB
-        a frame and object), its "bits" (8 KB) or its run-lengths ("rle"). With each of them the frame's memory stays
-        too, 131 KB a frame and object: far more than bits or run-lengths take.
-
-        With "nothing", no mask stays and only the latest frames' memory: a video of any length takes the same space.
-        What is not kept is answered as -1024: `get_masks`, and what a prompt returns about the other objects, then
-        say "absent" on a tracked frame, even where tracking had found the object.
+        Args:
+            video: A folder of frames, a video file, an array [T, H, W, 3], or a list of images; see `open_video`.
+            keep: How the masks of tracked frames are stored, for `get_masks` and corrections: "logits" (262 KB per
+                frame and object), "bits" (8 KB) or "rle". Each also keeps the frame's memory, 131 KB. With "nothing",
+                only the latest frames' memory is kept, so a video of any length needs the same space, and masks of
+                tracked frames read as absent (-1024) in later calls.
         """
         if keep not in get_args(MaskStorage):
             raise PromptError(f'keep is {keep!r}; expected "logits", "bits", "rle" or "nothing".')
@@ -99,10 +101,11 @@ class VideoPredictor:
         normalize_coords: bool = True,
         box: ArrayLike | None = None,
     ) -> Masks:
-        """Points [P, 2] with labels (1 on the object, 0 off it), or a box, on any frame; returns that frame's masks.
+        """Prompts an object on a frame with points [P, 2] and labels (1 include, 0 exclude), a box, or both.
 
-        Coordinates are (x, y) in pixels of the video, or in 0..1 with `normalize_coords=False`. All points given for
-        a frame count, unless `clear_old_points`. The object's mask on this frame, if there is one, is the start.
+        Coordinates are (x, y) in pixels of the video, or in 0..1 with `normalize_coords=False`. `clear_old_points`
+        discards the frame's earlier points. The object's mask on this frame, if there is one, is refined. Returns the
+        frame number, the object ids and the mask logits [O, 1, H, W] of all objects on this frame.
         """
         frame_idx, obj_id, name = self._check(state, frame_idx, obj_id)
         xy, kinds = check_points(points, labels, box, name)
@@ -135,7 +138,7 @@ class VideoPredictor:
         return self._accept(state, frame_idx, obj_id, tracked, output)
 
     def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> Masks:
-        """A mask [H, W] of the video's size, taken as the truth on that frame; returns that frame's masks."""
+        """Sets an object's mask [H, W], of the video's size, on a frame; returns that frame's masks."""
         frame_idx, obj_id, name = self._check(state, frame_idx, obj_id)
         binary = check_mask(mask, name)
         if binary.shape != state.size:
@@ -197,7 +200,7 @@ class VideoPredictor:
     def clear_all_prompts_in_frame(
         self, state: Session, frame_idx: int, obj_id: int, need_output: bool = True
     ) -> Masks | None:
-        """Takes back what was said about an object on a frame, and what came of it there."""
+        """Removes an object's prompts and its result on a frame."""
         frame_idx = self._check_frame(state, frame_idx)
         tracked = self._object(state, obj_id)
         tracked.points.pop(frame_idx, None)
@@ -210,7 +213,7 @@ class VideoPredictor:
     def remove_object(
         self, state: Session, obj_id: int, strict: bool = False, need_output: bool = True
     ) -> tuple[list[int], list[tuple[int, np.ndarray]]]:
-        """Forgets an object; returns the ids that are left, and the masks of the frames where it had been prompted."""
+        """Removes an object; returns the remaining ids, and the masks of the frames where it had been prompted."""
         if obj_id not in state.objects and not strict:
             return state.obj_ids, []
         frames = sorted(self._object(state, obj_id).prompt_outputs)
