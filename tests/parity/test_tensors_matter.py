@@ -48,6 +48,10 @@ class Objective:
             self.total = self.total + (weight * answer).sum() / np.sqrt(answer.size)
 
 
+def random_array(seed: int, *shape: int) -> Any:
+    return jnp.asarray(normal(seed, *shape))
+
+
 def objective(params: Params, config: Config, pixels: Any) -> Any:
     """Everything that images and videos ask of the network, on one frame."""
     model, total = Model(params, config), Objective()
@@ -58,13 +62,12 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
         prompt = PromptInputs(
             points=jnp.asarray(np.random.default_rng(0).uniform(0, size, (objects, 3, 2)), jnp.float32),
             labels=jnp.asarray(LABELS, jnp.int32),
-            mask=5 * normal(1, objects, config.mask_size, config.mask_size),
+            mask=5 * random_array(1, objects, config.mask_size, config.mask_size),
             has_mask=jnp.full(objects, has_mask),
         )
         total.add(*model.segment(clean, prompt))
-    total.add(model.pointer(normal(2, 2, config.hidden_dim), jnp.array([True, False])))
-    given = np.zeros((1, size, size), np.float32)
-    given[:, size // 4 : size // 2, size // 3 : size // 2] = 1
+    total.add(model.pointer(random_array(2, 2, config.hidden_dim), jnp.array([True, False])))
+    given = jnp.zeros((1, size, size)).at[:, size // 4 : size // 2, size // 3 : size // 2].set(1)
     # The pointer of a given mask, before the decoder's doubts can replace it.
     shown = model.apply(lambda network, mask: network.mask_downsample(mask[..., None])[..., 0], given)
     prompt = PromptInputs(
@@ -74,14 +77,14 @@ def objective(params: Params, config: Config, pixels: Any) -> Any:
         has_mask=jnp.ones(1, bool),
     )
     total.add(model.segment(features, prompt).tokens)
-    tokens = model.encode_memory(features.embedding, 3 * normal(3, 1, config.mask_size, config.mask_size), False)
+    tokens = model.encode_memory(features.embedding, 3 * random_array(3, 1, config.mask_size, config.mask_size), False)
     total.add(tokens)
     frames = config.memory_frames
     memory = Memory(
-        frames=tokens[:, None] + normal(4, 1, frames, config.perceiver.tokens, config.memory_dim),
+        frames=tokens[:, None] + random_array(4, 1, frames, config.perceiver.tokens, config.memory_dim),
         rows=jnp.arange(frames)[None],
         frames_valid=jnp.ones((1, frames), bool),
-        pointers=normal(5, 1, config.pointers, config.hidden_dim),
+        pointers=random_array(5, 1, config.pointers, config.hidden_dim),
         pointers_valid=jnp.ones((1, config.pointers), bool),
     )
     total.add(model.condition_on_memory(model.self_attend(features.embedding), memory))

@@ -27,7 +27,7 @@ from tests.unit.training.network import TINY, clips, tiny_model
 
 KEY = jax.random.key(0)
 SEED = 1  # of a network that misses some objects, and each of whose alternative masks is sometimes the best
-SMOOTH = LossWeights(iou=0)  # the IoU of a thresholded mask moves in steps
+SMOOTH = LossWeights(iou=0.0)  # the IoU of a thresholded mask moves in steps
 CLIPS = RolloutConfig(User(corrections=0), SMOOTH)
 STILLS = RolloutConfig(User(points=1.0, first_frames=1, corrected_frames=1, corrections=0))
 # Clicks go to the centre of the largest error, so that small changes of a prediction do not move them.
