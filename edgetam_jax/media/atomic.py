@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from edgetam_jax.errors import OutputError
 
 ATTEMPTS, PAUSE = 20, 0.1  # to remove a folder, and seconds between them
+STAYS_ABSENT = 3  # attempts that find nothing, before a folder counts as removed
 
 
 @contextlib.contextmanager
@@ -105,12 +106,15 @@ def _swap(temporary: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def _remove(path: pathlib.Path) -> None:
-    """Several times, if need be: threads of a library that failed may write for a moment longer."""
+    """Removes a file or folder. A folder has to stay away: threads of a library that failed may write to it again."""
+    absent = 0
     for _ in range(ATTEMPTS):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
+            absent = -STAYS_ABSENT
         else:
             path.unlink(missing_ok=True)
-        if not os.path.lexists(path):
+        absent += 1
+        if absent > 0 and not os.path.lexists(path):
             return
         time.sleep(PAUSE)
