@@ -1,0 +1,1 @@
+"""What the compilers for GPU and TPU make of our programs, asked on a machine that has neither."""
