@@ -1,4 +1,4 @@
-"""Files that are never half there: written beside their place under another name, then put there in one step."""
+"""Atomic writes: files and folders are written under a temporary name next to their path, then renamed."""
 
 import contextlib
 import glob
@@ -16,10 +16,17 @@ STAYS_ABSENT = 3  # attempts that find nothing, before a folder counts as remove
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, force: bool, ours: frozenset[str] = frozenset()) -> Iterator[pathlib.Path]:
-    """Gives a temporary path to write a file or folder to; what is there at the end becomes `path`.
+    """Yields a temporary path to write a file or folder to, which is renamed to `path` at the end.
 
-    If writing fails, `path` stays as it was. With `force` an existing file gives way, and an existing folder if all
-    that it holds bears one of the names in `ours`.
+    If writing fails, `path` stays as it was.
+
+    Args:
+        path: The file or folder to write.
+        force: Replace an existing file, or an existing folder that holds only what is named in `ours`.
+        ours: Names of files that an earlier run may have written to the folder.
+
+    Raises:
+        OutputError: The path exists and may not be replaced, or writing failed.
     """
     path = pathlib.Path(os.path.abspath(path))  # a link in place of the output is replaced, not followed
     check_place(path, force, ours)
@@ -40,7 +47,16 @@ def replacing(path: pathlib.Path, force: bool, ours: frozenset[str] = frozenset(
 
 
 def check_place(path: pathlib.Path, force: bool, ours: frozenset[str] | None = None) -> None:
-    """Refuses to write where something is that would be lost. Without `ours` it does not look into folders."""
+    """Raises if nothing can be written to `path`, or something there would be lost.
+
+    Args:
+        path: The file or folder to write.
+        force: Allow replacing what exists.
+        ours: Names of files that a replaced folder may hold. By default, what it holds is not checked.
+
+    Raises:
+        OutputError: The path exists, its folder is missing, or nothing can be written there.
+    """
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist. Create it, or choose another output.")
     if not os.access(path.parent, os.W_OK):

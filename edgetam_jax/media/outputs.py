@@ -58,9 +58,15 @@ class OutputSpec(NamedTuple):
 
 
 class ResultWriter(Protocol):
-    def add(self, result: FrameResult) -> None: ...
+    """Writes one output frame by frame."""
 
-    def finish(self) -> None: ...
+    def add(self, result: FrameResult) -> None:
+        """Adds the next frame."""
+        ...
+
+    def finish(self) -> None:
+        """Completes the output, which is not valid before."""
+        ...
 
 
 def color_ids(obj_ids: Sequence[int]) -> list[int]:
@@ -69,7 +75,12 @@ def color_ids(obj_ids: Sequence[int]) -> list[int]:
 
 
 def frame_timing(video: Video, fps: float | None = None) -> FrameTiming:
-    """The timing of the video's own frames, or an even rate of `fps`."""
+    """When the frames of an output are shown.
+
+    Args:
+        video: The video that the frames come from.
+        fps: A constant frame rate. By default the times of the video's own frames.
+    """
     return FrameTiming(fps) if fps else FrameTiming(video.fps or DEFAULT_FPS, video.seconds)
 
 
@@ -89,7 +100,16 @@ def check_free(outs: Sequence[Path], force: bool) -> None:
 
 @contextlib.contextmanager
 def open_writers(outs: Sequence[Path], spec: OutputSpec, force: bool) -> Iterator[Callable[[FrameResult], None]]:
-    """Opens all outputs and yields a function that adds one frame to each of them."""
+    """Opens all outputs and yields a function that adds one frame to each of them.
+
+    Args:
+        outs: Files or folders, whose suffixes are keys of `SUFFIXES`.
+        spec: Size, timing and objects.
+        force: Replace what exists under the same name.
+
+    Raises:
+        OutputError: An output exists or cannot be written.
+    """
     with contextlib.ExitStack() as stack:
         adders = [stack.enter_context(_open_writer(out, spec, force)) for out in outs]
 
@@ -189,7 +209,14 @@ class _ArrayWriter:
 
 
 def coco_record(mask: np.ndarray) -> dict[str, Any]:
-    """A mask [H, W] as in COCO: compressed run-length encoding, area, and bounding box (x, y, width, height)."""
+    """A mask as COCO stores it.
+
+    Args:
+        mask: [H, W] bool.
+
+    Returns:
+        `segmentation` (compressed run-length encoding), `area` in pixels and `bbox` (x, y, width, height).
+    """
     rle = rle_encode(mask)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = [0, 0, 0, 0]

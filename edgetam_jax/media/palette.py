@@ -8,8 +8,8 @@ from PIL import Image
 
 from edgetam_jax.errors import PromptError
 
-# Any two differ by 27 or more (CIE 1976) for eyes that lack the red, green or blue cones, by 46 for others. The usual
-# colour-blind palettes, made for white paper, keep 13 to 16.
+# Any two colours differ by at least 46 (CIE 1976) in normal vision, and by 27 in each kind of colour blindness. Usual
+# palettes for colour blindness are made for white paper and reach 13 to 16.
 PALETTE = np.array(
     [
         (0, 92, 255),  # blue
@@ -26,18 +26,36 @@ PALETTE = np.array(
 
 
 def object_colors(obj_ids: Sequence[int]) -> np.ndarray:
-    """[O, 3] uint8. Eight ids get colours that nobody confuses, the next eight paler ones, then darker ones."""
+    """Colours of objects, by their ids.
+
+    The ids 0 to 7 have colours that can be told apart also with colour blindness, the next eight have paler ones, and
+    the next eight darker ones; then they repeat.
+
+    Args:
+        obj_ids: O integers.
+
+    Returns:
+        [O, 3] uint8, red, green and blue.
+    """
     ids = np.asarray(obj_ids, int).reshape(-1)
-    shade = ids // len(PALETTE) % 3
-    towards = np.array([0.0, 255.0, 0.0])[shade, None]
-    share = np.array([0.0, 0.5, 0.5])[shade, None]
-    return np.round(PALETTE[ids % len(PALETTE)] * (1 - share) + towards * share).astype(np.uint8)
+    shade = ids // len(PALETTE) % 3  # as they are, mixed with white, mixed with black
+    added = np.array([0.0, 255.0, 0.0])[shade, None]
+    opacity = np.array([0.0, 0.5, 0.5])[shade, None]
+    return np.round(PALETTE[ids % len(PALETTE)] * (1 - opacity) + added * opacity).astype(np.uint8)
 
 
 def mask_to_palette(masks: ArrayLike, obj_ids: Sequence[int] | None = None) -> Image.Image:
-    """One palette image of masks [O, H, W], as DAVIS keeps them: 0 is nobody, other values are ids.
+    """Stores masks in one palette image as DAVIS does: 0 is the background, other values are object ids.
 
-    Without `obj_ids` they are 1, 2, ... Where masks overlap, the last has the pixel.
+    Args:
+        masks: [O, H, W], [O, 1, H, W] or [H, W] of bool, or of 0 and 1. Where they overlap, the last is stored.
+        obj_ids: O ids from 1 to 255. By default 1, 2, ...
+
+    Returns:
+        A PIL image of mode "P" with the palette of DAVIS.
+
+    Raises:
+        PromptError: The masks are malformed, or the ids do not fit.
     """
     layers = check_masks(masks)
     ids = np.arange(1, len(layers) + 1) if obj_ids is None else np.asarray(obj_ids).reshape(-1)
@@ -54,7 +72,11 @@ def mask_to_palette(masks: ArrayLike, obj_ids: Sequence[int] | None = None) -> I
 
 
 def davis_palette() -> np.ndarray:
-    """[256, 3] uint8: an id's bits, dealt out to red, green and blue, the highest first."""
+    """The palette of DAVIS and PASCAL VOC: the bits of an id in turn set the highest bits of red, green and blue.
+
+    Returns:
+        [256, 3] uint8.
+    """
     ids = np.arange(256)
     colors = np.zeros((256, 3), int)
     for level in range(3):
@@ -64,7 +86,17 @@ def davis_palette() -> np.ndarray:
 
 
 def check_masks(masks: ArrayLike) -> np.ndarray:
-    """Masks [O, H, W], [O, 1, H, W] or [H, W] of 0 and 1 as booleans [O, H, W]."""
+    """Checks masks and gives them one form.
+
+    Args:
+        masks: [O, H, W], [O, 1, H, W] or [H, W] of bool, or of 0 and 1.
+
+    Returns:
+        [O, H, W] bool.
+
+    Raises:
+        PromptError: The shape is another one, or there are other values, such as logits.
+    """
     array = np.asarray(masks)
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]

@@ -5,9 +5,9 @@
         frame = video[12]                       # uint8 [H, W, 3]
         for frame in video.frames(start=12): ...
 
-Frames are decoded when they are asked for, a few ahead in one background thread. What every source has in common:
-pixels come out as uint8 RGB (grayscale is repeated, alpha dropped, of 16 bits the high byte kept), upright (the
-EXIF orientation of image files and the rotation of video files are applied), and all frames have one size.
+Frames are decoded when they are read; during iteration, a background thread decodes the next few. Every source gives
+uint8 RGB (grayscale is repeated, alpha is dropped, and the high byte of 16 bits is kept) in upright position (the EXIF
+orientation of image files and the rotation of video files are applied). All frames have one size.
 """
 
 import itertools
@@ -17,62 +17,50 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from edgetam_jax.errors import FrameError
-from edgetam_jax.media.image import IMAGE_SUFFIXES, Images, describe, images_in, read_image
-from edgetam_jax.media.video_reader import VideoFile, check_size
+from edgetam_jax.media.image import IMAGE_SUFFIXES, images_in
+from edgetam_jax.media.sources import FrameReader, FrameSource, ImageSource, IteratorSource, NoMoreFramesError
+from edgetam_jax.media.video_reader import VideoFile
 from edgetam_jax.ops.pixels import as_frames, is_pil
 
 
-class Reader(Protocol):
-    """Decodes frames by index. Used by one thread at a time."""
-
-    def read(self, index: int) -> np.ndarray: ...
-
-    def close(self) -> None: ...
-
-
-class Source(Protocol):
-    """Where frames come from. `length` is None while nobody knows it; `threaded` says that decoding costs time."""
-
-    size: tuple[int, int]
-    fps: float | None
-    seconds: list[float] | None
-    length: int | None
-    threaded: bool
-
-    def reader(self) -> Reader: ...
-
-
 class Video:
-    """Frames of one size by index. Made by `open_video`."""
+    """A video whose frames are decoded when they are read. Made by `open_video`.
 
-    def __init__(self, source: Source, read_ahead: int = 4):
+    `video[index]` is a frame, [H, W, 3] uint8; negative indices count from the end. `for frame in video` reads
+    all frames, and `len(video)` is their number. A `with` statement closes the video at its end.
+    """
+
+    def __init__(self, source: FrameSource, read_ahead: int = 4):
         self._source = source
-        self._read_ahead = read_ahead if source.threaded else 0
+        self._read_ahead = read_ahead if source.prefetch else 0
         self._lock = threading.Lock()
-        self._random: Reader | None = None
+        self._indexed_reader: FrameReader | None = None
         self._pools: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
         self._closed = False
 
     @property
     def height(self) -> int:
+        """Height of the frames in pixels."""
         return self._source.size[0]
 
     @property
     def width(self) -> int:
+        """Width of the frames in pixels."""
         return self._source.size[1]
 
     @property
     def fps(self) -> float | None:
+        """Average frame rate of a video file; None for other sources."""
         return self._source.fps
 
     @property
     def seconds(self) -> list[float] | None:
-        """When each frame is shown, from the first one on; None where nobody says."""
+        """The time of each frame, where the first is at 0; None for sources without time stamps."""
         return self._source.seconds
 
     @property
@@ -86,39 +74,51 @@ class Video:
         return self.num_frames
 
     def __getitem__(self, index: int) -> np.ndarray:
-        index = self._checked(index)
+        index = self._check_index(index)
         with self._lock:
-            if self._random is None:
-                self._random = self._source.reader()
+            if self._indexed_reader is None:
+                self._indexed_reader = self._source.reader()
             try:
-                return self._random.read(index)
-            except _NoMoreFramesError:
+                return self._indexed_reader.read(index)
+            except NoMoreFramesError:
                 raise FrameError(f"there is no frame {index}; the iterator ended after {self.num_frames}.") from None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.frames()
 
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        """Frames start, start + step, ... before `stop`, by default to the end, or to frame 0 where step < 0."""
+        """Reads frames in turn, decoding the next ones in advance.
+
+        Args:
+            start: Index of the first frame.
+            stop: Index before which reading ends. By default the last frame is included, or frame 0 if `step` < 0.
+            step: Difference of successive indices, not 0. Iterators can only be read with `step` > 0.
+
+        Returns:
+            An iterator of frames, [H, W, 3] uint8.
+
+        Raises:
+            FrameError: The indices do not fit the video, or a frame cannot be read.
+        """
         if step == 0 or (step < 0 and self.num_frames is None):
             raise FrameError(f"step is {step}; it must not be 0, nor negative for an iterator.")
         if self.num_frames is None:
-            start = self._checked(start)
-            return self._one_by_one(itertools.count(start, step) if stop is None else range(start, stop, step))
+            start = self._check_index(start)
+            return self._read_in_turn(itertools.count(start, step) if stop is None else range(start, stop, step))
         if start == self.num_frames and step > 0:
             return iter(())
         end = (self.num_frames if step > 0 else -1) if stop is None else stop
-        indices = range(self._checked(start), max(-1, min(end, self.num_frames)), step)
-        return self._ahead(indices) if self._read_ahead else self._one_by_one(indices)
+        indices = range(self._check_index(start), max(-1, min(end, self.num_frames)), step)
+        return self._read_prefetched(indices) if self._read_ahead else self._read_in_turn(indices)
 
     def close(self) -> None:
-        """End threads and close files. Frames cannot be read afterwards."""
+        """Ends threads and closes files. Frames cannot be read afterwards."""
         self._closed = True
         for pool in list(self._pools):
             pool.shutdown(wait=True, cancel_futures=True)
         with self._lock:
-            if self._random is not None:
-                self._random.close()
+            if self._indexed_reader is not None:
+                self._indexed_reader.close()
 
     def __enter__(self) -> "Video":
         return self
@@ -130,7 +130,7 @@ class Video:
         if self._closed:
             raise FrameError("the video is closed; open it again to read frames.")
 
-    def _checked(self, index: int) -> int:
+    def _check_index(self, index: int) -> int:
         self._check_open()
         length = self.num_frames
         if length is None:
@@ -140,19 +140,19 @@ class Video:
             raise FrameError(f"there is no frame {index}; the video has {length}, numbered from 0.")
         return int(index) if length is None else int(index) % length
 
-    def _one_by_one(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+    def _read_in_turn(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
         reader = self._source.reader()
         try:
             for index in indices:
                 self._check_open()
                 yield reader.read(index)
-        except _NoMoreFramesError:
+        except NoMoreFramesError:
             return
         finally:
             reader.close()
 
-    def _ahead(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        # A reader of its own, so that random access in between does not move it.
+    def _read_prefetched(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        # With its own reader, so that indexing the video meanwhile does not move the position.
         reader = self._source.reader()
         pool = ThreadPoolExecutor(1, thread_name_prefix="edgetam-frames")
         self._pools.add(pool)
@@ -198,74 +198,24 @@ def open_video(source: Any, read_ahead: int = 4) -> Video:
     if isinstance(source, str | Path):
         return Video(_open_path(Path(source)), read_ahead)
     if is_pil(source):
-        return Video(Images([source]))
+        return Video(ImageSource([source]))
     if hasattr(source, "__array__"):
-        return Video(Images(as_frames(np.asarray(source))))
+        return Video(ImageSource(as_frames(np.asarray(source))))
     if isinstance(source, Sequence) and not isinstance(source, bytes):
-        return Video(Images(source, any(isinstance(item, str | Path) for item in source)), read_ahead)
+        return Video(ImageSource(source, any(isinstance(item, str | Path) for item in source)), read_ahead)
     if isinstance(source, Iterable) and not isinstance(source, bytes | dict):
-        return Video(_Stream(iter(source)))
+        return Video(IteratorSource(iter(source)))
     raise FrameError(
         f"cannot read frames from a {type(source).__name__}; expected a folder, a video file, an array [T, H, W, 3], "
         "or a list or iterator of images."
     )
 
 
-def _open_path(path: Path) -> Source:
+def _open_path(path: Path) -> FrameSource:
     if path.is_dir():
-        return Images(images_in(path), threaded=True)
+        return ImageSource(images_in(path), prefetch=True)
     if not path.exists():
         raise FrameError(f"{path}: there is no such file or folder.")
     if path.stat().st_size == 0:
         raise FrameError(f"{path}: the file is empty.")
-    return Images([path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
-
-
-class _NoMoreFramesError(Exception):
-    """An iterator has ended."""
-
-
-class _Stream:
-    """An iterator: forwards only. The latest frame stays readable. Its own reader."""
-
-    fps: float | None = None
-    seconds: list[float] | None = None
-    length: int | None
-    threaded: bool = False
-    size: tuple[int, int]
-
-    def __init__(self, iterator: Iterator[Any]):
-        self._iterator, self._index, self.length = iterator, -1, None
-        try:
-            self._advance()
-        except _NoMoreFramesError:
-            raise FrameError("the iterator gave no frame; expected at least one.") from None
-        height, width = self._latest.shape[:2]
-        self.size = height, width
-
-    def reader(self) -> "_Stream":
-        return self
-
-    def read(self, index: int) -> np.ndarray:
-        if index < self._index:
-            raise FrameError(
-                f"frame {index} of the iterator is gone, it stands at {self._index}; "
-                "give a list, an array, a folder or a file to go back."
-            )
-        while self._index < index:
-            self._advance()
-        return self._latest
-
-    def close(self) -> None:
-        pass
-
-    def _advance(self) -> None:
-        try:
-            item = next(self._iterator)
-        except StopIteration:
-            self.length = self._index + 1
-            raise _NoMoreFramesError from None
-        frame = read_image(item)
-        if self._index >= 0:
-            check_size(describe(self._index + 1, item), frame.shape[:2], self.size)
-        self._latest, self._index = frame, self._index + 1
+    return ImageSource([path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)

@@ -1,4 +1,4 @@
-"""Frames out: MP4 files that browsers play, and GIFs. Frame by frame, uint8 RGB [H, W, 3] of one size."""
+"""Writes MP4 files that browsers play, and GIFs, frame by frame. Frames are uint8 RGB [H, W, 3] of one size."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,15 +12,23 @@ from PIL import Image
 from edgetam_jax.errors import OutputError
 from edgetam_jax.media.video_reader import check_size, import_av
 
-TICKS = 90_000  # a second, where frames come at uneven times
-EVEN = 0.002  # seconds by which the frames of an even rate may be off: containers round
+TICKS = 90_000  # a second, for videos without a constant frame rate
+EVEN = 0.002  # seconds by which frames of a constant rate may be off, because containers round times
 GIF_SIDE = 640  # pixels of a GIF's longer side, at most
 GIF_TICK = 0.01  # seconds
 _BT709 = 1
 
 
 class FrameTiming:
-    """When frames are shown: at an even rate, or at the times of the video that they were made of."""
+    """When frames are shown: at a constant rate, or at the times of the video that they were made from.
+
+    Args:
+        fps: Frames per second.
+        seconds: The time of each frame. By default, and where they agree with `fps`, the rate is constant.
+
+    Attributes:
+        rate: Frames per second as a fraction.
+    """
 
     def __init__(self, fps: float, seconds: Sequence[float] | None = None) -> None:
         self.rate = Fraction(fps).limit_denominator(1001)
@@ -29,14 +37,15 @@ class FrameTiming:
 
     @property
     def time_base(self) -> Fraction:
+        """The unit of `pts`, in seconds."""
         return 1 / self.rate if self._seconds is None else Fraction(1, TICKS)
 
     def pts(self, index: int) -> int:
-        """When a frame is shown, in units of the time base."""
+        """The time stamp of frame `index`, in units of `time_base`."""
         return index if self._seconds is None else round(self._seconds[index] * TICKS)
 
     def second(self, index: int) -> float:
-        """The same in seconds; for the frame after the last too."""
+        """The time of frame `index` in seconds, which also exists for the frame after the last one."""
         if self._seconds is None:
             return float(index / self.rate)
         known = len(self._seconds)
@@ -44,7 +53,20 @@ class FrameTiming:
 
 
 class Mp4Writer:
-    """H.264 with 4:2:0 colours, the index in front. Odd sides grow by one pixel, for these colours come in pairs."""
+    """Writes H.264 with 4:2:0 colours, and the index at the file's beginning.
+
+    Odd sides grow by one pixel, because two pixels share a colour.
+
+    Args:
+        path: The file to write.
+        size: Height and width of the frames.
+        timing: When they are shown.
+
+    Raises:
+        FrameError: PyAV is not installed.
+        OutputError: PyAV has no H.264.
+        OSError: The file cannot be written.
+    """
 
     def __init__(self, path: Path, size: tuple[int, int], timing: FrameTiming) -> None:
         av = import_av("writing MP4")
@@ -52,7 +74,7 @@ class Mp4Writer:
             raise OutputError("this build of PyAV cannot write H.264; pip install av, or choose .gif or a folder.")
         self._av, self._size, self._timing, self._index = av, size, timing, 0
         height, width = size
-        self._spare = ((0, height % 2), (0, width % 2), (0, 0))
+        self._padding = ((0, height % 2), (0, width % 2), (0, 0))
         try:
             self._file = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
             self._stream = self._file.add_stream("libx264", timing.rate, {"preset": "veryfast", "crf": "20"})
@@ -60,28 +82,37 @@ class Mp4Writer:
             raise _as_os_error(error) from error
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
         self._stream.pix_fmt = "yuv420p"
-        coder = self._stream.codec_context
-        coder.time_base = timing.time_base
-        coder.colorspace = coder.color_primaries = coder.color_trc = _BT709
-        coder.color_range = 1  # 16 to 235
+        codec = self._stream.codec_context
+        codec.time_base = timing.time_base
+        codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+        codec.color_range = 1  # 16 to 235
 
     def add(self, picture: np.ndarray) -> None:
+        """Writes the next frame.
+
+        Args:
+            picture: [H, W, 3] uint8.
+
+        Raises:
+            FrameError: Its size is not that of the video.
+            OSError: The file cannot be written.
+        """
         check_size(f"frame {self._index}", picture.shape[:2], self._size)
-        frame = self._av.VideoFrame.from_ndarray(np.pad(picture, self._spare, mode="edge"), format="rgb24")
+        frame = self._av.VideoFrame.from_ndarray(np.pad(picture, self._padding, mode="edge"), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709)
         frame.pts, frame.time_base = self._timing.pts(self._index), self._timing.time_base
         self._index += 1
-        self._put(frame)
+        self._encode(frame)
 
     def finish(self) -> None:
-        """Without it there is no file that plays."""
-        self._put(None)
+        """Writes what is pending and the index, without which the file cannot be played."""
+        self._encode(None)
         try:
             self._file.close()
         except self._av.error.FFmpegError as error:
             raise _as_os_error(error) from error
 
-    def _put(self, frame: Any) -> None:
+    def _encode(self, frame: Any) -> None:
         try:
             self._file.mux(self._stream.encode(frame))
         except self._av.error.FFmpegError as error:
@@ -89,7 +120,13 @@ class Mp4Writer:
 
 
 class GifWriter:
-    """At most `GIF_SIDE` pixels long. Frames wait in memory, a byte a pixel, until the end."""
+    """Writes a GIF of at most `GIF_SIDE` pixels in width and height. Frames are held in memory, one byte a pixel.
+
+    Args:
+        path: The file to write.
+        size: Height and width of the frames.
+        timing: When they are shown.
+    """
 
     def __init__(self, path: Path, size: tuple[int, int], timing: FrameTiming) -> None:
         self._path, self._timing, self._frames = path, timing, list[Image.Image]()
@@ -97,12 +134,18 @@ class GifWriter:
         self._shape = max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
 
     def add(self, picture: np.ndarray) -> None:
+        """Adds the next frame.
+
+        Args:
+            picture: [H, W, 3] uint8.
+        """
         image = Image.fromarray(picture)
         if image.size != self._shape:
             image = image.resize(self._shape, Image.Resampling.LANCZOS)
         self._frames.append(image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
 
     def finish(self) -> None:
+        """Writes the file."""
         ticks = [round(self._timing.second(index) / GIF_TICK) for index in range(len(self._frames) + 1)]
         durations = [max(2, end - begin) * 10 for begin, end in itertools.pairwise(ticks)]
         first, *others = self._frames

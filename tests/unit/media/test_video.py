@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from edgetam_jax.errors import FrameError
-from edgetam_jax.media import video_reader as video_file
-from edgetam_jax.media.video import open_video, read_image
+from edgetam_jax.media import video_reader
+from edgetam_jax.media.image import read_image
+from edgetam_jax.media.video import open_video
 from tests.support.waiting import wait_until
 
 HEIGHT, WIDTH = 48, 64
@@ -155,7 +156,7 @@ def test_iterator_is_read_once_and_no_further_than_asked():
 
 def test_video_file_forwards_backwards_and_at_random(clip):
     with open_video(clip) as video:
-        assert video._source.keys == [0, 5, 10, 15, 20, 25]
+        assert video._source.keyframes == [0, 5, 10, 15, 20, 25]
         assert (len(video), video.height, video.width, video.fps) == (30, HEIGHT, WIDTH, 25.0)
         assert [number(f) for f in video] == list(range(30))
         assert [number(f) for f in video.frames(17)] == list(range(17, 30))
@@ -176,9 +177,9 @@ def test_other_containers_and_reordered_frames(tmp_path, name):
 
 
 def test_going_back_without_time_stamps_begins_at_the_first_frame(clip, monkeypatch):
-    packets = video_file._packets
-    monkeypatch.setattr(video_file, "_packets", lambda *a: [(None, key) for _, key in packets(*a)])
-    monkeypatch.setattr(video_file, "_RECENT_PIXELS", 0)
+    packets = video_reader._read_timestamps
+    monkeypatch.setattr(video_reader, "_read_timestamps", lambda *a: [(None, key) for _, key in packets(*a)])
+    monkeypatch.setattr(video_reader, "_CACHED_PIXELS", 0)
     with open_video(clip) as video:
         assert len(video) == 30
         assert [number(video[i]) for i in (20, 3, 29, 0)] == [20, 3, 29, 0]
@@ -186,9 +187,11 @@ def test_going_back_without_time_stamps_begins_at_the_first_frame(clip, monkeypa
 
 def test_reading_backwards_does_not_decode_everything_again(clip, monkeypatch):
     decoded = []
-    forward = video_file.Decoder._forward
-    monkeypatch.setattr(video_file.Decoder, "_forward", lambda self, i: (decoded.append(i), forward(self, i))[1])
-    monkeypatch.setattr(video_file, "_RECENT_PIXELS", 10 * HEIGHT * WIDTH)
+    forward = video_reader.VideoFileReader._decode_until
+    monkeypatch.setattr(
+        video_reader.VideoFileReader, "_decode_until", lambda self, i: (decoded.append(i), forward(self, i))[1]
+    )
+    monkeypatch.setattr(video_reader, "_CACHED_PIXELS", 10 * HEIGHT * WIDTH)
     video = open_video(clip)
     decoded.clear()
     assert [number(f) for f in video.frames(29, step=-1)] == list(range(29, -1, -1))
@@ -196,7 +199,7 @@ def test_reading_backwards_does_not_decode_everything_again(clip, monkeypatch):
     reader = video._source.reader()
     for i in range(30):
         reader.read(i)
-    assert len(reader._recent) == 10
+    assert len(reader._cache) == 10
     reader.close()
 
 
@@ -311,8 +314,8 @@ def test_a_cut_off_or_broken_video_is_refused(tmp_path, clip):
 
 def test_a_missing_frame_inside_a_video_is_an_error(clip):
     video = open_video(clip)
-    video._source.times[12] += 1  # the file's index names a frame that decoding never gives
-    video._source.times.sort()
+    video._source.pts[12] += 1  # the file's index names a frame that decoding never gives
+    video._source.pts.sort()
     reader = video._source.reader()
     with pytest.raises(FrameError, match="frame 12 of 30 is broken or missing"):
         reader.read(12)

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
+from edgetam_jax.media.contours import HALO_OPACITY
 from edgetam_jax.media.palette import PALETTE, davis_palette, mask_to_palette, object_colors
-from edgetam_jax.media.visualize import BACKGROUND, HALO, contact_sheet, draw_contours, draw_prompts, overlay
+from edgetam_jax.media.visualize import BACKGROUND, contact_sheet, draw_contours, draw_prompts, overlay
 
 HEIGHT, WIDTH = 30, 40
 COLOR = (200, 0, 50)
@@ -46,7 +47,7 @@ def test_later_objects_lie_on_top_and_do_not_mix() -> None:
 
 def test_contour_across_a_level_border() -> None:
     """From outside to inside: the image, halo, line, halo, the image."""
-    dark = round(200 * (1 - HALO))
+    dark = round(200 * (1 - HALO_OPACITY))
     for width, line in ((1, 1), (2, 2), (3, 3)):
         picture = draw_contours(gray(200), square(8, 12, 14), COLOR, width=width)
         across = picture[15, :20]
@@ -95,7 +96,7 @@ def test_contours_follow_the_distance_to_the_other_side() -> None:
     for axis in (0, 1):
         depth = 0.25 * np.roll(depth, 1, axis) + 0.5 * depth + 0.25 * np.roll(depth, -1, axis)
     away = np.abs(depth[8:-8, 8:-8])
-    shade = 100 * (1 - HALO * np.clip(2.5 - away, 0, 1))
+    shade = 100 * (1 - HALO_OPACITY * np.clip(2.5 - away, 0, 1))
     share = np.clip(1.5 - away, 0, 1)
     want = np.round(shade) * (1 - share) + 200 * share
     got = draw_contours(gray(100, *mask.shape), mask, (200, 200, 200), width=2)[..., 0]
@@ -196,7 +197,7 @@ def test_box() -> None:
     want[6:21, 10:30] = True
     want[7:20, 11:29] = False
     np.testing.assert_array_equal(line, want)
-    dark = round(100 * (1 - HALO))
+    dark = round(100 * (1 - HALO_OPACITY))
     assert (picture[13, 9] == dark).all()
     assert (picture[13, 11] == dark).all()
     assert (picture[9:18, 13:27] == 100).all()
