@@ -34,11 +34,11 @@ def read_image(source: Any) -> np.ndarray:
         return np.asarray(as_image(source))
     from PIL import ImageOps
 
-    with _open(source) as image:
+    with _opened(source) as image:
         try:
             turned = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
             return np.ascontiguousarray(pil_rgb(turned))
-        except _damage_errors() as error:
+        except _broken() as error:
             raise FrameError(f"{source}: the image is broken ({error}); replace or remove it.") from error
 
 
@@ -59,7 +59,7 @@ def read_square(path: str | Path, side: int) -> tuple["Image.Image", tuple[int, 
     """
     from PIL import Image, ImageOps
 
-    with _open(path) as image:
+    with _opened(path) as image:
         size = _upright_size(image, path)
         try:
             if _orientation(image) != 1:
@@ -68,27 +68,27 @@ def read_square(path: str | Path, side: int) -> tuple["Image.Image", tuple[int, 
                 # The last row and column of a reduced image may stand for fewer pixels than the others.
                 turned, (_, box) = image, image.draft(None, (side, side)) or (None, None)
             turned.load()
-        except _damage_errors() as error:
+        except _broken() as error:
             raise FrameError(f"{path}: the image is broken ({error}); replace or remove it.") from error
     rgb = turned if turned.mode == "RGB" else Image.fromarray(pil_rgb(turned))
     return rgb.resize((side, side), Image.Resampling.BILINEAR, box), size
 
 
-def _damage_errors() -> tuple[type[Exception], ...]:
+def _broken() -> tuple[type[Exception], ...]:
     """What Pillow raises for damaged files."""
     from PIL import Image
 
     return OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError
 
 
-def _open(path: str | Path) -> "Image.Image":
+def _opened(path: str | Path) -> "Image.Image":
     from PIL import Image
 
     try:
         return Image.open(path)
     except FileNotFoundError as error:
         raise FrameError(f"{path}: there is no such file.") from error
-    except _damage_errors() as error:
+    except _broken() as error:
         raise FrameError(f"{path}: not an image that can be read ({error}).") from error
 
 
@@ -101,14 +101,14 @@ def _orientation(image: "Image.Image") -> int:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width of an image file, upright, from its header."""
-    with _open(path) as image:
+    with _opened(path) as image:
         return _upright_size(image, path)
 
 
 def _upright_size(image: "Image.Image", path: str | Path) -> tuple[int, int]:
     try:
         turned = _orientation(image) in (5, 6, 7, 8)
-    except _damage_errors() as error:
+    except _broken() as error:
         raise FrameError(f"{path}: the image is broken ({error}); replace or remove it.") from error
     return (image.width, image.height) if turned else (image.height, image.width)
 

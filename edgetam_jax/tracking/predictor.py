@@ -1,57 +1,39 @@
 """`VideoPredictor`: the interactive session, with SAM 2's methods, arguments and returns.
 
 Click an object, see its mask, track it, correct it on any frame, track again. What differs from SAM 2: objects are
-independent and may come and go at any time; an object is prompted, corrected and cleared without touching others; a
-correction stays, on prompted frames too, and is seen by the next one at once; a call that fails changes nothing.
+independent and may be added and removed at any time; an object is prompted, corrected and cleared without an effect on
+others; a correction stays, also on prompted frames, and has an effect at once; a call that fails changes nothing.
 """
 
 from collections.abc import Iterator
 from typing import Any, get_args
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.media.video import open_video
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.ops.pixels import Rule
 from edgetam_jax.ops.points import check_inside, check_mask, check_points
 from edgetam_jax.ops.tree import resolve_vectorize
-from edgetam_jax.prompts import bucket, check_count, closed
-from edgetam_jax.tracking import session_jit as programs
-from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.session import (
-    MaskStorage,
-    PromptOutput,
-    Session,
-    TrackedObject,
-    absent_logits,
-    build_banks,
-    entries_at,
-    store_outputs,
-)
-from edgetam_jax.tracking.step import FrameFeatures, StepOutput, TrackOptions
-
-Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
-CACHED_FRAMES = 2
-POINTS = 8  # places that prompts have at first, so that a few clicks more compile nothing
+from edgetam_jax.prompts import check_count
+from edgetam_jax.tracking.session import MaskStorage, Session, TrackedObject
+from edgetam_jax.tracking.session_runner import Masks, SessionRunner
+from edgetam_jax.tracking.step import TrackOptions
 
 
 class VideoPredictor:
     """Tracks prompted objects through a video, with corrections; the API of SAM 2's video predictor.
 
+        predictor = VideoPredictor(model)
+        state = predictor.init_state("clip.mp4")
+        predictor.add_new_points_or_box(state, frame_idx=0, obj_id=1, points=[[210, 350]], labels=[1])
+        for frame_idx, obj_ids, mask_logits in predictor.propagate_in_video(state):
+            masks = mask_logits > 0  # [O, 1, H, W]
+
     As in SAM 2, an object is also tracked on frames before its first prompt if tracking starts there, for example at
     another object's prompt. To avoid that, track from `start_frame_idx` at its prompt.
-
-    Args:
-        model: A model for videos.
-        fill_hole_area: Fill holes of up to this many pixels in the predicted masks (a quarter of the input size).
-        island_area: Remove islands of up to this many pixels.
-        non_overlap_masks: Assign each pixel to one object at most.
-        soft_memory: Encode the masks of prompted frames into memory as they are, instead of binarized.
-        preprocess: How frames are resized, see `track`.
     """
 
     def __init__(
@@ -64,16 +46,31 @@ class VideoPredictor:
         soft_memory: bool = False,
         preprocess: Rule = "video",
     ) -> None:
+        """Makes a predictor, which may serve any number of sessions.
+
+        Args:
+            model: A model for videos, see `load`.
+            fill_hole_area: Fill holes of up to this many pixels in the predicted masks, whose side is a quarter of the
+                model's input size. 0 fills none.
+            island_area: Remove islands of up to this many of these pixels. 0 removes none.
+            non_overlap_masks: Assign each pixel of the returned masks to one object at most.
+            soft_memory: Encode the masks of prompted frames into memory as they are, instead of binarized.
+            preprocess: How frames are resized, see `track`.
+
+        Raises:
+            CheckpointError: The model is for still images only.
+            FrameError: `preprocess` is none of the rules.
+            PromptError: An area is not a number of pixels.
+        """
         model.check_for_video()
         for name, area in (("fill_hole_area", fill_hole_area), ("island_area", island_area)):
             check_count(name, area, 0, "a number of pixels")
         if preprocess not in get_args(Rule):
             raise FrameError(f"preprocess is {preprocess!r}; expected one of {get_args(Rule)}.")
         self.model = model
-        self._clean = int(fill_hole_area), int(island_area)
-        self._non_overlap = non_overlap_masks
-        self._soft = soft_memory
-        self._options = TrackOptions(preprocess=preprocess, vectorize=resolve_vectorize(None, model.platform))
+        options = TrackOptions(preprocess=preprocess, vectorize=resolve_vectorize(None, model.platform))
+        clean = int(fill_hole_area), int(island_area)
+        self._runner = SessionRunner(model, clean, non_overlap_masks, soft_memory, options)
 
     def init_state(self, video: Any, keep: MaskStorage = "logits") -> Session:
         """Opens a video and starts a session.
@@ -84,6 +81,13 @@ class VideoPredictor:
                 frame and object), "bits" (8 KB) or "rle". Each also keeps the frame's memory, 131 KB. With "nothing",
                 only the latest frames' memory is kept, so a video of any length needs the same space, and masks of
                 tracked frames read as absent (-1024) in later calls.
+
+        Returns:
+            The session, which all other methods take as `state`.
+
+        Raises:
+            FrameError: The video cannot be read.
+            PromptError: `keep` is none of these.
         """
         if keep not in get_args(MaskStorage):
             raise PromptError(f'keep is {keep!r}; expected "logits", "bits", "rle" or "nothing".')
@@ -101,52 +105,64 @@ class VideoPredictor:
         normalize_coords: bool = True,
         box: ArrayLike | None = None,
     ) -> Masks:
-        """Prompts an object on a frame with points [P, 2] and labels (1 include, 0 exclude), a box, or both.
+        """Prompts an object on a frame with points, a box, or both. An existing mask on this frame is refined.
 
-        Coordinates are (x, y) in pixels of the video, or in 0..1 with `normalize_coords=False`. `clear_old_points`
-        discards the frame's earlier points. The object's mask on this frame, if there is one, is refined. Returns the
-        frame number, the object ids and the mask logits [O, 1, H, W] of all objects on this frame.
+        Args:
+            state: The session.
+            frame_idx: The frame, from 0.
+            obj_id: The object, any integer. A new id adds an object.
+            points: [P, 2] points (x, y), in pixels of the video.
+            labels: [P], 1 for points on the object and 0 for others.
+            clear_old_points: Discard earlier points of this object on this frame, instead of adding to them.
+            normalize_coords: Coordinates are in pixels. If False, they are relative to the width and height, in 0..1.
+            box: [4] corners x0, y0, x1, y1, in the same units.
+
+        Returns:
+            The frame's number, the ids of all O objects, and their mask logits on this frame, [O, 1, H, W] float32.
+
+        Raises:
+            PromptError: The prompt is malformed or outside the frame, or there is no such frame.
         """
-        frame_idx, obj_id, name = self._check(state, frame_idx, obj_id)
-        xy, kinds = check_points(points, labels, box, name)
+        frame_idx, obj_id, name = _check_target(state, frame_idx, obj_id)
+        coordinates, kinds = check_points(points, labels, box, name)
         if not normalize_coords:
-            xy = xy * np.array(state.size[::-1], np.float32)
-        check_inside(xy, state.size, name)
+            coordinates = coordinates * np.array(state.size[::-1], np.float32)
+        check_inside(coordinates, state.size, name)
         if box is not None and not clear_old_points:
             raise PromptError(f"{name}: a box starts anew; give it with clear_old_points=True.")
         tracked = state.objects.get(obj_id) or TrackedObject()
         if not clear_old_points and frame_idx in tracked.points:
-            xy, kinds = (np.concatenate(pair) for pair in zip(tracked.points[frame_idx], (xy, kinds), strict=True))
-
-        model, size = self.model, self.model.config.image_size
-        scaled = xy * np.array([size / state.video.width, size / state.video.height], np.float32)
-        before = tracked.logits_at(frame_idx, state.keep, model.config)
-        previous = absent_logits(model.config) if before is None else before, np.array(before is not None)
-        bank, direction = self._bank_for_correction(state, tracked, frame_idx)
-        output = programs.encode_points(
-            model,
-            self._features(state, frame_idx),
-            *closed(scaled, kinds, bucket(len(kinds) + 1, POINTS)),
-            previous,
-            bank,
-            frame_idx,
-            direction,
-            self._clean,
-            self._soft,
-        )
-        tracked.points[frame_idx] = xy, kinds
-        return self._accept(state, frame_idx, obj_id, tracked, output)
+            earlier = tracked.points[frame_idx]
+            coordinates, kinds = (np.concatenate(pair) for pair in zip(earlier, (coordinates, kinds), strict=True))
+        output = self._runner.encode_points(state, tracked, frame_idx, coordinates, kinds)
+        tracked.points[frame_idx] = coordinates, kinds
+        state.set_prompt_output(frame_idx, obj_id, tracked, output)
+        return self.get_masks(state, frame_idx)
 
     def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> Masks:
-        """Sets an object's mask [H, W], of the video's size, on a frame; returns that frame's masks."""
-        frame_idx, obj_id, name = self._check(state, frame_idx, obj_id)
+        """Sets an object's mask on a frame.
+
+        Args:
+            state: The session.
+            frame_idx: The frame, from 0.
+            obj_id: The object, any integer. A new id adds an object.
+            mask: [H, W], of the video's size. Values above 0 are the object.
+
+        Returns:
+            The frame's number, the ids of all O objects, and their mask logits on this frame, [O, 1, H, W] float32.
+
+        Raises:
+            PromptError: The mask has another size, or there is no such frame.
+        """
+        frame_idx, obj_id, name = _check_target(state, frame_idx, obj_id)
         binary = check_mask(mask, name)
         if binary.shape != state.size:
             raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
         tracked = state.objects.get(obj_id) or TrackedObject()
-        output = programs.encode_mask(self.model, self._features(state, frame_idx), binary, self._soft)
+        output = self._runner.encode_mask(state, frame_idx, binary)
         tracked.points.pop(frame_idx, None)
-        return self._accept(state, frame_idx, obj_id, tracked, output)
+        state.set_prompt_output(frame_idx, obj_id, tracked, output)
+        return self.get_masks(state, frame_idx)
 
     def propagate_in_video(
         self,
@@ -155,10 +171,22 @@ class VideoPredictor:
         max_frame_num_to_track: int | None = None,
         reverse: bool = False,
     ) -> Iterator[Masks]:
-        """Tracks all objects from frame to frame and yields each frame's number, object ids and masks.
+        """Tracks all objects from frame to frame. Prompted frames keep the masks of their prompts.
 
-        Starts at the first prompted frame, or the last with `reverse`; visits the start and up to
-        `max_frame_num_to_track` frames more. Prompted frames keep the masks that their prompts gave.
+        Objects and prompts that are added during iteration are tracked by the next call.
+
+        Args:
+            state: The session.
+            start_frame_idx: The first frame. By default the first prompted one, or the last with `reverse`.
+            max_frame_num_to_track: How many frames are visited after the first one. By default all.
+            reverse: Track backward.
+
+        Returns:
+            An iterator that yields for each frame its number, the ids of the O objects, and their mask logits,
+            [O, 1, H, W] float32.
+
+        Raises:
+            PromptError: There is no prompt, no such frame, or the video cannot be tracked backward.
         """
         prompted = [frame for tracked in state.objects.values() for frame in tracked.conditioning()]
         if not prompted:
@@ -166,43 +194,33 @@ class VideoPredictor:
         start = start_frame_idx
         if start is None:
             start = max(prompted) if reverse else min(prompted)
-        start = self._check_frame(state, start)
+        start = state.check_frame(start)
         count = max_frame_num_to_track
         if count is not None:
             check_count("max_frame_num_to_track", count, 0, "None, or a number of frames")
         if reverse and state.forward_only:
             raise PromptError("an iterator cannot be tracked backward; give a list, an array, a folder or a file.")
-        return self._propagate(state, start, count, reverse)
-
-    def _propagate(self, state: Session, start: int, count: int | None, reverse: bool) -> Iterator[Masks]:
-        if reverse and start == 0:
-            return  # as SAM 2: there is nothing before it
-        model, direction = self.model, -1 if reverse else 1
-        stop = None if count is None else max(start + direction * (count + 1), -1)
-        # What is tracked now; objects and prompts that are added meanwhile wait for the next call.
-        current = dict(state.objects)
-        objects = {obj_id: tracked.snapshot() for obj_id, tracked in current.items()}
-        pairs = list(zip(current.values(), objects.values(), strict=True))
-        banks = build_banks(objects, start, reverse, model.config, state.capacity, state.prompt_slots)
-        capacity, reach = state.capacity, model.config.pointers
-        frames = state.video.frames(start, None if stop == -1 else stop, direction)
-        for offset, pixels in enumerate(frames):
-            frame = start + direction * offset
-            features = self._features(state, frame, pixels)
-            entries = entries_at(frame, objects, capacity, model)
-            banks, output, logits = programs.track_frame(
-                model, banks, features, frame, entries, direction, self._clean, self._options
-            )
-            store_outputs(state, pairs, frame, output, logits, reverse, reach)
-            rows = [i for i, (obj_id, tracked) in enumerate(current.items()) if state.objects.get(obj_id) is tracked]
-            yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(logits)[rows])
+        return self._runner.propagate(state, start, count, reverse)
 
     def clear_all_prompts_in_frame(
         self, state: Session, frame_idx: int, obj_id: int, need_output: bool = True
     ) -> Masks | None:
-        """Removes an object's prompts and its result on a frame."""
-        frame_idx = self._check_frame(state, frame_idx)
-        tracked = self._object(state, obj_id)
+        """Removes an object's prompts and its mask on a frame. Without another prompt, its tracked masks go as well.
+
+        Args:
+            state: The session.
+            frame_idx: The frame, from 0.
+            obj_id: The object.
+            need_output: Return the masks.
+
+        Returns:
+            The frame's number, object ids and mask logits, as `get_masks`; None without `need_output`.
+
+        Raises:
+            PromptError: There is no such frame or object.
+        """
+        frame_idx = state.check_frame(frame_idx)
+        tracked = state.find_object(obj_id)
         tracked.points.pop(frame_idx, None)
         tracked.prompt_outputs.pop(frame_idx, None)
         tracked.forget([frame_idx])
@@ -213,74 +231,57 @@ class VideoPredictor:
     def remove_object(
         self, state: Session, obj_id: int, strict: bool = False, need_output: bool = True
     ) -> tuple[list[int], list[tuple[int, np.ndarray]]]:
-        """Removes an object; returns the remaining ids, and the masks of the frames where it had been prompted."""
+        """Removes an object from the session.
+
+        Args:
+            state: The session.
+            obj_id: The object.
+            strict: Raise an error if there is no such object.
+            need_output: Return masks.
+
+        Returns:
+            The remaining object ids, and a list with the number and the mask logits [O, 1, H, W] of each frame on
+            which the object had a prompt. The list is empty without `need_output`.
+
+        Raises:
+            PromptError: There is no such object, and `strict` is True.
+        """
         if obj_id not in state.objects and not strict:
             return state.obj_ids, []
-        frames = sorted(self._object(state, obj_id).prompt_outputs)
+        frames = sorted(state.find_object(obj_id).prompt_outputs)
         del state.objects[obj_id]
         if not need_output or not state.objects:
             return state.obj_ids, []
         return state.obj_ids, [(frame, self.get_masks(state, frame)[2]) for frame in frames]
 
     def reset_state(self, state: Session) -> None:
-        """Forgets all objects; the video stays open."""
+        """Removes all objects. The video stays open.
+
+        Args:
+            state: The session.
+        """
         state.objects.clear()
 
     def get_masks(self, state: Session, frame_idx: int) -> Masks:
-        """What is known of all objects on a frame; -1024 where nothing is."""
-        frame_idx = self._check_frame(state, frame_idx)
-        config = self.model.config
-        kept = [tracked.logits_at(frame_idx, state.keep, config) for tracked in state.objects.values()]
-        logits = [absent_logits(config) if x is None else x for x in kept]
-        return frame_idx, state.obj_ids, self._at_video_size(state, np.stack(logits) if logits else np.zeros(0))
+        """Reads the masks that the session holds for a frame. Nothing is computed but their size.
 
-    def _accept(self, state: Session, frame_idx: int, obj_id: int, tracked: TrackedObject, output: StepOutput) -> Masks:
-        before = tracked.prompt_outputs.get(frame_idx)
-        conditioning = frame_idx not in tracked.visited if before is None else before.conditioning
-        tracked.prompt_outputs[frame_idx] = PromptOutput(output, conditioning)
-        tracked.track_outputs.pop(frame_idx, None)
-        state.objects[obj_id] = tracked
-        state.grow()
-        return self.get_masks(state, frame_idx)
+        Args:
+            state: The session.
+            frame_idx: The frame, from 0.
 
-    def _bank_for_correction(self, state: Session, tracked: TrackedObject, frame: int) -> tuple[Bank | None, int]:
-        """What an object is remembered by on a tracked frame; None where it was not tracked: there a prompt starts."""
-        if frame not in tracked.visited:
-            return None, 1
-        reverse = tracked.visited[frame]
-        banks = build_banks({0: tracked}, frame, reverse, self.model.config, 1, state.prompt_slots)
-        return jax.tree.map(lambda x: x[0], banks), -1 if reverse else 1
+        Returns:
+            The frame's number, the ids of all O objects, and their mask logits, [O, 1, H, W] float32: those of prompts
+            and of tracking, as far as `keep` of `init_state` stores them, and -1024 for objects that have none.
 
-    def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> FrameFeatures:
-        if frame not in state.features:
-            pixels = state.video[frame] if pixels is None else pixels
-            state.features[frame] = programs.encode_frames(self.model, pixels, self._options.preprocess)
-            while len(state.features) > CACHED_FRAMES:
-                state.features.popitem(last=False)
-        return state.features[frame]
+        Raises:
+            PromptError: There is no such frame.
+        """
+        return self._runner.stored_masks(state, state.check_frame(frame_idx))
 
-    def _at_video_size(self, state: Session, logits: np.ndarray) -> np.ndarray:
-        count = len(logits)
-        if not count:
-            return np.zeros((0, 1, *state.size), np.float32)
-        padded = np.full((state.capacity, *logits.shape[1:]), NO_OBJECT, np.float32)
-        padded[:count] = logits
-        return np.asarray(programs.resize(padded, state.size, self._non_overlap))[:count, None]
 
-    def _check(self, state: Session, frame_idx: int, obj_id: int) -> tuple[int, int, str]:
-        frame_idx = self._check_frame(state, frame_idx)
-        if isinstance(obj_id, bool) or not isinstance(obj_id, int | np.integer):
-            raise PromptError(f"obj_id is {obj_id!r}; expected an integer.")
-        return frame_idx, int(obj_id), f"object {obj_id}, frame {frame_idx}"
-
-    def _check_frame(self, state: Session, frame_idx: int) -> int:
-        length = state.video.num_frames
-        check_count("frame_idx", frame_idx, 0, "a frame number")
-        if length is not None and frame_idx >= length:
-            raise PromptError(f"there is no frame {frame_idx}; the video has {length}, counted from 0.")
-        return int(frame_idx)
-
-    def _object(self, state: Session, obj_id: int) -> TrackedObject:
-        if obj_id not in state.objects:
-            raise PromptError(f"there is no object {obj_id}; there are {state.obj_ids}.")
-        return state.objects[obj_id]
+def _check_target(state: Session, frame_idx: int, obj_id: int) -> tuple[int, int, str]:
+    """Frame and object of a prompt, and how errors name them."""
+    frame_idx = state.check_frame(frame_idx)
+    if isinstance(obj_id, bool) or not isinstance(obj_id, int | np.integer):
+        raise PromptError(f"obj_id is {obj_id!r}; expected an integer.")
+    return frame_idx, int(obj_id), f"object {obj_id}, frame {frame_idx}"

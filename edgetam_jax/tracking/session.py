@@ -12,11 +12,12 @@ from jax import Array
 from jaxtyping import Float
 
 from edgetam_jax.config import Config
+from edgetam_jax.errors import PromptError
 from edgetam_jax.media.video import Video
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.ops.rle import rle_decode, rle_encode
-from edgetam_jax.prompts import bucket
+from edgetam_jax.prompts import bucket, check_count
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank, MemoryEntry, Slots
 from edgetam_jax.tracking.step import FrameFeatures, PrecomputedEntries, StepOutput, absent_output
@@ -80,14 +81,24 @@ class TrackedObject:
 
 @dataclasses.dataclass
 class Session:
-    """The state that `VideoPredictor.init_state` returns and all its methods take."""
+    """The state that `VideoPredictor.init_state` returns and all its methods take.
+
+    Attributes:
+        video: The frames.
+        keep: How masks of tracked frames are stored.
+        forward_only: The video is an iterator, which is read once.
+        objects: The objects by id.
+        features: Encoded frames, the latest ones only.
+        capacity: Number of objects in the compiled programs, see `grow`.
+        prompt_slots: Number of conditioning frames of each object in the compiled programs.
+    """
 
     video: Video
     keep: MaskStorage
-    forward_only: bool = False  # the video is an iterator
+    forward_only: bool = False
     objects: dict[int, TrackedObject] = dataclasses.field(default_factory=dict)
-    features: OrderedDict[int, FrameFeatures] = dataclasses.field(default_factory=OrderedDict)  # of the latest frames
-    capacity: int = 1  # number of objects, and of conditioning frames of each, in the compiled programs; see `grow`
+    features: OrderedDict[int, FrameFeatures] = dataclasses.field(default_factory=OrderedDict)
+    capacity: int = 1
     prompt_slots: int = 1
 
     @property
@@ -97,7 +108,31 @@ class Session:
 
     @property
     def obj_ids(self) -> list[int]:
+        """The ids of the objects, in the order in which they were added."""
         return list(self.objects)
+
+    def check_frame(self, frame_idx: int) -> int:
+        """The number of a frame of the video; raises a PromptError if there is no such frame."""
+        length = self.video.num_frames
+        check_count("frame_idx", frame_idx, 0, "a frame number")
+        if length is not None and frame_idx >= length:
+            raise PromptError(f"there is no frame {frame_idx}; the video has {length}, counted from 0.")
+        return int(frame_idx)
+
+    def find_object(self, obj_id: int) -> TrackedObject:
+        """An object by its id; raises a PromptError if there is none."""
+        if obj_id not in self.objects:
+            raise PromptError(f"there is no object {obj_id}; there are {self.obj_ids}.")
+        return self.objects[obj_id]
+
+    def set_prompt_output(self, frame: int, obj_id: int, tracked: TrackedObject, output: StepOutput) -> None:
+        """Stores the output of a prompt. On a frame that was tracked before, it is no conditioning frame."""
+        before = tracked.prompt_outputs.get(frame)
+        conditioning = frame not in tracked.visited if before is None else before.conditioning
+        tracked.prompt_outputs[frame] = PromptOutput(output, conditioning)
+        tracked.track_outputs.pop(frame, None)
+        self.objects[obj_id] = tracked
+        self.grow()
 
     def grow(self) -> None:
         """Doubles the capacity until it holds all objects and prompts. It never shrinks: new shapes compile anew."""
