@@ -33,26 +33,46 @@ GATE_SQUARES = {  # top left corner: colour
 
 
 class CheckResult(NamedTuple):
-    """One line of the report."""
+    """One line of the report.
+
+    Attributes:
+        check: What was compared.
+        expected: The published number.
+        got: The computed number.
+        passed: Whether they agree; None if the check was not run.
+    """
 
     check: str
     expected: str
     got: str
-    passed: bool | None  # None if the check was not run
+    passed: bool | None
 
 
 @functools.cache
 def load_goldens() -> dict[str, Any]:
-    """The content of goldens.json."""
+    """The content of goldens.json.
+
+    Returns:
+        Images, videos, checks and tolerances.
+    """
     return json.loads(importlib.resources.files("convert").joinpath("goldens.json").read_text())
 
 
 def read_media(paths: Iterable[pathlib.Path]) -> dict[str, np.ndarray]:
-    """Images [H, W, 3] and the first frames of videos [T, H, W, 3], by the names that the checks use.
+    """Reads the images and videos that published numbers are for.
 
     An image is recognised by its content, or by its name and size; a video, which may be a folder of frames, by its
-    name and size. A folder contributes the files that are recognised. A file that is not has its path as its name.
-    The image "gate" is always included.
+    name and size.
+
+    Args:
+        paths: Files, or folders, of which the files that are recognised are read.
+
+    Returns:
+        Images [H, W, 3] and the first frames of videos [T, H, W, 3], by the names that the checks use. A file that is
+        not recognised has its path as its name. The image "gate" is always included.
+
+    Raises:
+        FrameError: A file cannot be read, or a folder holds nothing that is recognised.
     """
     media = {GATE: gate_image()}
     for path in paths:
@@ -65,7 +85,11 @@ def read_media(paths: Iterable[pathlib.Path]) -> dict[str, np.ndarray]:
 
 
 def gate_image() -> np.ndarray:
-    """Coloured squares on gray: small objects near the borders of an image that is not square."""
+    """Draws coloured squares on gray: small objects near the borders of an image that is not square.
+
+    Returns:
+        [800, 1200, 3] uint8.
+    """
     width, height = GATE_SIZE
     image = np.full((height, width, 3), 128, np.uint8)
     for (x, y), colour in GATE_SQUARES.items():
@@ -74,17 +98,39 @@ def gate_image() -> np.ndarray:
 
 
 def decode_runs(runs: Sequence[int], size: tuple[int, int]) -> np.ndarray:
-    """A mask from the lengths of its runs in row-major order, starting with background."""
+    """Decodes a mask.
+
+    Args:
+        runs: Lengths of runs in row-major order, starting with background.
+        size: Height and width.
+
+    Returns:
+        [H, W] bool.
+    """
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size)
 
 
 def format_numbers(values: Iterable[float]) -> str:
-    """Four decimals, separated by spaces."""
+    """Formats numbers for the report.
+
+    Args:
+        values: The numbers.
+
+    Returns:
+        Four decimals of each, separated by spaces.
+    """
     return " ".join(f"{value:.4f}" for value in values)
 
 
 def format_table(results: Iterable[CheckResult]) -> str:
-    """An aligned table of the results, and a line with their counts."""
+    """Formats results as a table.
+
+    Args:
+        results: One for each line.
+
+    Returns:
+        The aligned table, and a line with their counts.
+    """
     results = list(results)
     status = {True: "pass", False: "FAIL", None: "skip"}
     lines = [("check", "expected", "got", "result"), *((*result[:3], status[result.passed]) for result in results)]

@@ -20,23 +20,48 @@ Check = dict[str, Any]  # an entry of goldens.json
 
 
 class Prediction(NamedTuple):
-    """The masks of one prompt on a still image."""
+    """The masks of one prompt on a still image.
 
-    logits: np.ndarray  # [M, h, w]
-    ious: np.ndarray  # [M]
+    Attributes:
+        logits: [M, h, w] at a quarter of the model's input size.
+        ious: [M], the model's estimates of their IoU.
+    """
+
+    logits: np.ndarray
+    ious: np.ndarray
 
 
 def checks() -> list[Check]:
-    """All checks, those of still images first."""
+    """All published checks.
+
+    Returns:
+        Entries of goldens.json, those of still images first.
+    """
     return [*load_goldens()["checks"], *load_goldens()["video_checks"]]
 
 
 def check_title(check: Check) -> str:
+    """The name of a check in reports.
+
+    Args:
+        check: An entry of goldens.json.
+
+    Returns:
+        The file and the prompt.
+    """
     return f"{check.get('image') or check['video']}, {check['name']}"
 
 
 def verify(model: Model, media: dict[str, np.ndarray]) -> Iterator[CheckResult]:
-    """Yields a result for each published number. Checks whose image or video is not in `media` are not run."""
+    """Compares a model with all published numbers.
+
+    Args:
+        model: The released weights.
+        media: Images [H, W, 3] and videos [T, H, W, 3] by name, see `goldens.read_media`. Checks of others are not run.
+
+    Yields:
+        A result for each number.
+    """
     published = load_goldens()["images"] | load_goldens()["videos"]
     for name in media.keys() - published.keys() - {GATE}:
         yield CheckResult(name, "one of " + ", ".join(published), "unknown picture", None)
@@ -46,7 +71,12 @@ def verify(model: Model, media: dict[str, np.ndarray]) -> Iterator[CheckResult]:
 
 
 class CheckRunner:
-    """Runs checks on one model, in any order. Intermediate results that several checks need are computed once."""
+    """Runs checks on one model, in any order. Intermediate results that several checks need are computed once.
+
+    Args:
+        model: The released weights.
+        media: Images [H, W, 3] and videos [T, H, W, 3] by name.
+    """
 
     def __init__(self, model: Model, media: dict[str, np.ndarray]) -> None:
         self.model, self.media = model, media
@@ -54,7 +84,14 @@ class CheckRunner:
         self._outputs: dict[str, Any] = {}
 
     def results(self, check: Check) -> list[CheckResult]:
-        """The results of a check, or if it cannot be run one result that says why."""
+        """Runs a check.
+
+        Args:
+            check: An entry of goldens.json.
+
+        Returns:
+            Its results. If it cannot be run, one result that says why.
+        """
         if reason := self.skip_reason(check):
             return [CheckResult(check_title(check), _first_numbers(check), reason, None)]
         output = self._output(check)
@@ -65,7 +102,14 @@ class CheckRunner:
         return [result._replace(check=f"{check_title(check)}: {result.check}") for result in results]
 
     def skip_reason(self, check: Check) -> str | None:
-        """Why a check cannot be run; None if it can."""
+        """Why a check cannot be run.
+
+        Args:
+            check: An entry of goldens.json.
+
+        Returns:
+            The reason, or None if the check can be run.
+        """
         name = check.get("image") or check["video"]
         if name not in self.media:
             return f"needs {name}"
@@ -100,7 +144,18 @@ def _find_check(check: Check, name: str) -> Check:
 def predict(
     model: Model, features: ImageFeatures, size: tuple[int, int], check: Check, mask: np.ndarray | None
 ) -> Prediction:
-    """The masks that the image predictors return for a check's prompt, on an image of `size` (height, width)."""
+    """Predicts the masks of a check's prompt, as the image predictors do.
+
+    Args:
+        model: The released weights.
+        features: Features of the image, with the no-memory embedding added.
+        size: Height and width of the image.
+        check: An entry of goldens.json.
+        mask: [h, w] logits of an earlier prediction, or None.
+
+    Returns:
+        Three masks, or one.
+    """
     points, labels = list(check.get("points", [])), list(check.get("labels", []))
     if "box" in check:
         left, top, right, bottom = check["box"]
@@ -120,7 +175,16 @@ def _encode(model: Model, image: Array, rule: Any) -> ImageFeatures:
 
 
 def compare_prediction(check: Check, prediction: Prediction, size: tuple[int, int]) -> Iterator[CheckResult]:
-    """Compares a prediction with all numbers that are published for it."""
+    """Compares a prediction with all numbers that are published for it.
+
+    Args:
+        check: An entry of goldens.json.
+        prediction: The masks of its prompt.
+        size: Height and width of the image.
+
+    Yields:
+        A result for the IoU estimates, the logits and the mask, where they are published.
+    """
     tolerance = load_goldens()["tolerances"][check["preprocess"]]
     ious = np.sort(prediction.ious)[::-1] if check.get("order") == "sorted" else prediction.ious
     error = np.abs(ious - np.array(check["ious"])).max()

@@ -13,7 +13,12 @@ MASK_STRIDE = 4  # pixels of the model's input under one pixel of a predicted ma
 
 @dataclasses.dataclass(frozen=True)
 class TrunkConfig:
-    """RepViT: four stages, each at half the resolution of the one before."""
+    """RepViT: four stages, each at half the resolution of the one before.
+
+    Attributes:
+        widths: Number of channels of each stage.
+        depths: Number of blocks of each stage.
+    """
 
     widths: tuple[int, int, int, int] = (48, 96, 192, 384)
     depths: tuple[int, int, int, int] = (2, 2, 14, 2)
@@ -21,34 +26,63 @@ class TrunkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """The mask decoder and its two-way transformer."""
+    """The mask decoder and its two-way transformer.
+
+    Attributes:
+        layers: Number of layers of the transformer.
+        heads: Number of heads of each attention.
+        mlp_dim: Hidden dimension of the transformer's MLPs.
+        iou_dim: Hidden dimension of the MLP that estimates the IoU.
+        stability_delta: The stability score of a mask is its area at a threshold raised by this value, divided by its
+            area at a threshold lowered by it.
+        stability_threshold: A single mask with a lower stability score is replaced by the best of the three others.
+    """
 
     layers: int = 2
     heads: int = 8
     mlp_dim: int = 2048
     iou_dim: int = 256
-    # A single mask counts as stable when this share of its area survives moving the threshold by +-delta.
     stability_delta: float = 0.05
     stability_threshold: float = 0.98
 
 
 @dataclasses.dataclass(frozen=True)
 class MemoryAttentionConfig:
+    """Memory attention.
+
+    Attributes:
+        layers: Number of layers.
+        mlp_dim: Hidden dimension of the MLPs.
+    """
+
     layers: int = 2
     mlp_dim: int = 2048
 
 
 @dataclasses.dataclass(frozen=True)
 class MemoryEncoderConfig:
+    """The memory encoder. The mask that enters it is `sigmoid(logits) * sigmoid_scale + sigmoid_bias`.
+
+    Attributes:
+        fuser_layers: Number of ConvNeXt blocks.
+        sigmoid_scale: See above.
+        sigmoid_bias: See above.
+    """
+
     fuser_layers: int = 2
-    # The mask that enters the encoder is sigmoid(logits) * scale + bias.
     sigmoid_scale: float = 20.0
     sigmoid_bias: float = -10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class PerceiverConfig:
-    """The spatial perceiver: global latents, and one latent a window of a square grid."""
+    """The spatial perceiver: global latents, and one latent for each window of a square grid.
+
+    Attributes:
+        layers: Number of layers.
+        latents: Number of global latents.
+        window_grid: Number of windows along a side.
+    """
 
     layers: int = 2
     latents: int = 256
@@ -56,19 +90,36 @@ class PerceiverConfig:
 
     @property
     def tokens(self) -> int:
-        """Memory tokens a frame."""
+        """Number of memory tokens of a frame."""
         return self.latents + self.window_grid**2
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One network. The same weights serve every image size."""
+    """The configuration of a network. The same weights serve every image size.
+
+    Attributes:
+        image_size: Side of the square that images are resized to. A multiple of 32, such that `embedding_size` is a
+            multiple of `perceiver.window_grid`; with the default grid, a multiple of 256.
+        hidden_dim: Channels of the image embedding, and of tokens and object pointers.
+        memory_dim: Channels of memory tokens.
+        memory_frames: Rows of the temporal embedding of memory: six recent frames, and one row for conditioning frames.
+        pointers: Number of object pointers that are attended to: fifteen of recent frames, and those of prompts.
+        trunk: The image encoder's trunk.
+        decoder: The mask decoder.
+        memory_attention: Memory attention.
+        memory_encoder: The memory encoder.
+        perceiver: The spatial perceiver.
+
+    Raises:
+        ConfigError: Sizes do not fit each other.
+    """
 
     image_size: int = 1024
     hidden_dim: int = 256
     memory_dim: int = 64
-    memory_frames: int = 7  # rows of the temporal embedding: six recent frames, and the prompted ones
-    pointers: int = 16  # object pointers attended: fifteen recent ones, and the prompted ones
+    memory_frames: int = 7
+    pointers: int = 16
     trunk: TrunkConfig = TrunkConfig()
     decoder: DecoderConfig = DecoderConfig()
     memory_attention: MemoryAttentionConfig = MemoryAttentionConfig()
@@ -91,12 +142,12 @@ class Config:
 
     @property
     def embedding_size(self) -> int:
-        """Side of the image embedding: 64 at 1024."""
+        """Side of the image embedding in cells: 64 for images of 1024 pixels."""
         return self.image_size // STRIDE
 
     @property
     def mask_size(self) -> int:
-        """Side of a predicted mask: 256 at 1024."""
+        """Side of a predicted mask in pixels: 256 for images of 1024 pixels."""
         return self.image_size // MASK_STRIDE
 
     @property
@@ -105,15 +156,40 @@ class Config:
         return self.hidden_dim // self.memory_dim
 
     def resized(self, image_size: int) -> "Config":
-        """The same network for images of another size."""
+        """The same network for images of another size.
+
+        Args:
+            image_size: See above.
+
+        Returns:
+            A new configuration.
+
+        Raises:
+            ConfigError: The size does not fit the network.
+        """
         return dataclasses.replace(self, image_size=image_size)
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as nested dictionaries.
+
+        Returns:
+            Values by field name, which `json` can write.
+        """
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
-        """The inverse of `to_dict`; also takes what JSON made of it (lists for tuples)."""
+        """The inverse of `to_dict`.
+
+        Args:
+            values: Values by field name, with lists or tuples. What is left out has its default.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ConfigError: A key is unknown, or a value cannot be used.
+        """
         return dataclass_from_dict(cls, values, "configuration")
 
 
@@ -125,13 +201,16 @@ def dataclass_from_dict(cls: Any, values: dict[str, Any], where: str, **ready: A
     written as a mapping. Fields that are left out keep their default.
 
     Args:
-        cls: the dataclass.
-        values: by field name.
-        where: what the values belong to, for error messages.
-        ready: fields that are already built.
+        cls: The dataclass.
+        values: Values by field name.
+        where: What the values belong to, for error messages.
+        ready: Fields that are already built.
+
+    Returns:
+        An instance of `cls`.
 
     Raises:
-        ConfigError: if a key is unknown or a value has another type.
+        ConfigError: A key is unknown, or a value has another type.
     """
     return cls(**_read_fields(cls, values, where), **ready)
 

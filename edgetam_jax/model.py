@@ -69,31 +69,86 @@ class Model:
         return dataclasses.replace(self, params=unflatten_dict(cast))
 
     def encode_image(self, pixels: Float[Array, "*b S S 3"]) -> ImageFeatures:
-        """Normalised pixels to features that depend on no object."""
+        """Computes the features of images, which are the same for all objects.
+
+        Args:
+            pixels: [..., S, S, 3] float32, resized and normalised images, see `ops.pixels.preprocess`.
+
+        Returns:
+            The features, whose embedding [..., H, W, C] has neither memory nor the embedding of its absence added.
+        """
         return self.apply(EdgeTAM.encode_image, pixels)
 
     def add_no_memory_embedding(self, embedding: Float[Array, "*b H W C"]) -> Float[Array, "*b H W C"]:
-        """The embedding that the decoder takes on still images and on prompted frames."""
+        """The embedding that the decoder takes on still images and on prompted frames.
+
+        Args:
+            embedding: [..., H, W, C], of `encode_image`.
+
+        Returns:
+            [..., H, W, C].
+        """
         return self.apply(EdgeTAM.add_no_memory_embedding, embedding)
 
     def self_attend(self, embedding: Float[Array, "*b H W C"]) -> FrameQueries:
-        """The first part of memory attention, which needs no memory and is shared by all objects."""
+        """The first part of memory attention, which needs no memory and is shared by all objects.
+
+        Args:
+            embedding: [..., H, W, C], of `encode_image`.
+
+        Returns:
+            The arguments of `condition_on_memory`.
+        """
         return self.apply(EdgeTAM.self_attend, embedding)
 
     def condition_on_memory(self, queries: FrameQueries, memory: Memory) -> Float[Array, "*b H W C"]:
-        """The rest of memory attention: the embedding that the decoder takes on tracked frames."""
+        """The rest of memory attention: the embedding that the decoder takes on tracked frames.
+
+        Args:
+            queries: The frame, as returned by `self_attend`.
+            memory: The memory of one object.
+
+        Returns:
+            [..., H, W, C].
+        """
         return self.apply(EdgeTAM.condition_on_memory, queries, memory)
 
     def segment(self, features: ImageFeatures, prompt: PromptInputs) -> MaskPrediction:
-        """Four masks for a prompt; `features.embedding` has memory, or the embedding of its absence, added."""
+        """Predicts four masks for a prompt.
+
+        Args:
+            features: Features of the image, whose embedding is that of `condition_on_memory` or
+                `add_no_memory_embedding`.
+            prompt: Points, a box or mask logits, in pixels of the model's input.
+
+        Returns:
+            The masks: the first for unambiguous prompts, the others as alternatives.
+        """
         return self.apply(EdgeTAM.segment, features, prompt)
 
     def select_mask(self, prediction: MaskPrediction, multimask: Bool[Array, "*b"] | bool) -> ObjectPrediction:
-        """One of the four masks, and the object's pointer. With `multimask` the best of the last three."""
+        """Chooses one of the four masks, and computes the object's pointer.
+
+        Args:
+            prediction: The masks of `segment`.
+            multimask: [...] Choose the best of the last three masks, as after a single click. Otherwise the first mask
+                is chosen if it is stable.
+
+        Returns:
+            The mask, with logits of -1024 if the object is absent.
+        """
         return self.apply(EdgeTAM.select_mask, prediction, multimask)
 
     def use_mask_as_output(self, features: ImageFeatures, mask: Float[Array, "*b S S"]) -> ObjectPrediction:
-        """A mask prompt, 0 or 1 at the model's input size, as the prediction; `features.embedding` is the raw one."""
+        """Makes a prediction of a mask prompt.
+
+        Args:
+            features: Features of the image, as returned by `encode_image`.
+            mask: [..., S, S] of 0 and 1, at the model's input size.
+
+        Returns:
+            The prediction, whose mask is the given one.
+        """
         return self.apply(EdgeTAM.use_mask_as_output, features, mask)
 
     def encode_memory(
@@ -102,15 +157,41 @@ class Model:
         logits: Float[Array, "*b h w"],
         from_prompt: Bool[Array, "*b"] | bool,
     ) -> Float[Array, "*b L D"]:
-        """A frame's raw embedding and an object's mask logits as memory tokens. Masks from prompts are binarised."""
+        """Encodes a frame and the mask of an object on it as memory.
+
+        Args:
+            embedding: [..., H, W, C], of `encode_image`.
+            logits: [..., h, w], of the object's mask.
+            from_prompt: [...] The mask is that of a prompt, and is binarised.
+
+        Returns:
+            [..., L, D] memory tokens.
+        """
         return self.apply(EdgeTAM.encode_memory, embedding, logits, from_prompt)
 
     def pointer(self, token: Float[Array, "*b C"], present: Bool[Array, "*b"]) -> Float[Array, "*b C"]:
-        """The object pointer: projected from the chosen mask's token, or a fixed vector for absent objects."""
+        """The object pointer.
+
+        Args:
+            token: [..., C], the decoder's token of the chosen mask.
+            present: [...] Whether the object is in the image.
+
+        Returns:
+            [..., C], projected from the token; for absent objects, a fixed vector.
+        """
         return self.apply(EdgeTAM.pointer, token, present)
 
     def apply(self, method: Callable[Concatenate[EdgeTAM, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls a method of the network, or any function of it, with these parameters bound."""
+        """Calls a method of the network with these parameters.
+
+        Args:
+            method: A method of `nn.edgetam.EdgeTAM`, or any function that takes the network first.
+            *args: Its further arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What it returns.
+        """
         apply: Any = EdgeTAM(self.config).apply
         return apply({"params": self.params}, *args, method=method, **kwargs)
 
@@ -121,7 +202,15 @@ def is_statistic(path: tuple[str, ...]) -> bool:
 
 
 def init_params(config: Config, key: Array) -> Params:
-    """Random initial parameters, for training from scratch."""
+    """Random initial parameters, for training from scratch.
+
+    Args:
+        config: The network.
+        key: A key of `jax.random`.
+
+    Returns:
+        Nested mapping of float32 arrays.
+    """
     size, dim = config.image_size, config.hidden_dim
     memory = Memory(
         frames=jnp.zeros((1, config.perceiver.tokens, config.memory_dim)),

@@ -1,4 +1,4 @@
-"""What users say about objects: points, boxes and masks on the frames of a video, as arrays of fixed shape."""
+"""Prompts of objects: points, boxes and masks on the frames of a video, as arrays of fixed shape."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Prompt:
         box: x0, y0, x1, y1 in pixels.
         mask: [H, W], the size of the frame; anything above 0 is the object.
         frame: The frame's number, from 0.
-        obj_id: Prompts with the same id belong to one object; without ids, each prompt is an object of its own.
+        obj_id: Prompts with the same id belong to one object. Without ids, each prompt is an object of its own.
     """
 
     points: ArrayLike | None = None
@@ -38,15 +38,25 @@ class Prompt:
 
 
 class Prompts(NamedTuple):
-    """Prompts of O objects on up to K frames each. Build them with `Prompts.build`."""
+    """Prompts of O objects on up to K frames each. Build them with `Prompts.build`.
 
-    obj_ids: Array  # [O] int32
-    frames: Array  # [O, K] int32
-    valid: Array  # [O, K] bool
-    points: Array  # [O, K, P, 2] pixels of the frame
-    labels: Array  # [O, K, P] int32, see Label
-    masks: Array  # [O, K, H, W] bool; [O, K, 0, 0] if there is none
-    is_mask: Array  # [O, K] bool
+    Attributes:
+        obj_ids: [O] int32, the id of each row's object.
+        frames: [O, K] int32, frame numbers.
+        valid: [O, K] bool, False for padding.
+        points: [O, K, P, 2] float32, points (x, y) in pixels of the frame.
+        labels: [O, K, P] int32, what each point means, see `edgetam_jax.types.Label`.
+        masks: [O, K, H, W] bool, mask prompts; [O, K, 0, 0] if there are none.
+        is_mask: [O, K] bool, True where the prompt is a mask.
+    """
+
+    obj_ids: Array
+    frames: Array
+    valid: Array
+    points: Array
+    labels: Array
+    masks: Array
+    is_mask: Array
 
     @classmethod
     def build(

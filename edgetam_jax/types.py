@@ -93,9 +93,16 @@ class Memory(NamedTuple):
 
 
 class PromptInputs(NamedTuple):
-    """The prompts for one object on one image, padded to a fixed shape with points of `Label.ABSENT`."""
+    """The prompts for one object on one image, padded to a fixed shape with points of `Label.ABSENT`.
 
-    points: Float[Array, "*b P 2"]  # (x, y) in pixels of the model's input
-    labels: Int[Array, "*b P"]  # see Label
-    mask: Float[Array, "*b h w"]  # logits
+    Attributes:
+        points: [..., P, 2] points (x, y) in pixels of the model's input.
+        labels: [..., P] int32, what each point means, see `Label`.
+        mask: [..., h, w] logits of a mask prompt.
+        has_mask: [...] bool, whether the mask is used.
+    """
+
+    points: Float[Array, "*b P 2"]
+    labels: Int[Array, "*b P"]
+    mask: Float[Array, "*b h w"]
     has_mask: Bool[Array, "*b"]

@@ -16,7 +16,13 @@ _GREY = np.array([0.299, 0.587, 0.114])  # the weights of red, green and blue in
 
 @dataclasses.dataclass(frozen=True)
 class Jitter:
-    """The largest differences from 1 of the factors of colour."""
+    """Random changes of colour, by factors around 1.
+
+    Attributes:
+        brightness: Largest difference of the factor from 1, for example 0.1 for factors from 0.9 to 1.1.
+        contrast: The same for contrast.
+        saturation: The same for saturation.
+    """
 
     brightness: float = 0.0
     contrast: float = 0.0

@@ -27,11 +27,14 @@ def open_training_data(path: str | Path, split: str | None = None) -> FootageSou
     Missing files are reported here; files are read when an example needs them.
 
     Args:
-        path: the folder, or a JSON file of COCO.
-        split: the name of a split; by default the one for training.
+        path: The folder, or a JSON file of COCO.
+        split: The name of a split. By default the one for training.
+
+    Returns:
+        The videos, or images as videos of one frame, with their masks.
 
     Raises:
-        FrameError: if the folder is no dataset of these, or files are missing.
+        FrameError: The folder is none of these datasets, or files are missing.
     """
     path = Path(path)
     if path.is_file() and path.suffix == ".json" and split is None:

@@ -24,7 +24,7 @@ from edgetam_jax.images.crops import Crop, build_point_grids, check_point_grids,
 from edgetam_jax.images.segment import encode_image
 from edgetam_jax.media.image import read_image
 from edgetam_jax.model import Model
-from edgetam_jax.ops.boxes import float32_below, nms
+from edgetam_jax.ops.boxes import float32_below, nms, xywh
 from edgetam_jax.ops.pixels import Rule
 from edgetam_jax.ops.rle import counts_of_edges, rle_compress, rle_decode
 from edgetam_jax.ops.tree import resolve_vectorize
@@ -68,8 +68,7 @@ class AutomaticMaskGenerator:
             pipeline's default `pred_iou_thresh` is 0.88, and its `preprocess` is `"hf"`.
         preprocess: Resizing rule for images, see `encode_image`.
         progress: Whether to show a progress bar on stderr.
-        vectorize: Whether the points of a batch are computed together rather than one after the other. By default they
-            are, except on CPU.
+        vectorize: Whether the points of a batch are computed together. By default they are, except on CPU.
 
     Raises:
         PromptError: If a setting is out of range.
@@ -120,6 +119,12 @@ class AutomaticMaskGenerator:
         Args:
             model_id: Repository of the model, such as "yonigozlan/EdgeTAM-hf".
             **kwargs: Further arguments of `AutomaticMaskGenerator`.
+
+        Returns:
+            The generator.
+
+        Raises:
+            CheckpointError: If there is no such model, or it cannot be converted.
         """
         return cls(from_pretrained(model_id), **kwargs)
 
@@ -227,11 +232,11 @@ class AutomaticMaskGenerator:
         return {
             "segmentation": segmentation,
             "area": int(mask.counts[1::2].sum()),
-            "bbox": _xywh(mask.box),
+            "bbox": xywh(mask.box),
             "predicted_iou": mask.iou,
             "point_coords": [mask.point.tolist()],
             "stability_score": mask.stability,
-            "crop_box": _xywh(mask.crop.box),
+            "crop_box": xywh(mask.crop.box),
         }
 
 
@@ -271,11 +276,6 @@ _nms = jax.jit(nms)
 
 def _batches(values: np.ndarray, size: int) -> list[np.ndarray]:
     return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def _xywh(box: Any) -> list[float]:
-    x0, y0, x1, y1 = map(float, box)
-    return [x0, y0, x1 - x0, y1 - y0]
 
 
 def _check_settings(settings: AutomaticMaskGenerator) -> None:

@@ -41,11 +41,25 @@ class FrameTiming:
         return 1 / self.rate if self._seconds is None else Fraction(1, TICKS)
 
     def pts(self, index: int) -> int:
-        """The time stamp of frame `index`, in units of `time_base`."""
+        """The time stamp of a frame.
+
+        Args:
+            index: The frame.
+
+        Returns:
+            Its time in units of `time_base`.
+        """
         return index if self._seconds is None else round(self._seconds[index] * TICKS)
 
     def second(self, index: int) -> float:
-        """The time of frame `index` in seconds, which also exists for the frame after the last one."""
+        """The time of a frame.
+
+        Args:
+            index: The frame, or the one after the last.
+
+        Returns:
+            Its time in seconds.
+        """
         if self._seconds is None:
             return float(index / self.rate)
         known = len(self._seconds)

@@ -1,5 +1,7 @@
 """Bounding boxes of masks and non-maximum suppression, in pure JAX with fixed shapes. A box is (x0, y0, x1, y1)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -65,6 +67,12 @@ def nms(
     kept = lax.fori_loop(0, valid.sum(), suppress, valid[order])
     kept_first = jnp.argsort(~kept)  # stable: the order among the kept boxes remains
     return jnp.where(kept[kept_first], order[kept_first], -1).astype(jnp.int32)
+
+
+def xywh(box: Any) -> list[float]:
+    """A box as COCO writes it: x, y, width and height."""
+    x0, y0, x1, y1 = map(float, box)
+    return [x0, y0, x1 - x0, y1 - y0]
 
 
 def float32_below(value: float) -> np.float32:

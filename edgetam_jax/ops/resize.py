@@ -21,7 +21,15 @@ _INT16_MAX = 2**15 - 1  # torch stores its weights for uint8 images as int16
 
 
 def resize_logits(masks: Float[Array | np.ndarray, "*b h w"], size: tuple[int, int]) -> Float[Array, "*b new_h new_w"]:
-    """Bilinear without antialias, pixel centres at i + 0.5: torch's `interpolate(align_corners=False)`."""
+    """Resizes masks bilinearly without antialias, as torch's `interpolate(align_corners=False)`.
+
+    Args:
+        masks: [..., h, w] logits.
+        size: The new height and width.
+
+    Returns:
+        [..., new height, new width], of the type of `masks`.
+    """
     for axis, length in ((-2, size[0]), (-1, size[1])):
         first, weights = two_taps(masks.shape[axis], length)
         masks = weighted_sum(masks, first, weights.astype(masks.dtype), axis)

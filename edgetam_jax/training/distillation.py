@@ -23,7 +23,12 @@ from edgetam_jax.training.rollout import Rollout, rollout
 
 @dataclasses.dataclass(frozen=True)
 class DistillationWeights:
-    """The weights of the two distillation losses."""
+    """The weights of the two distillation losses.
+
+    Attributes:
+        embedding: Weight of the loss on the image embedding.
+        conditioned: Weight of the loss on the embedding conditioned on memory.
+    """
 
     embedding: float = 1.0
     conditioned: float = 1.0

@@ -20,7 +20,14 @@ FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """The weight of each loss in the total. The defaults are SAM 2's."""
+    """The weight of each loss in the total. The defaults are SAM 2's.
+
+    Attributes:
+        focal: Focal loss of the mask.
+        dice: Dice loss of the mask.
+        iou: Error of the IoU estimate.
+        score: Cross-entropy of the object score.
+    """
 
     focal: float = 20.0
     dice: float = 1.0

@@ -18,20 +18,35 @@ TRUNK = "image_encoder/trunk/body/"
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimizer and its schedule. The defaults are those with which SAM 2 is fine-tuned."""
+    """AdamW and its schedule. The defaults are those with which SAM 2 is fine-tuned.
+
+    Attributes:
+        learning_rate: The largest learning rate.
+        final_lr_ratio: Learning rate at the end of the cosine schedule, as a share of `learning_rate`.
+        warmup: Number of steps in which the learning rate rises linearly from zero.
+        beta1: Decay of the average of gradients.
+        beta2: Decay of the average of squared gradients.
+        weight_decay: Weight decay of matrices and filters.
+        max_grad_norm: Gradients are clipped to this global norm.
+        layer_decay: Ratio of the learning rates of a block of the trunk and the block after it.
+        lr_multipliers: (regular expression, multiplier of the learning rate) for parameters whose path a/b/c contains a
+            match. Of several matches the last one counts. 0 freezes the parameters.
+        ema_decay: Decay of the moving average of the parameters.
+
+    Raises:
+        ConfigError: A value is out of range, or a pattern is not a regular expression.
+    """
 
     learning_rate: float = 5e-6
-    final_lr_ratio: float = 0.1  # learning rate at the end of the cosine, as a share of `learning_rate`
-    warmup: int = 0  # steps in which the learning rate rises linearly from zero
+    final_lr_ratio: float = 0.1
+    warmup: int = 0
     beta1: float = 0.9
     beta2: float = 0.999
-    weight_decay: float = 0.1  # of matrices and filters
-    max_grad_norm: float = 0.1  # gradients are clipped to this global norm
-    layer_decay: float = 1.0  # ratio of the learning rates of a block of the trunk and the one after it
-    # (regular expression, multiplier of the learning rate) for parameters whose path a/b/c contains a match; 0 freezes.
-    # Of several matches the last one counts.
+    weight_decay: float = 0.1
+    max_grad_norm: float = 0.1
+    layer_decay: float = 1.0
     lr_multipliers: tuple[tuple[str, float], ...] = ()
-    ema_decay: float = 0.999  # of the moving average of the parameters
+    ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
         for name, least, most in (

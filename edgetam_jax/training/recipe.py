@@ -36,14 +36,26 @@ RENAMED = {
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """Evaluation during training: on held-out synthetic clips (`evaluation.held_out`) or videos (`.validation`)."""
+    """Evaluation during training: on held-out synthetic clips (`evaluation.held_out`) or videos (`.validation`).
 
-    every: int = 0  # steps; 0: never
-    clips: int = 10  # number of synthetic clips
-    frames: int = 16  # of each synthetic clip
-    path: str = ""  # a dataset of videos instead of synthetic clips
-    split: str | None = None  # of the dataset; by default the one for validation
-    videos: int = 10  # number of videos, the first ones of the split
+    Attributes:
+        every: Number of steps between evaluations. 0 for none.
+        clips: Number of synthetic clips.
+        frames: Number of frames of each synthetic clip, at least 3.
+        path: A dataset of videos, instead of synthetic clips.
+        split: Split of the dataset. By default the one for validation.
+        videos: Number of videos, the first ones of the split.
+
+    Raises:
+        ConfigError: A value is out of range, or two of them contradict each other.
+    """
+
+    every: int = 0
+    clips: int = 10
+    frames: int = 16
+    path: str = ""
+    split: str | None = None
+    videos: int = 10
 
     def __post_init__(self) -> None:
         if self.every < 0 or self.clips < 1 or self.frames < 3:
@@ -63,27 +75,54 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a training run; the defaults are those of a TOML file that leaves a key out."""
+    """Everything that determines a training run. The defaults are those of a TOML file that leaves a key out.
 
-    start: str = ""  # a checkpoint of any kind; without one, `network` is trained from scratch
-    network: str = "nano"  # a preset of `config.PRESETS`
-    image_size: int = 256  # input size of the network
-    frame_size: int = 0  # side of the frames and their masks; 0: the image size
+    Attributes:
+        start: A checkpoint of any kind. Without one, `network` is trained from scratch.
+        network: A preset of `config.PRESETS`.
+        image_size: Input size of the network in pixels.
+        frame_size: Side of the frames and their masks in pixels. 0 for the image size.
+        steps: Number of steps.
+        batch: Number of clips in a step.
+        seed: Seed of all random numbers.
+        norm: "frozen" trains with the stored statistics of BatchNorm, "batch" with those of the batch.
+        accumulate: Number of parts of a batch that are computed one after the other, to save memory.
+        dtype: Type of the forward and backward pass: "float32" or "bfloat16".
+        shard_parameters: Distribute parameters and optimizer state over devices.
+        save_every: Number of steps between checkpoints.
+        mask_size: Side of the masks that losses compare, in pixels. 0 for that of the frames.
+        user: How objects are prompted and corrected.
+        losses: Weights of the losses.
+        optimizer: The optimizer and its schedule.
+        synthetic: The synthetic clips.
+        data: Datasets, instead of synthetic clips.
+        teacher: A checkpoint to distill from, or a folder of features that `store_features` wrote.
+        distillation: Weights of the distillation losses.
+        evaluation: Evaluation during training.
+
+    Raises:
+        ConfigError: A value is out of range, or two of them contradict each other.
+    """
+
+    start: str = ""
+    network: str = "nano"
+    image_size: int = 256
+    frame_size: int = 0
     steps: int = 1000
-    batch: int = 4  # clips a step
+    batch: int = 4
     seed: int = 0
     norm: Norm = "frozen"
-    accumulate: int = 1  # number of parts of a batch that are computed one after the other
+    accumulate: int = 1
     dtype: Dtype = "float32"
     shard_parameters: bool = False
-    save_every: int = 200  # steps
-    mask_size: int = 0  # side of the masks that losses compare; 0: that of the frames
+    save_every: int = 200
+    mask_size: int = 0
     user: User = dataclasses.field(default_factory=User)
     losses: LossWeights = dataclasses.field(default_factory=LossWeights)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
-    data: tuple[DataConfig, ...] = ()  # datasets instead of synthetic clips
-    teacher: str = ""  # a checkpoint, or a folder of features that `store_features` wrote
+    data: tuple[DataConfig, ...] = ()
+    teacher: str = ""
     distillation: DistillationWeights = dataclasses.field(default_factory=DistillationWeights)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
 
@@ -117,15 +156,23 @@ class Recipe:
 
     @property
     def frames(self) -> int:
-        """The number of frames of a clip."""
+        """Number of frames of a clip."""
         return self.data[0].frames if self.data else self.synthetic.frames
 
     @property
     def rollout_config(self) -> RolloutConfig:
+        """The part of the recipe that concerns a rollout."""
         return RolloutConfig(self.user, self.losses, self.mask_size or None, self.dtype)
 
     def train_step_config(self, model: Config) -> TrainStepConfig:
-        """For a network of this configuration."""
+        """The part of the recipe that concerns a step.
+
+        Args:
+            model: The network's configuration.
+
+        Returns:
+            The static arguments of a step.
+        """
         return TrainStepConfig(
             model, self.rollout_config, self.optimizer, self.norm, self.accumulate, self.distillation
         )
@@ -135,11 +182,14 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe from a TOML file.
 
     Args:
-        path: the file.
-        overrides: assignments such as `optimizer.learning_rate=1e-5`, with TOML values, which replace or add keys.
+        path: The file.
+        overrides: Assignments such as `optimizer.learning_rate=1e-5`, with TOML values, which replace or add keys.
+
+    Returns:
+        The recipe.
 
     Raises:
-        ConfigError: if the file or an assignment cannot be read, a key is unknown, or a value cannot be used.
+        ConfigError: The file or an assignment cannot be read, a key is unknown, or a value cannot be used.
     """
     try:
         values = tomllib.loads(Path(path).read_text())
@@ -151,10 +201,17 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Builds a recipe from what a TOML file holds; `where` is for error messages.
+    """Builds a recipe from the content of a TOML file.
+
+    Args:
+        values: The content, as nested dictionaries.
+        where: Where it is from, for error messages.
+
+    Returns:
+        The recipe.
 
     Raises:
-        ConfigError: if a key is unknown or has a former name, or if a value cannot be used.
+        ConfigError: A key is unknown or has a former name, or a value cannot be used.
     """
     for table, names in RENAMED.items():
         entries = values.get(table)
@@ -170,7 +227,14 @@ def recipe_from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def with_current_names(values: dict[str, Any]) -> dict[str, Any]:
-    """A stored recipe with its keys renamed as in `RENAMED`."""
+    """Renames former names of keys as in `RENAMED`.
+
+    Args:
+        values: A stored recipe as nested dictionaries.
+
+    Returns:
+        The same with current names.
+    """
     renamed = {
         table: {names.get(name, name): value for name, value in values[table].items()}
         for table, names in RENAMED.items()

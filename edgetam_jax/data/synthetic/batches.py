@@ -51,7 +51,14 @@ class SyntheticConfig:
         _ = self.clip(256)  # checks the other fields
 
     def clip(self, image_size: int) -> ClipConfig:
-        """The configuration of the clips at an image size."""
+        """The configuration of the clips at an image size.
+
+        Args:
+            image_size: Side of the frames in pixels.
+
+        Returns:
+            The configuration of one clip.
+        """
         return ClipConfig(
             frames=self.frames * self.stills,
             height=image_size,
