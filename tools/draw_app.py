@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 from edgetam_jax.app.app_state import EXAMPLE, EXAMPLE_NUMBER
 from edgetam_jax.app.command import PORT, run_server
 from edgetam_jax.checkpoints.api import EMBEDDED, load
-from edgetam_jax.checkpoints.options import keep_compiled
+from edgetam_jax.cli.options import keep_compiled
 from edgetam_jax.evaluation.held_out import held_out_clip
 from edgetam_jax.ops.boxes import boxes_around
 

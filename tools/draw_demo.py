@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from edgetam_jax.checkpoints.api import EMBEDDED, load
-from edgetam_jax.checkpoints.options import keep_compiled
 from edgetam_jax.cli.demo import CLIP, CONFIG, FPS, draw_prompted, make_prompts
+from edgetam_jax.cli.options import keep_compiled
 from edgetam_jax.cli.track import track_video
 from edgetam_jax.evaluation.held_out import held_out_clip
 from edgetam_jax.media.atomic import replacing

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetam_jax.app.app_state import AppState, synthetic_example
-from edgetam_jax.checkpoints.options import make_parser, open_model
+from edgetam_jax.cli.options import make_parser, open_model
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.model import Model
 

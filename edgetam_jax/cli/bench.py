@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from edgetam_jax.checkpoints.options import make_parser, open_model
+from edgetam_jax.cli.options import make_parser, open_model
 from edgetam_jax.errors import ConfigError
 from edgetam_jax.images.prompts import ImagePrompts
 from edgetam_jax.images.segment import encode_image, segment

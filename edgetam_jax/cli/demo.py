@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from edgetam_jax.checkpoints.options import make_parser, open_model
+from edgetam_jax.cli.options import make_parser, open_model
 from edgetam_jax.cli.outputs import add_force_option
 from edgetam_jax.cli.progress import Progress
 from edgetam_jax.cli.track import output_spec, track_video, write_results

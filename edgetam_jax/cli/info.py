@@ -9,7 +9,7 @@ import jax
 
 from edgetam_jax.checkpoints import api
 from edgetam_jax.checkpoints.api import EMBEDDED, read
-from edgetam_jax.checkpoints.options import find_checkpoint, keep_compiled, make_parser
+from edgetam_jax.cli.options import find_checkpoint, keep_compiled, make_parser
 
 PACKAGES = ("edgetam-jax", "jax", "jaxlib", "flax", "numpy", "pillow", "safetensors")
 OPTIONAL = ("av", "huggingface_hub", "orbax-checkpoint", "torch", "optax", "grain")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetam_jax.checkpoints.options import make_parser, open_model
 from edgetam_jax.cli import outputs
+from edgetam_jax.cli.options import make_parser, open_model
 from edgetam_jax.images.automask import AutomaticMaskGenerator
 from edgetam_jax.ops.rle import rle_decode
 from edgetam_jax.types import LARGEST_ID

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetam_jax.checkpoints.options import make_parser, open_model
 from edgetam_jax.cli import outputs, prompts
+from edgetam_jax.cli.options import make_parser, open_model
 from edgetam_jax.images.best_mask import predict_best_mask
 from edgetam_jax.images.predictor import ImagePredictor
 from edgetam_jax.media.outputs import coco_record

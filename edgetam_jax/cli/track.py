@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetam_jax.checkpoints.options import make_parser, open_model
 from edgetam_jax.cli.interrupt import deferred_interrupt
+from edgetam_jax.cli.options import make_parser, open_model
 from edgetam_jax.cli.outputs import add_force_option, check_suffixes
 from edgetam_jax.cli.progress import Progress
 from edgetam_jax.cli.prompts import add_prompt_options, build_prompts, check_prompts

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from edgetam_jax import Model, load
-from edgetam_jax.checkpoints import api, options
+from edgetam_jax.checkpoints import api
 from edgetam_jax.cli import main as cli
+from edgetam_jax.cli import options
 from edgetam_jax.cli.errors import exit_code
 from edgetam_jax.errors import CheckpointError, ConfigError
 
