@@ -1,8 +1,8 @@
-"""Shapes of arrays in property tests. Each is a program to compile, so that the default profile tries only a few.
+"""Shapes and numbers of examples in property tests. Each shape is a program to compile, so the default profile has few.
 
     HYPOTHESIS_PROFILE=nightly pytest tests/unit/nn
 
-tries any shape.
+tries any shape, and ten times as many examples.
 """
 
 import os
@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 
 T = TypeVar("T")
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-compiling = settings(max_examples=60 if NIGHTLY else 6, deadline=None)  # where each example is another program
+
+
+def examples(count: int) -> settings:
+    """For tests that try `count` examples in the default profile, and ten times as many in the nightly one."""
+    return settings(max_examples=10 * count if NIGHTLY else count, deadline=None)
 
 
 def shapes(few: Sequence[T], every: st.SearchStrategy[T]) -> st.SearchStrategy[T]:

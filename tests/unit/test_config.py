@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetam_jax.config import (
@@ -22,6 +22,7 @@ from edgetam_jax.errors import ConfigError, EdgeTAMError
 from edgetam_jax.model import param_shapes
 from tests.support.checkpoints import SMALL
 from tests.support.oracle import TINY
+from tests.support.shapes import examples
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_widths_that_do_not_divide(widths: dict[str, int]) -> None:
         Config(**widths)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(1, 2100) | st.integers(1, 66).map(lambda n: 32 * n), st.integers(1, 20))
 def test_a_size_is_either_refused_or_works(size: int, grid: int) -> None:
     try:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetam_jax.checkpoints.key_table import (
@@ -18,6 +18,7 @@ from edgetam_jax.checkpoints.key_table import (
 from edgetam_jax.checkpoints.mapping import Shapes, expected_shapes, tree_shapes
 from edgetam_jax.config import EDGETAM, Config
 from tests.support.checkpoints import SMALL
+from tests.support.shapes import examples
 
 WORDS = st.sampled_from(["self_attn", "cross_attn_image", "stem", "iou_token", "conv1", "norm2"])
 FIELDS = {
@@ -38,7 +39,7 @@ def original_keys(draw: st.DrawFn) -> str:
     return f"{module}.{leaf}" if leaf else module
 
 
-@settings(deadline=None)
+@examples(100)
 @given(original_keys())
 def test_flax_path_leads_back_to_the_key(key: str) -> None:
     rule = tensor_rule(key)
@@ -47,7 +48,7 @@ def test_flax_path_leads_back_to_the_key(key: str) -> None:
     assert not any(part.isdigit() for part in rule.flax_path.split("/"))
 
 
-@settings(deadline=None)
+@examples(100)
 @given(st.lists(original_keys(), min_size=2, max_size=30, unique=True))
 def test_no_two_keys_share_a_name(keys: list[str]) -> None:
     rules = [rule for key in keys if (rule := tensor_rule(key))]

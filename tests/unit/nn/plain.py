@@ -4,13 +4,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 from jax import Array, lax
 
+from tests.support.shapes import examples
 from tests.support.tolerances import COMPONENT_RTOL
 
-fast = settings(max_examples=12, deadline=None)
+fast = examples(6)  # at least as many as there are cases of a test in the default profile
 channels = st.integers(1, 9)
 batches = st.sampled_from(((), (2,), (1, 3)))
 

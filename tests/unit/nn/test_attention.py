@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetam_jax.nn.attention import Attention, softmax
@@ -14,9 +14,9 @@ from edgetam_jax.nn.memory_attention import FrameQueries, MemoryAttention
 from edgetam_jax.types import Memory
 from tests.parity.pairs import normal
 from tests.support.checkpoints import SMALL
-from tests.support.shapes import shapes
+from tests.support.shapes import examples, shapes
 
-fast = settings(max_examples=15, deadline=None)
+fast = examples(15)
 lengths = shapes((2, 7), st.integers(2, 9))
 masks = lengths.flatmap(lambda n: st.lists(st.booleans(), min_size=n, max_size=n).filter(any))
 wild = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -110,7 +110,7 @@ def attend() -> tuple:
     return jax.jit(lambda memory: module.apply(params, queries, memory, temporal)), start
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(
     frames=st.lists(st.booleans(), min_size=4, max_size=4).filter(any),
     pointers=st.lists(st.booleans(), min_size=3, max_size=3),

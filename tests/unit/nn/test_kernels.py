@@ -20,6 +20,7 @@ from edgetam_jax.nn.layers import NORM_EPS
 from edgetam_jax.nn.memory_encoder import ConvNeXtBlock
 from edgetam_jax.nn.tiles import depth_to_space, space_to_depth
 from tests.parity.pairs import normal
+from tests.support.shapes import shapes
 from tests.support.tolerances import COMPONENT_RTOL
 from tests.unit.nn.plain import batches, channels, close, fast, plain_conv
 
@@ -37,9 +38,22 @@ def close_gradients(ours: Callable, plain: Callable, arguments: tuple, weight: n
 
 
 @fast
-@given(batches, st.sampled_from(((1, 1), (3, 1), (3, 2), (2, 2), (4, 4))), channels, channels, st.integers(1, 3))
-def test_conv(lead: tuple, form: tuple[int, int], inputs: int, features: int, cells: int) -> None:
-    size, stride = form
+@given(
+    shapes(
+        [
+            ((), 1, 1, 3, 5, 1),
+            ((2,), 3, 1, 2, 7, 2),
+            ((1, 3), 3, 2, 9, 4, 1),
+            ((2,), 3, 2, 3, 8, 1),
+            ((), 2, 2, 1, 6, 2),
+        ],
+        st.tuples(batches, st.sampled_from((1, 3)), st.just(1), channels, channels, st.integers(1, 3))
+        | st.tuples(batches, st.sampled_from((2, 3)), st.just(2), channels, channels, st.integers(1, 3))
+        | st.tuples(batches, st.just(4), st.just(4), channels, channels, st.integers(1, 3)),
+    )
+)
+def test_conv(case: tuple) -> None:
+    lead, size, stride, inputs, features, cells = case
     side = 4 * cells
     x, kernel = normal(0, *lead, side, side, inputs), normal(1, size, size, inputs, features)
     want = plain_conv(x, kernel, stride, pad=(size % 2 * (size // 2),) * 2)
@@ -47,9 +61,15 @@ def test_conv(lead: tuple, form: tuple[int, int], inputs: int, features: int, ce
 
 
 @fast
-@given(batches, st.sampled_from((1, 2)), channels, channels, st.integers(4, 9), st.integers(4, 9))
-def test_gradients_of_conv(lead: tuple, stride: int, inputs: int, features: int, rows: int, columns: int) -> None:
+@given(
+    shapes(
+        [((), 1, 3, 5, 4, 7), ((1, 3), 1, 9, 2, 5, 5), ((2,), 2, 1, 4, 8, 9), ((), 2, 4, 1, 6, 7)],
+        st.tuples(batches, st.sampled_from((1, 2)), channels, channels, st.integers(4, 9), st.integers(4, 9)),
+    )
+)
+def test_gradients_of_conv(case: tuple) -> None:
     """They are written by hand; those of a plain convolution are not."""
+    lead, stride, inputs, features, rows, columns = case
     inputs += 8 * (stride - 1)  # fewer are packed, which needs even sides
     arguments = normal(0, *lead, rows, columns, inputs), normal(1, 3, 3, inputs, features)
     weight = normal(3, *lead, -(-rows // stride), -(-columns // stride), features)
@@ -76,9 +96,23 @@ def test_the_platform_chooses_the_form_of_the_gradients_of_conv(platform: str, c
     assert text.count("stablehlo.convolution") == convolutions
 
 
+depthwise_cases = shapes(
+    [((), 1, 1, 3, 4, 6), ((2,), 3, 1, 8, 5, 4), ((1, 3), 3, 2, 5, 7, 8), ((), 7, 1, 2, 9, 4), ((2,), 7, 2, 1, 6, 6)],
+    st.tuples(
+        batches,
+        st.sampled_from((1, 3, 7)),
+        st.sampled_from((1, 2)),
+        channels,
+        st.integers(4, 9),
+        st.integers(4, 9),
+    ),
+)
+
+
 @fast
-@given(batches, st.sampled_from((1, 3, 7)), st.sampled_from((1, 2)), channels, st.integers(4, 9), st.integers(4, 9))
-def test_depthwise_conv(lead: tuple, size: int, stride: int, width: int, rows: int, columns: int) -> None:
+@given(depthwise_cases)
+def test_depthwise_conv(case: tuple) -> None:
+    lead, size, stride, width, rows, columns = case
     x, kernel, bias = normal(0, *lead, rows, columns, width), normal(1, size, size, 1, width), normal(2, width)
     got = depthwise_conv(jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(bias), stride)
     want = plain_conv(x, kernel, stride, groups=width)
@@ -86,9 +120,10 @@ def test_depthwise_conv(lead: tuple, size: int, stride: int, width: int, rows: i
 
 
 @fast
-@given(batches, st.sampled_from((1, 3, 7)), st.sampled_from((1, 2)), channels, st.integers(4, 9), st.integers(4, 9))
-def test_gradients_of_depthwise_conv(lead: tuple, size: int, stride: int, width: int, rows: int, columns: int) -> None:
+@given(depthwise_cases)
+def test_gradients_of_depthwise_conv(case: tuple) -> None:
     """They are written by hand; those of a plain convolution are not."""
+    lead, size, stride, width, rows, columns = case
     arguments = normal(0, *lead, rows, columns, width), normal(1, size, size, 1, width), normal(2, width)
     weight = normal(3, *lead, -(-rows // stride), -(-columns // stride), width)
 
@@ -170,8 +205,14 @@ def test_gelu_is_the_exact_one(dtype: str) -> None:
 
 
 @fast
-@given(batches, st.sampled_from((2, 4)), channels, channels, st.integers(1, 3))
-def test_packed_conv(lead: tuple, block: int, inputs: int, features: int, cells: int) -> None:
+@given(
+    shapes(
+        [((), 2, 3, 5, 3), ((2,), 4, 1, 6, 2), ((1, 3), 2, 7, 1, 1)],
+        st.tuples(batches, st.sampled_from((2, 4)), channels, channels, st.integers(1, 3)),
+    )
+)
+def test_packed_conv(case: tuple) -> None:
+    lead, block, inputs, features, cells = case
     x, kernel = normal(0, *lead, block * cells, block * cells, inputs), normal(1, 3, 3, inputs, features)
     got = packed_conv(space_to_depth(jnp.asarray(x), block), jnp.asarray(kernel), block)
     close(depth_to_space(got, block // 2), plain_conv(x, kernel, stride=2))

@@ -18,13 +18,20 @@ from edgetam_jax.nn.repvit import TokenMixer
 from edgetam_jax.nn.tiles import untiled
 from tests.parity.pairs import normal
 from tests.support.checkpoints import SMALL
+from tests.support.shapes import shapes
 from tests.support.tolerances import COMPONENT_RTOL
 from tests.unit.nn.plain import batches, channels, close, fast, plain_conv
 
 
 @fast
-@given(batches, channels, channels, st.integers(1, 4))
-def test_up_conv(lead: tuple, inputs: int, features: int, side: int) -> None:
+@given(
+    shapes(
+        [((), 3, 5, 1), ((2,), 8, 2, 3), ((1, 3), 1, 4, 2)],
+        st.tuples(batches, channels, channels, st.integers(1, 4)),
+    )
+)
+def test_up_conv(case: tuple) -> None:
+    lead, inputs, features, side = case
     module, x = UpConv(inputs, features), normal(0, *lead, side, side + 1, inputs)
     params = {"kernel": normal(1, 2, 2, inputs, features), "bias": normal(2, features)}
     want = np.zeros((*lead, 2 * side, 2 * side + 2, features))
@@ -115,10 +122,10 @@ def test_the_encoder_compiles_without_grouped_convolutions() -> None:
     """On CPU they are many times slower than sums of shifted copies."""
     encoder = ImageEncoder(SMALL)
     pixels = jax.ShapeDtypeStruct((1, SMALL.image_size, SMALL.image_size, 3), jnp.float32)
-    shapes = jax.eval_shape(
+    params = jax.eval_shape(
         lambda key, x: encoder.init(key, x, method=lambda m, x: m.neck(*m.trunk(x)[2:])), jax.random.key(0), pixels
     )
-    compiled = jax.jit(lambda p, x: encoder.apply(p, x, method=lambda m, x: m.trunk(x))).lower(shapes, pixels).compile()
+    compiled = jax.jit(lambda p, x: encoder.apply(p, x, method=lambda m, x: m.trunk(x))).lower(params, pixels).compile()
     text = compiled.as_text()
     assert "convolution" in text or "dot(" in text
     assert "feature_group_count" not in text

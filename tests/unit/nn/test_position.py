@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetam_jax.nn.position import (
@@ -17,11 +17,11 @@ from edgetam_jax.nn.position import (
     sine_encoding,
 )
 from tests.parity.pairs import normal
-from tests.support.shapes import shapes
+from tests.support.shapes import examples, shapes
 
 SIZES = shapes((1, 3, 8), st.integers(1, 12))
 WIDTHS = shapes((4, 16), st.sampled_from((4, 8, 16, 64)))
-fast = settings(max_examples=15, deadline=None)
+fast = examples(15)
 
 
 @fast

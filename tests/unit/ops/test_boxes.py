@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetam_jax.ops.boxes import box_of_spans, boxes_around, float32_below, nms
 from tests.support import oracle
+from tests.support.shapes import examples
 
 nms_jit = jax.jit(nms)
 their_nms = oracle.torch.ops.torchvision.nms  # torchvision's, or what stands in for it where it cannot be loaded
@@ -57,7 +58,7 @@ def test_nms_is_torchvisions(threshold: float, whole: bool) -> None:
     assert threshold == 1 or 1 < np.mean(stayed) < ROOM - 1
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(0, 1000), st.floats(0, 1), st.integers(0, ROOM))
 def test_boxes_that_are_not_valid_are_not_there(seed: int, threshold: float, count: int) -> None:
     boxes, scores = random_boxes(seed, ROOM, whole=True)

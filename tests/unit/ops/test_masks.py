@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from edgetam_jax.ops import masks
+from tests.support.shapes import examples
 
 areas_jit = jax.jit(masks.component_areas)
 EIGHT = np.ones((3, 3))
@@ -52,7 +53,7 @@ def test_areas_equal_scipys(name):
     np.testing.assert_array_equal(areas_jit(mask), scipy_areas(mask))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.floats(0.02, 0.98), st.integers(0, 2**31 - 1))
 def test_areas_equal_scipys_on_random_masks(density, seed):
     mask = np.random.default_rng(seed).random((3, 33, 47)) < density

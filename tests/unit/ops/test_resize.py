@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from edgetam_jax.ops import resize
+from tests.support.shapes import examples
 from tests.unit.ops.images import pillow_bicubic, random_image, torch_bilinear
 
 # height, width -> height, width: up, down, mixed, odd, single pixels, unchanged
@@ -40,7 +41,7 @@ def test_bicubic_is_pillows_single_call_on_a_landscape_frame():
     np.testing.assert_array_equal(resize.bicubic_uint8(image, (256, 256)), np.asarray(want))
 
 
-@settings(max_examples=6, deadline=None)
+@examples(6)
 @given(sides, sides, sides, sides, st.integers(0, 9))
 def test_uint8_rules_bit_for_bit_on_any_size(h, w, new_h, new_w, seed):
     image = random_image(h, w, seed)

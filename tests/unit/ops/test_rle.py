@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetam_jax.errors import EdgeTAMError
 from edgetam_jax.ops.rle import counts_of_edges, rle_area, rle_compress, rle_decode, rle_encode
+from tests.support.shapes import examples
 
 
 def test_runs_go_down_the_columns_and_start_with_background() -> None:
@@ -17,7 +18,7 @@ def test_runs_go_down_the_columns_and_start_with_background() -> None:
     assert rle_encode(np.ones((2, 3))) == {"size": [2, 3], "counts": [0, 6]}
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(0, 1), st.integers(0, 1000))
 def test_round_trip(height: int, width: int, density: float, seed: int) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < density
@@ -58,7 +59,7 @@ def test_strings_are_pycocotools(density: float) -> None:
         np.testing.assert_array_equal(rle_decode(want), mask)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3), st.floats(0, 1), st.integers(0, 99))
 def test_counts_of_edges(h: int, w: int, right: int, below: int, density: float, seed: int) -> None:
     """A mask in an image that is larger on some sides or on all."""

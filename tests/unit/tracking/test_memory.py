@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgetam_jax.config import Config, DecoderConfig, PerceiverConfig
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank, MemoryEntry
 from edgetam_jax.types import Memory
+from tests.support.shapes import examples
 
 CONFIG = Config(
     image_size=64,
@@ -110,7 +111,7 @@ prompted_frames = st.lists(frame_numbers, max_size=SLOTS, unique=True)
 limits = st.sampled_from([None, 2, 3])
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     prompted=prompted_frames,
     walk=st.lists(frame_numbers, min_size=1, max_size=30, unique=True),
@@ -134,7 +135,7 @@ def test_reads_the_same_as_dictionaries(
             both.write_conditioning(frame)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     history=st.lists(st.tuples(st.booleans(), frame_numbers), max_size=30),
     frame=frame_numbers,
@@ -155,7 +156,7 @@ def test_never_reads_more_than_dictionaries(history: list[tuple[bool, int]], fra
         assert len(set(mine)) == len(mine)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(start=frame_numbers, order=st.permutations(range(6)), prompts=st.permutations([3, 100, 0, 50]))
 def test_order_of_writing_does_not_matter(start: int, order: list[int], prompts: list[int]) -> None:
     banks = []
@@ -171,7 +172,7 @@ def test_order_of_writing_does_not_matter(start: int, order: list[int], prompts:
         assert first == second
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(prompted=prompted_frames, count=st.integers(0, 5), seed=st.integers(0, 9))
 def test_garbage_in_invalid_slots_changes_nothing(prompted: list[int], count: int, seed: int) -> None:
     both = Pair()
