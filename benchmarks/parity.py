@@ -24,7 +24,7 @@ from tests.support.tolerances import NO_OBJECT
 NOTICE = "The weights are random, not the released ones. Equal outputs mean equal networks, not good masks."
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "parity.md"
 START, END = "<!-- table: python -m benchmarks.parity --markdown -->", "<!-- end of table -->"
-HEADER = ("part", "reference spans", "largest error", "bar", "result")
+HEADER = ("part", "range of the reference", "largest error", "tolerance", "result")
 
 
 class PartResult(NamedTuple):
@@ -98,7 +98,7 @@ def format_markdown(results: Sequence[PartResult]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 if every part is within its tolerance."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--markdown", action="store_true", help=f"also replace the table of docs/{DOCUMENT.name}")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random weights (0)")
     arguments = parser.parse_args(argv)

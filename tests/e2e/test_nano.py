@@ -47,48 +47,47 @@ def test_nano_is_small_and_says_what_it_is(caplog: pytest.LogCaptureFixture) -> 
     assert all(words in NANO_NOTE for words in ("demonstration", "synthetic clips only", "released checkpoint"))
 
 
-def test_what_is_told_of_nano_is_of_the_file_in_the_package() -> None:
-    told = json.loads((ROOT / "benchmarks" / "results" / "nano_held_out.json").read_text())
-    assert told["fingerprint"] == fingerprint(read(EMBEDDED_PATH).model)
+def test_the_table_of_results_is_of_the_file_in_the_package() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "nano_held_out.json").read_text())
+    assert results["fingerprint"] == fingerprint(read(EMBEDDED_PATH).model)
     page = (ROOT / "docs" / "training.md").read_text()
     for kind, name in (("click", "one click"), ("box", "a box"), ("mask", "a mask")):
-        result = told["results"][kind]
+        result = results["results"][kind]
         numbers = result["jf"], result["score"]["j"]["mean"], result["score"]["f"]["mean"]
         assert f"| NANO, {name} | " + " | ".join(f"{x:.3f}" for x in numbers) + f" | {TARGETS[kind]:.2f} |" in page
 
 
-def test_what_sentences_tell_of_nano_is_what_was_measured() -> None:
-    """Of clicks and of absent objects; and the mean, where it is told in short."""
-    told = json.loads((ROOT / "benchmarks" / "results" / "nano_held_out.json").read_text())
-    once, twice, thrice = (f"{iou:.2f}" for iou in told["after_clicks"])
-    nano = [told["results"][kind] for kind in PROMPT_KINDS]
-    absent, present, jf = (
-        [f"{value:.2f}" for value in values]
-        for values in zip(*((one["absent"]["value"], one["present"]["value"], one["jf"]) for one in nano), strict=True)
-    )
+def test_sentences_about_nano_have_the_measured_numbers() -> None:
+    """Those about clicks, about absent objects, and about the mean."""
+    results = json.loads((ROOT / "benchmarks" / "results" / "nano_held_out.json").read_text())
+    once, twice, thrice = (f"{iou:.2f}" for iou in results["after_clicks"])
+    nano = [results["results"][kind] for kind in PROMPT_KINDS]
+    absent, present = ([f"{100 * one[name]['value']:.0f}" for one in nano] for name in ("absent", "present"))
+    jf = [f"{one['jf']:.2f}" for one in nano]
     assert twice == thrice and absent[1] == absent[2]  # the sentences say so
     assert all(f"J&F is about {one['jf']:.1f}." in NANO_NOTE for one in nano)
     sentences = {
         "docs/training.md": (
             f"raises the IoU from {once} to {twice} with the second click; the third changes nothing",
-            f"Its object score is right on {absent[0]} of the frames of absent objects after a click and on "
-            f"{absent[1]} after a box or a mask (target {ABSENT_TARGET:.2f}), and on {min(present)} to {max(present)}",
+            f"Its object score is right on {absent[0]} % of the frames where an object is absent after a click, and on "
+            f"{absent[1]} % after a box or a mask (target {100 * ABSENT_TARGET:.0f} %), and on {min(present)} to "
+            f"{max(present)} % of the frames where it is present",
         ),
         "docs/limits.md": (
             f"its J&F is {min(jf)} to {max(jf)}",
-            f"its score says so on {min(absent)} to {max(absent)} of the frames",
+            f"It recognises an absent object on {min(absent)} to {max(absent)} % of the frames",
             f"its IoU is {once} after one click and {thrice} after three",
         ),
         "notebooks/images.ipynb": (f"its IoU on held-out clips is {once}, {twice} and {thrice} after one, two",),
-        "README.md": (f"over a hundred other clips its J&F is {jf[0]}",),
+        "README.md": (f"its J&F is {jf[0]} on average over a hundred other clips",),
         "edgetam_jax/cli/demo.py": (f"its mean J&F on a hundred others is {jf[0]}",),
     }
-    for page, said in sentences.items():
+    for page, expected in sentences.items():
         text = (ROOT / page).read_text()
         if page.endswith(".ipynb"):
             text = "".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
         text = " ".join(text.split())  # without line breaks
-        assert not [sentence for sentence in said if sentence not in text], page
+        assert not [sentence for sentence in expected if sentence not in text], page
 
 
 def test_nanos_recipes_follow_each_other() -> None:
