@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from edgetam_jax.data.bank import TextureBank, read_bank
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.synthetic.clips import make_clip
 from edgetam_jax.data.synthetic.config import ClipConfig
-from edgetam_jax.errors import ConfigError
+from edgetam_jax.errors import CheckpointError, ConfigError
 from edgetam_jax.ops.tree import map_or_vmap
 
 
@@ -28,6 +29,8 @@ class SyntheticConfig:
         radius: see `ClipConfig`.
         leaving: see `ClipConfig`.
         pace: see `ClipConfig`.
+        bank: a file of real textures and things, which `edgetam-jax bank` makes; without one, all clips are synthetic.
+        real: see `ClipConfig`.
         least: the share of the first frame that an object must cover; otherwise its row is not valid.
     """
 
@@ -39,6 +42,8 @@ class SyntheticConfig:
     radius: tuple[float, float] = (0.07, 0.2)
     leaving: float = 0.3
     pace: float = 1.0
+    bank: str = ""
+    real: float = 1.0
     least: float = 0.001
 
     def __post_init__(self) -> None:
@@ -62,6 +67,7 @@ class SyntheticConfig:
             radius=self.radius,
             leaving=self.leaving,
             pace=self.pace,
+            real=self.real,
         )
 
 
@@ -76,7 +82,9 @@ class SyntheticBatches:
             raise ConfigError(
                 f"batch is {batch_size}; expected a multiple of {hosts * config.stills}, of the hosts and the stills."
             )
-        self._make = partial(_make, config, image_size)
+        bank = read_bank(config.bank) if config.bank else None
+        self._description = {} if bank is None else {"bank": bank.fingerprint}
+        self._make = partial(_make, config, image_size, None if bank is None else bank.textures)
         count = batch_size // config.stills
         self._numbers = jnp.arange(count)[host * count // hosts : (host + 1) * count // hosts]
         self._key, self._taken = jax.random.key(seed), 0
@@ -86,9 +94,20 @@ class SyntheticBatches:
         return self._make(self._key, self._taken - 1, self._numbers)
 
     def get_state(self) -> dict[str, Any]:
-        return {"batches": self._taken}
+        return {"batches": self._taken, **self._description}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Continues after the batch at which a state was taken.
+
+        Raises:
+            CheckpointError: if the state is of another bank.
+        """
+        before, now = state.get("bank"), self._description.get("bank")
+        if before != now:
+            raise CheckpointError(
+                f"the bank of textures has the fingerprint {now}, and that of the run was {before}. Continue with the "
+                "bank of that run, or start a new one."
+            )
         self._taken = state["batches"]
 
     def close(self) -> None:
@@ -96,9 +115,11 @@ class SyntheticBatches:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _make(config: SyntheticConfig, image_size: int, key: Array, step: int, numbers: Array) -> Example:
+def _make(
+    config: SyntheticConfig, image_size: int, bank: TextureBank | None, key: Array, step: int, numbers: Array
+) -> Example:
     def make_one(number: Array) -> Example:
-        clip = make_clip(jax.random.fold_in(jax.random.fold_in(key, step), number), config.clip(image_size))
+        clip = make_clip(jax.random.fold_in(jax.random.fold_in(key, step), number), config.clip(image_size), bank)
         frames = clip.frames.reshape(config.stills, config.frames, *clip.frames.shape[1:])
         masks = clip.masks.reshape(config.stills, config.frames, *clip.masks.shape[1:])
         return Example(frames, masks, masks[:, 0].mean((-2, -1)) >= max(config.least, 1 / image_size**2))
