@@ -34,9 +34,7 @@ class TextureBank(NamedTuple):
     clips: Int[Array, "c 2"]  # each clip's first frame, and how many it has
     clip_aspects: Float[Array, "c"]
     things: UInt8[Array, "n k k 4"]  # with alpha
-    thing_sizes: Float[
-        Array, "n 2"
-    ]  # half the texture's width and height, where a disk of the thing's area has radius 1
+    thing_sizes: Float[Array, "n 2"]  # half its width and height, where a disk of the thing's area has radius 1
     thing_shares: Float[Array, "n"]  # the sum of the shares up to each thing, 1 for the last
 
 

@@ -1,6 +1,6 @@
 """Makes a bank of textures (see `bank`) from folders.
 
-    pack_bank([Source("photographs", Path("photographs")), Source("cutouts", Path("cutouts"))], Path("bank.safetensors"))
+    pack_bank([Source("photographs", Path("photos")), Source("cutouts", Path("cutouts"))], Path("bank.safetensors"))
 
 Everything is checked before the file is written. What cannot be used is an error that names the file.
 """

@@ -57,7 +57,7 @@ def read_square(path: str | Path, side: int) -> tuple["Image.Image", tuple[int, 
 
 
 def read_rgba(path: str | Path) -> np.ndarray:
-    """One image file with alpha as uint8 [H, W, 4]; alpha is 255 where the file has none. EXIF orientation is applied."""
+    """One image file as uint8 RGBA [H, W, 4], upright by its EXIF; alpha is 255 where the file has none."""
     from PIL import ImageOps
 
     with _opened(path) as image:

@@ -31,6 +31,7 @@ class SyntheticConfig:
         pace: see `ClipConfig`.
         bank: a file of real textures and things, which `edgetam-jax bank` makes; without one, all clips are synthetic.
         real: see `ClipConfig`.
+        weight: beside datasets, the relative number of synthetic examples; without datasets all are.
         least: the share of the first frame that an object must cover; otherwise its row is not valid.
     """
 
@@ -44,6 +45,7 @@ class SyntheticConfig:
     pace: float = 1.0
     bank: str = ""
     real: float = 1.0
+    weight: float = 0.0
     least: float = 0.001
 
     def __post_init__(self) -> None:
@@ -51,6 +53,8 @@ class SyntheticConfig:
             raise ConfigError(
                 f"stills is {self.stills}; expected at least 1, and no more where there are several frames."
             )
+        if not 0 <= self.weight < float("inf") or (self.weight and self.stills > 1):
+            raise ConfigError(f"weight is {self.weight}; expected 0 or more, and 0 where there are stills of a scene.")
         if not 0 <= self.least < 1:
             raise ConfigError(f"least is {self.least}; expected a share, 0 to 1.")
         _ = self.clip(256)  # checks the other fields
@@ -91,7 +95,11 @@ class SyntheticBatches:
 
     def __next__(self) -> Example:
         self._taken += 1
-        return self._make(self._key, self._taken - 1, self._numbers)
+        return self.take(self._taken - 1, len(self._numbers))
+
+    def take(self, batch: int, count: int) -> Example:
+        """The first scenes of a batch, all of their stills included."""
+        return self._make(self._key, batch, self._numbers[:count])
 
     def get_state(self) -> dict[str, Any]:
         return {"batches": self._taken, **self._description}

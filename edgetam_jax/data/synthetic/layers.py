@@ -155,6 +155,6 @@ def _patch(photographs: Array, place: Array, side: int) -> Array:
 
 
 def _pack(texture: Array) -> Array:
-    """Texels int32 [...] of colours uint8 [..., 3] or [..., 4]; alpha is the highest byte, so that its half is the sign."""
+    """Texels int32 [...] of colours uint8 [..., 3 or 4]; opaque ones are negative, for alpha is the highest byte."""
     shifts = np.array([0, 8, 16, 24][: texture.shape[-1]], np.int32)
     return (texture.astype(jnp.int32) << shifts).sum(-1, dtype=jnp.int32)
