@@ -25,6 +25,7 @@ COMMANDS = {
     "info": Command("edgetam_jax.cli.info", "show versions, devices and the contents of a checkpoint"),
     "convert": Command("convert.__main__", "convert checkpoints between PyTorch, Hugging Face and edgetam_jax"),
     "train": Command("edgetam_jax.cli.train", "train or fine-tune a network from a recipe"),
+    "bank": Command("edgetam_jax.cli.bank", "pack pictures into a bank of textures, from which training makes clips"),
     "batch": Command("edgetam_jax.cli.batch", "track a folder of videos from files of prompts"),
     "vos": Command("edgetam_jax.cli.vos", "track every object of a dataset from its first mask"),
     "scores": Command("edgetam_jax.cli.scores", "compute J and F of the masks that vos wrote"),

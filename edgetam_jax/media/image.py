@@ -74,6 +74,18 @@ def read_square(path: str | Path, side: int) -> tuple["Image.Image", tuple[int, 
     return rgb.resize((side, side), Image.Resampling.BILINEAR, box), size
 
 
+def read_rgba(path: str | Path) -> np.ndarray:
+    """One image file as uint8 RGBA [H, W, 4], upright by its EXIF; alpha is 255 where the file has none."""
+    from PIL import ImageOps
+
+    with _opened(path) as image:
+        try:
+            turned = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+            return np.asarray(turned.convert("RGBA"))
+        except _broken() as error:
+            raise FrameError(f"{path}: the image is broken ({error}); replace or remove it.") from error
+
+
 def _broken() -> tuple[type[Exception], ...]:
     """What Pillow raises for damaged files."""
     from PIL import Image

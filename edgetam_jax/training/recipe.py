@@ -95,7 +95,7 @@ class Recipe:
         losses: Weights of the losses.
         optimizer: The optimizer and its schedule.
         synthetic: The synthetic clips.
-        data: Datasets, instead of synthetic clips.
+        data: Datasets instead of synthetic clips, or beside them by `synthetic.weight`.
         teacher: A checkpoint to distill from, or a folder of features that `store_features` wrote.
         distillation: Weights of the distillation losses.
         evaluation: Evaluation during training.
@@ -151,7 +151,15 @@ class Recipe:
         _ = self.rollout_config  # checks its fields
         if not self.start:
             _ = PRESETS[self.network].resized(self.image_size)
-        if not self.data:
+        if self.data and self.synthetic.weight and (self.synthetic.frames, self.synthetic.objects) != (
+            self.data[0].frames,
+            self.data[0].objects,
+        ):
+            raise ConfigError(
+                f"synthetic clips have {self.synthetic.frames} frames and {self.synthetic.objects} objects, data has "
+                f"{self.data[0].frames} and {self.data[0].objects}; a mixed batch needs the same of both."
+            )
+        if not self.data or self.synthetic.weight:
             _ = self.synthetic.clip(self.frame_size or self.image_size)
 
     @property

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 from edgetam_jax.checkpoints.api import load
 from edgetam_jax.config import PRESETS, Config
 from edgetam_jax.data import batches
+from edgetam_jax.data.mixing import MixedBatches
 from edgetam_jax.data.synthetic.batches import SyntheticBatches
 from edgetam_jax.errors import TrainingError
 from edgetam_jax.model import Model
@@ -103,6 +104,11 @@ def ema_model(run: Run, state: TrainState) -> Model:
 def _open_data(recipe: Recipe) -> Any:
     shard = jax.process_index(), jax.process_count()
     size = recipe.frame_size or recipe.image_size
+    if recipe.data and recipe.synthetic.weight:
+        weight, count = sum(one.weight for one in recipe.data), shard[1]
+        synthetic = SyntheticBatches(recipe.synthetic, size, recipe.batch, recipe.seed, shard)
+        data = batches(recipe.data, size, count, recipe.seed, shard)
+        return MixedBatches(synthetic, data, recipe.batch // count, weight / (weight + recipe.synthetic.weight))
     if recipe.data:
         return batches(recipe.data, size, recipe.batch, recipe.seed, shard)
     return SyntheticBatches(recipe.synthetic, size, recipe.batch, recipe.seed, shard)

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from edgetam_jax.data.bank import TextureBank, read_bank
 from edgetam_jax.data.example import Example
 from edgetam_jax.data.synthetic.clips import make_clip
 from edgetam_jax.data.synthetic.config import ClipConfig
-from edgetam_jax.errors import ConfigError
+from edgetam_jax.errors import CheckpointError, ConfigError
 from edgetam_jax.ops.tree import map_or_vmap
 
 
@@ -28,6 +29,9 @@ class SyntheticConfig:
         radius: see `ClipConfig`.
         leaving: see `ClipConfig`.
         pace: see `ClipConfig`.
+        bank: a file of real textures and things, which `edgetam-jax bank` makes; without one, all clips are synthetic.
+        real: see `ClipConfig`.
+        weight: beside datasets, the relative number of synthetic examples; without datasets all are.
         least: the share of the first frame that an object must cover; otherwise its row is not valid.
     """
 
@@ -39,6 +43,9 @@ class SyntheticConfig:
     radius: tuple[float, float] = (0.07, 0.2)
     leaving: float = 0.3
     pace: float = 1.0
+    bank: str = ""
+    real: float = 1.0
+    weight: float = 0.0
     least: float = 0.001
 
     def __post_init__(self) -> None:
@@ -46,6 +53,8 @@ class SyntheticConfig:
             raise ConfigError(
                 f"stills is {self.stills}; expected at least 1, and no more where there are several frames."
             )
+        if not 0 <= self.weight < float("inf") or (self.weight and self.stills > 1):
+            raise ConfigError(f"weight is {self.weight}; expected 0 or more, and 0 where there are stills of a scene.")
         if not 0 <= self.least < 1:
             raise ConfigError(f"least is {self.least}; expected a share, 0 to 1.")
         _ = self.clip(256)  # checks the other fields
@@ -69,6 +78,7 @@ class SyntheticConfig:
             radius=self.radius,
             leaving=self.leaving,
             pace=self.pace,
+            real=self.real,
         )
 
 
@@ -83,19 +93,36 @@ class SyntheticBatches:
             raise ConfigError(
                 f"batch is {batch_size}; expected a multiple of {hosts * config.stills}, of the hosts and the stills."
             )
-        self._make = partial(_make, config, image_size)
+        bank = read_bank(config.bank) if config.bank else None
+        self._description = {} if bank is None else {"bank": bank.fingerprint}
+        self._make = partial(_make, config, image_size, None if bank is None else bank.textures)
         count = batch_size // config.stills
         self._numbers = jnp.arange(count)[host * count // hosts : (host + 1) * count // hosts]
         self._key, self._taken = jax.random.key(seed), 0
 
     def __next__(self) -> Example:
         self._taken += 1
-        return self._make(self._key, self._taken - 1, self._numbers)
+        return self.take(self._taken - 1, len(self._numbers))
+
+    def take(self, batch: int, count: int) -> Example:
+        """The first scenes of a batch, all of their stills included."""
+        return self._make(self._key, batch, self._numbers[:count])
 
     def get_state(self) -> dict[str, Any]:
-        return {"batches": self._taken}
+        return {"batches": self._taken, **self._description}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Continues after the batch at which a state was taken.
+
+        Raises:
+            CheckpointError: if the state is of another bank.
+        """
+        before, now = state.get("bank"), self._description.get("bank")
+        if before != now:
+            raise CheckpointError(
+                f"the bank of textures has the fingerprint {now}, and that of the run was {before}. Continue with the "
+                "bank of that run, or start a new one."
+            )
         self._taken = state["batches"]
 
     def close(self) -> None:
@@ -103,9 +130,11 @@ class SyntheticBatches:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _make(config: SyntheticConfig, image_size: int, key: Array, step: int, numbers: Array) -> Example:
+def _make(
+    config: SyntheticConfig, image_size: int, bank: TextureBank | None, key: Array, step: int, numbers: Array
+) -> Example:
     def make_one(number: Array) -> Example:
-        clip = make_clip(jax.random.fold_in(jax.random.fold_in(key, step), number), config.clip(image_size))
+        clip = make_clip(jax.random.fold_in(jax.random.fold_in(key, step), number), config.clip(image_size), bank)
         frames = clip.frames.reshape(config.stills, config.frames, *clip.frames.shape[1:])
         masks = clip.masks.reshape(config.stills, config.frames, *clip.masks.shape[1:])
         return Example(frames, masks, masks[:, 0].mean((-2, -1)) >= max(config.least, 1 / image_size**2))

@@ -14,19 +14,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from edgetam_jax.data.bank import TextureBank
 from edgetam_jax.data.synthetic.config import ClipConfig
+from edgetam_jax.data.synthetic.layers import add_layers
 from edgetam_jax.data.synthetic.outlines import NUM_PARTS
 from edgetam_jax.data.synthetic.rendering import (
+    Cutouts,
+    EdgeList,
     FrameEffects,
+    PixelOwners,
     apply_blur_and_noise,
     apply_light,
     find_owners,
     sample_colors,
 )
-from edgetam_jax.data.synthetic.scenes import Scene, frame_effects, project_scene, sample_scene
+from edgetam_jax.data.synthetic.scenes import Scene, frame_effects, project_bends, project_scene, sample_scene
 from edgetam_jax.ops.boxes import boxes_around
 from edgetam_jax.ops.tree import map_or_vmap
 
+LAYERS = 1  # folded into a clip's key for what comes from a bank
 SHADOW_REACH = 0.035  # how far shadows reach, as a share of the frame's shorter side
 
 
@@ -40,9 +46,12 @@ class SyntheticClip(NamedTuple):
     covered: Float[Array, "t o"]  # the share of an object's pixels in the frame that others occlude; 0 outside of it
 
 
-def make_clip(key: Array, config: ClipConfig) -> SyntheticClip:
-    """Makes the clip of a random key."""
-    return render(sample_scene(key, config), config)
+def make_clip(key: Array, config: ClipConfig, bank: TextureBank | None = None) -> SyntheticClip:
+    """Makes the clip of a random key; with a bank, a share `config.real` of all clips has textures and things of it."""
+    scene = sample_scene(key, config)
+    if bank is not None:
+        scene = add_layers(jax.random.fold_in(key, LAYERS), scene, bank, config)
+    return render(scene, config)
 
 
 @partial(jax.jit, static_argnums=1)
@@ -52,20 +61,35 @@ def render(scene: Scene, config: ClipConfig) -> SyntheticClip:
     offsets = jnp.arange(config.exposures) - config.exposures // 2
     times = frames[:, None] + offsets / (2 * config.exposures)  # the shutter is open half of the time
     edges, maps = jax.vmap(jax.vmap(lambda time: project_scene(scene, time, config)))(times)
-    find = map_or_vmap(map_or_vmap(lambda edges: find_owners(edges, config.height, config.width)))
-    pixels = find(edges)  # [T, exposures, ...]
+    bends = jax.vmap(jax.vmap(lambda time: project_bends(scene, time)))(times)  # None without layers
+    find = map_or_vmap(map_or_vmap(partial(_find_owners, scene, config)))
+    pixels = find(edges, maps, bends)  # [T, exposures, ...]
     effects = jax.vmap(lambda frame: frame_effects(scene, frame))(frames)
     reach = max(1, round(SHADOW_REACH * config.side))
 
-    def expose(owners: Array, maps: Array, effects: FrameEffects) -> Array:
-        images = [sample_colors(owner, map_, scene.atlas) for owner, map_ in zip(owners, maps, strict=True)]
+    def expose(owners: Array, maps: Array, bends: Array | None, start: Array | None, effects: FrameEffects) -> Array:
+        atlas = scene.atlas if start is None else scene.atlas._replace(start=scene.atlas.start.at[0].set(start))
+        images = [
+            sample_colors(owners[i], maps[i], atlas, None if bends is None else bends[i])
+            for i in range(config.exposures)
+        ]
         image = sum(images, jnp.zeros(())) / len(images)
         image = apply_light(image, owners[len(images) // 2], effects, reach)
         return apply_blur_and_noise(image, effects, scene.noise_tile)
 
-    images = map_or_vmap(expose)(pixels.owner, maps, effects)
+    starts = None if scene.layers is None else scene.layers.background_start
+    images = map_or_vmap(expose)(pixels.owner, maps, bends, starts, effects)
     middle = config.exposures // 2
     return _with_masks(images, pixels.owner[:, middle], pixels.unoccluded[:, middle], scene, config)
+
+
+def _find_owners(scene: Scene, config: ClipConfig, edges: EdgeList, maps: Array, bends: Array | None) -> PixelOwners:
+    """Which thing is in front at each pixel, at one time."""
+    cutouts = None
+    if scene.layers is not None and bends is not None:
+        atlas, first = scene.atlas, slice(1, None, NUM_PARTS)
+        cutouts = Cutouts(scene.layers.is_cutout, maps[first], bends[first], atlas.start[first], atlas.size[first])
+    return find_owners(edges, config.height, config.width, cutouts, scene.atlas.texels)
 
 
 def _with_masks(images: Array, owner: Array, unoccluded: Array, scene: Scene, config: ClipConfig) -> SyntheticClip:

@@ -23,6 +23,7 @@ class ClipConfig:
         leaving: the share of objects that leave the frame; most of them return.
         pace: a factor of all speeds.
         exposures: images averaged into one frame, for motion blur; an odd number.
+        real: the share of clips with real textures and things, where there is a bank of them.
     """
 
     frames: int = 8
@@ -35,6 +36,7 @@ class ClipConfig:
     leaving: float = 0.3
     pace: float = 1.0
     exposures: int = 3
+    real: float = 1.0
 
     def __post_init__(self) -> None:
         minimum = {"frames": 1, "height": MIN_SIDE, "width": MIN_SIDE, "objects": 1, "exposures": 1}
@@ -52,6 +54,8 @@ class ClipConfig:
             raise ConfigError(f"radius is {self.radius}; expected the smallest and the largest, above 0 and up to 1.")
         if not 0 <= self.leaving <= 1:
             raise ConfigError(f"leaving is {self.leaving}; expected a share, 0 to 1.")
+        if not 0 <= self.real <= 1:
+            raise ConfigError(f"real is {self.real}; expected a share, 0 to 1.")
         if not 0 <= self.pace < float("inf"):
             raise ConfigError(f"pace is {self.pace}; expected 0 (nothing moves) or more.")
 

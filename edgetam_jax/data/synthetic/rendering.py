@@ -51,16 +51,27 @@ class TextureAtlas(NamedTuple):
     size: Array  # [R] int32, the side of each owner's texture
 
 
-def find_owners(edges: EdgeList, height: int, width: int) -> PixelOwners:
+class Cutouts(NamedTuple):
+    """Things whose shape is the alpha of their texture, where `is_cutout` is true."""
+
+    is_cutout: Array  # [L] bool
+    maps: Array  # [L, 2, 3] from pixels to texels
+    bends: Array  # [L, 3] see `unbend`
+    start: Array  # [L] int32, the first texel
+    size: Array  # [L] int32, the side of the texture
+
+
+def find_owners(
+    edges: EdgeList, height: int, width: int, cutouts: Cutouts | None = None, texels: Array | None = None
+) -> PixelOwners:
     """Finds which of the things [L] is in front at each pixel; later things are in front of earlier ones.
 
-    A pixel is inside of a contour if an odd number of its edges lie to the right of it.
+    A pixel is inside of a contour if an odd number of its edges lie to the right of it. It is inside of a cut-out if
+    the nearest texel (of `texels`, see `TextureAtlas`) is opaque.
     """
     x = jnp.arange(width, dtype=jnp.int16)
 
-    def draw_thing(owner: Array, thing: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        index, has_parts, crossed = thing
-
+    def inside_polygon(crossed: Array, has_parts: Array) -> tuple[Array, Array]:
         def is_inside(part: int) -> Array:
             # Negative if an odd number of edges lie to the right: `xor` combines the sign bits.
             columns = crossed[part * PART_VERTICES : (part + 1) * PART_VERTICES]
@@ -71,16 +82,52 @@ def find_owners(edges: EdgeList, height: int, width: int) -> PixelOwners:
         part = jnp.zeros((), jnp.uint8)
         for i in reversed(range(NUM_PARTS)):
             part = jnp.where(parts[i] < 0, jnp.uint8(i), part)
+        return inside, jnp.broadcast_to(part, inside.shape)
+
+    def inside_cutout(cutout: Cutouts) -> tuple[Array, Array]:
+        assert texels is not None
+        u, v = _texel_position(*cutout.maps, height, width)
+        u, v = unbend(u, v, cutout.bends, cutout.size)
+        column, row = (jnp.floor(w + 0.5).astype(jnp.int32) for w in (u, v))
+        last = cutout.size - 1
+        index = cutout.start + cutout.size * jnp.clip(row, 0, last) + jnp.clip(column, 0, last)
+        opaque = texels.at[index].get(mode="promise_in_bounds") < 0  # the highest bit is that of alpha
+        fits = (column >= 0) & (column <= last) & (row >= 0) & (row <= last)
+        return opaque & fits, jnp.zeros((height, width), jnp.uint8)
+
+    def draw_thing(owner: Array, thing: tuple[Array, Array, Array, Cutouts | None]) -> tuple[Array, Array]:
+        index, has_parts, crossed, cutout = thing
+        if cutout is None:
+            inside, part = inside_polygon(crossed, has_parts)
+        else:
+            inside, part = lax.cond(
+                cutout.is_cutout, lambda: inside_cutout(cutout), lambda: inside_polygon(crossed, has_parts)
+            )
         return jnp.where(inside, (1 + NUM_PARTS * index).astype(jnp.uint8) + part, owner), inside.sum(dtype=jnp.int32)
 
     background = jnp.full((height, width), BACKGROUND, jnp.uint8)
-    return PixelOwners(
-        *lax.scan(
-            draw_thing,
-            background,
-            (jnp.arange(len(edges.has_parts)), edges.has_parts, _crossings(edges, *background.shape)),
-        )
-    )
+    index, crossed = jnp.arange(len(edges.has_parts)), _crossings(edges, *background.shape)
+    return PixelOwners(*lax.scan(draw_thing, background, (index, edges.has_parts, crossed, cutouts)))
+
+
+def _texel_position(to_u: Array, to_v: Array, height: int, width: int) -> tuple[Array, Array]:
+    """The position in a texture of each pixel, by the two rows of a map: two of [h, w]."""
+    row, column = jnp.arange(height, dtype=jnp.float32)[:, None], jnp.arange(width, dtype=jnp.float32)
+    u, v = (a[0] * column + a[1] * row + a[2] for a in (to_u, to_v))
+    return u, v
+
+
+def unbend(u: Array, v: Array, bend: Array, size: Array) -> tuple[Array, Array]:
+    """The position in a texture at rest of a position in the bent one: first along u, by v and its cube, then along v.
+
+    `bend` has the three amplitudes as shares of half the texture, [3, ...]; zeros change nothing.
+    """
+    half = size / 2
+    y = (v + 0.5) / half - 1
+    y = jnp.clip(y, -2, 2)
+    u = u - half * (bend[0] * (y * y - 0.3) + bend[1] * y * (y * y - 0.5))
+    x = jnp.clip((u + 0.5) / half - 1, -2, 2)
+    return u, v - half * bend[2] * (x * x - 0.3)
 
 
 def _crossings(edges: EdgeList, height: int, width: int) -> Array:
@@ -101,8 +148,11 @@ def pack(texture: Array) -> Array:
     return (levels << np.array([0, 8, 16], np.int32)).sum(-1).reshape(-1)
 
 
-def sample_colors(owner: Array, maps: Array, atlas: TextureAtlas) -> Array:
-    """The colours [3, h, w] in 0..1 of a map of owners, with each owner's map [R, 2, 3] from pixels to texels."""
+def sample_colors(owner: Array, maps: Array, atlas: TextureAtlas, bends: Array | None = None) -> Array:
+    """The colours [3, h, w] in 0..1 of a map of owners, with each owner's map [R, 2, 3] from pixels to texels.
+
+    Textures are bent by `bends` [R, 3], see `unbend`.
+    """
     height, width = owner.shape
     row, column = jnp.arange(height, dtype=jnp.float32)[:, None], jnp.arange(width, dtype=jnp.float32)
     index = owner.astype(jnp.int32)
@@ -114,6 +164,8 @@ def sample_colors(owner: Array, maps: Array, atlas: TextureAtlas) -> Array:
         per_pixel(maps[:, i, 0]) * column + per_pixel(maps[:, i, 1]) * row + per_pixel(maps[:, i, 2]) for i in (0, 1)
     )
     size, start = per_pixel(atlas.size), per_pixel(atlas.start)
+    if bends is not None:
+        u, v = unbend(u, v, jnp.stack([per_pixel(bends[:, i]) for i in range(3)]), size)
     u0, v0 = jnp.floor(u), jnp.floor(v)
     du, dv = u - u0, v - v0
 

@@ -40,6 +40,17 @@ class Lighting(NamedTuple):
     noise: Array  # []
 
 
+class Layers(NamedTuple):
+    """What a scene that is composed from a bank has in addition; its things [L] are those of the scene."""
+
+    is_cutout: Array  # [L] bool: its shape is the alpha of its texture
+    half_size: Array  # [L, 2] half its width and height at a radius of 1; the width is negative if it is mirrored
+    bend: Wave  # [L, 3] see `rendering.unbend`
+    background: Array  # [4] see `background_view`
+    background_start: Array  # [T] the background's first texel on each frame
+    tempo: Array  # [2] factors of time, for things and for the camera; 0 if they do not move
+
+
 class Scene(NamedTuple):
     """The content of a clip; its things [L] are ordered from back to front."""
 
@@ -52,6 +63,7 @@ class Scene(NamedTuple):
     atlas: TextureAtlas
     noise_tile: Array  # [height + TILE_MARGIN, width + TILE_MARGIN] noise of standard deviation 1
     noise_shifts: Array  # [T, 3, 2] int32 the corner in the tile of each colour's noise on each frame
+    layers: Layers | None = None
 
 
 @partial(jax.jit, static_argnums=1)
@@ -142,28 +154,50 @@ def _sample_lighting(stream: UniformStream) -> Lighting:
 
 def project_scene(scene: Scene, time: Array, config: ClipConfig) -> tuple[EdgeList, Array]:
     """The edges [L, 48] in pixels at a time, and the maps from pixels to texels [1 + NUM_PARTS * L, 2, 3]."""
-    size = config.texture_size
-    to_frame, background_to_frame = motions.world_to_pixels(scene.camera, time, config)
+    size, layers = config.texture_size, scene.layers
+    time, camera_time = (time, time) if layers is None else time * layers.tempo
+    to_frame, background_to_frame = motions.world_to_pixels(scene.camera, camera_time, config)
 
-    def project_thing(outline: Outline, motion: Motion) -> tuple[EdgeList, Array]:
+    def project_thing(outline: Outline, motion: Motion) -> tuple[EdgeList, Array, Array]:
         now, rest = pose(outline, time), pose(outline, jnp.zeros(()), swing_scale=0)
         to_pixels = compose(to_frame, motions.outline_to_world(motion, time))
         start, end = edges(outline.kind, now.vertices @ to_pixels[:, :2].T + to_pixels[:, 2])
         back = motions.rotation(rest.angles - now.angles)  # [NUM_PARTS, 2, 2]
         to_rest = affine(back, rest.pivots - (back @ now.pivots[..., None])[..., 0])
         to_texels = affine(0.33 * size * jnp.eye(2), jnp.full(2, size / 2 - 0.5))
-        map_ = compose(to_texels, compose(to_rest, invert(to_pixels)))
-        return EdgeList(start, end, outline.kind >= ShapeKind.LIMBS), map_
+        from_pixels = invert(to_pixels)
+        map_ = compose(to_texels, compose(to_rest, from_pixels))
+        return EdgeList(start, end, outline.kind >= ShapeKind.LIMBS), map_, from_pixels
 
-    projected, maps = jax.vmap(project_thing)(scene.outlines, scene.motions)
-    scale, middle = 2 * size / max(config.extent) * scene.background[0], 2 * size * scene.background[1:]
-    background_map = compose(affine(scale * jnp.eye(2), middle), invert(background_to_frame))
+    projected, maps, from_pixels = jax.vmap(project_thing)(scene.outlines, scene.motions)
+    view = background_view(scene.background, config) if layers is None else layers.background
+    background_map = compose(affine(view[:2] * jnp.eye(2), view[2:]), invert(background_to_frame))
+    if layers is not None:
+        half = scene.atlas.size[1::NUM_PARTS, None] / 2
+        to_texels = affine(half[..., None] / layers.half_size[:, None] * jnp.eye(2), jnp.repeat(half - 0.5, 2, 1))
+        maps = jnp.where(layers.is_cutout[:, None, None, None], compose(to_texels, from_pixels)[:, None], maps)
     return projected, jnp.concatenate([background_map[None], maps.reshape(-1, 2, 3)])
+
+
+def background_view(background: Array, config: ClipConfig) -> Array:
+    """Texels of a scene's synthetic background per unit along x and y, and its texel (x, y) in the middle: [4]."""
+    size = config.texture_size
+    scale = 2 * size / max(config.extent) * background[0]
+    return jnp.concatenate([jnp.full(2, scale), 2 * size * background[1:]])
+
+
+def project_bends(scene: Scene, time: Array) -> Array | None:
+    """How textures are bent at a time, by owner: [1 + NUM_PARTS * L, 3], see `rendering.unbend`."""
+    if scene.layers is None:
+        return None
+    bends = jnp.repeat(scene.layers.bend.at(time * scene.layers.tempo[0]), NUM_PARTS, 0)
+    return jnp.concatenate([jnp.zeros((1, 3)), bends])
 
 
 def frame_effects(scene: Scene, frame: Array) -> FrameEffects:
     """Light, shadows, blur and noise of one frame."""
     light, time = scene.light, frame.astype(jnp.float32)
+    time = time if scene.layers is None else time * scene.layers.tempo.max()
     gain = light.tint * (1 + light.flicker.at(time))
     sigma = light.focus * (1 + light.blur.at(time))
     weights = jnp.exp(-0.5 * (jnp.arange(-BLUR, BLUR + 1) / sigma) ** 2)
