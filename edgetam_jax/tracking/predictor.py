@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.media.video import open_video
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, for_inference
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.ops.pixels import Rule
 from edgetam_jax.ops.points import check_inside, check_mask, check_points
@@ -69,7 +69,7 @@ class VideoPredictor:
             check_count(name, area, 0, "a number of pixels")
         if preprocess not in get_args(Rule):
             raise FrameError(f"preprocess is {preprocess!r}; expected one of {get_args(Rule)}.")
-        self.model = model
+        self.model, self._folded = model, for_inference(model)
         self._clean = int(fill_hole_area), int(island_area)
         self._non_overlap = non_overlap_masks
         self._soft = soft_memory
@@ -118,7 +118,7 @@ class VideoPredictor:
         if not clear_old_points and frame_idx in tracked.points:
             xy, kinds = (np.concatenate(pair) for pair in zip(tracked.points[frame_idx], (xy, kinds), strict=True))
 
-        model, size = self.model, self.model.config.image_size
+        model, size = self._folded, self.model.config.image_size
         scaled = xy * np.array([size / state.video.width, size / state.video.height], np.float32)
         before = tracked.logits_at(frame_idx, state.keep, model.config)
         previous = absent_logits(model.config) if before is None else before, np.array(before is not None)
@@ -144,7 +144,7 @@ class VideoPredictor:
         if binary.shape != state.size:
             raise PromptError(f"{name}: the mask is {binary.shape}, the video {state.size} (height, width).")
         tracked = state.objects.get(obj_id) or TrackedObject()
-        output = programs.encode_mask(self.model, self._features(state, frame_idx), binary, self._soft)
+        output = programs.encode_mask(self._folded, self._features(state, frame_idx), binary, self._soft)
         tracked.points.pop(frame_idx, None)
         return self._accept(state, frame_idx, obj_id, tracked, output)
 
@@ -177,7 +177,7 @@ class VideoPredictor:
     def _propagate(self, state: Session, start: int, count: int | None, reverse: bool) -> Iterator[Masks]:
         if reverse and start == 0:
             return  # as SAM 2: there is nothing before it
-        model, direction = self.model, -1 if reverse else 1
+        model, direction = self._folded, -1 if reverse else 1
         stop = None if count is None else max(start + direction * (count + 1), -1)
         # What is tracked now; objects and prompts that are added meanwhile wait for the next call.
         current = dict(state.objects)
@@ -254,7 +254,7 @@ class VideoPredictor:
     def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> FrameFeatures:
         if frame not in state.features:
             pixels = state.video[frame] if pixels is None else pixels
-            state.features[frame] = programs.encode_frames(self.model, pixels, self._options.preprocess)
+            state.features[frame] = programs.encode_frames(self._folded, pixels, self._options.preprocess)
             while len(state.features) > CACHED_FRAMES:
                 state.features.popitem(last=False)
         return state.features[frame]
