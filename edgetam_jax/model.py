@@ -1,6 +1,7 @@
 """`Model`: parameters and their configuration as one pytree; initial parameters and their shapes."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -10,10 +11,12 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Bool, Float
 
 from edgetam_jax.config import Config
 from edgetam_jax.errors import CheckpointError
+from edgetam_jax.nn import folding
 from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.memory_attention import FrameQueries
 from edgetam_jax.ops.tree import platform_of
@@ -23,6 +26,10 @@ Params = Mapping[str, Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+FOLDED = "_folded"  # where a model keeps what `for_inference` made of it
+
+VIDEO_ONLY = {"maskmem_tpos_enc": None, "no_obj_ptr": None}  # Flax wants them where images alone are segmented, too
+
 
 @flax.struct.dataclass
 class Model:
@@ -31,10 +38,12 @@ class Model:
     Attributes:
         params: Nested mapping of arrays, the parameters of `nn.edgetam.EdgeTAM`.
         config: Sizes and hyperparameters of the network.
+        weights: Of a folded model, what it computes with instead of the parameters that are None; see `folded`.
     """
 
     params: Params
     config: Config = flax.struct.field(pytree_node=False)
+    weights: Params | None = None
 
     @property
     def platform(self) -> str:
@@ -65,8 +74,27 @@ class Model:
         if dtype == "float32":
             return self
         flat: dict[Any, Any] = flatten_dict(self.params)
-        cast = {path: x if is_statistic(path) else x.astype(dtype) for path, x in flat.items()}
-        return dataclasses.replace(self, params=unflatten_dict(cast))
+        cast = {path: x if x is None or is_statistic(path) else x.astype(dtype) for path, x in flat.items()}
+        weights = jax.tree.map(lambda x: x.astype(dtype), self.weights)
+        return dataclasses.replace(self, params=unflatten_dict(cast), weights=weights)
+
+    def folded(self) -> "Model":
+        """The model for inference, with all that depends on its parameters alone computed: equal up to rounding.
+
+        BatchNorms and branches are folded into convolutions, consecutive products are composed, and parameters that
+        nothing reads any more are None. `track`, `track_step`, the predictors and the commands do this themselves, once
+        for a model whose parameters are JAX arrays. Call it before `jax.jit` of your own functions, for which they
+        cannot.
+
+        Returns:
+            A model of the same configuration. It can be neither saved nor trained: keep the one it was made of.
+        """
+        if self.weights is not None:
+            return self
+        run = _run_image if "memory_attention" not in self.params else _run_video
+        params, weights = folding.fold(run, self.config, self.params)
+        # What tells the type and the device of the model.
+        return Model({**params, "no_mem_embed": self.params["no_mem_embed"]}, self.config, weights)
 
     def encode_image(self, pixels: Float[Array, "*b S S 3"]) -> ImageFeatures:
         """Computes the features of images, which are the same for all objects.
@@ -193,7 +221,10 @@ class Model:
             What it returns.
         """
         apply: Any = EdgeTAM(self.config).apply
-        return apply({"params": self.params}, *args, method=method, **kwargs)
+        variables: dict[str, Params] = {"params": {**VIDEO_ONLY, **self.params}}
+        if self.weights is not None:
+            variables[folding.COLLECTION] = self.weights
+        return apply(variables, *args, method=method, **kwargs)
 
 
 def is_statistic(path: tuple[str, ...]) -> bool:
@@ -211,19 +242,61 @@ def init_params(config: Config, key: Array) -> Params:
     Returns:
         Nested mapping of float32 arrays.
     """
-    size, dim = config.image_size, config.hidden_dim
-    memory = Memory(
-        frames=jnp.zeros((1, config.perceiver.tokens, config.memory_dim)),
-        rows=jnp.zeros((1,), jnp.int32),
-        frames_valid=jnp.ones((1,), bool),
-        pointers=jnp.zeros((1, dim)),
-        pointers_valid=jnp.ones((1,), bool),
-    )
-    pixels, mask = jnp.zeros((size, size, 3)), jnp.ones((size, size))
     init = partial(EdgeTAM(config).init, method="init_all")
-    return jax.jit(init)(key, pixels, mask, memory)["params"]  # under jit, so that XLA drops the forward pass
+    return jax.jit(init)(key, *_inputs(config))["params"]  # under jit, so that XLA drops the forward pass
 
 
 def param_shapes(config: Config) -> Params:
     """The parameters' tree with `jax.ShapeDtypeStruct` leaves; nothing is computed."""
     return jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+
+
+def for_inference(model: Model) -> Model:
+    """`model.folded()`, computed once for a model; `model` itself if it is traced, or if its arrays are not JAX's.
+
+    Traced parameters may be those of a training step, whose own program folds them. NumPy's arrays may change.
+    """
+    if model.weights is not None:
+        return model
+    leaves = jax.tree.leaves(model.params)
+    found: tuple[list[Array], Model] | None = vars(model).get(FOLDED)
+    if found is not None and len(leaves) == len(found[0]) and all(map(operator.is_, leaves, found[0])):
+        return found[1]
+    if not all(isinstance(x, Array) and not isinstance(x, Tracer) for x in leaves):
+        return model
+    folded = model.folded()
+    vars(model)[FOLDED] = leaves, folded
+    return folded
+
+
+def _run_video(config: Config, params: Params) -> tuple[Any, Any]:
+    """Outputs of all components, and the weights that were derived for them."""
+    return _run(config, params, EdgeTAM.init_all, *_inputs(config))
+
+
+def _run_image(config: Config, params: Params) -> tuple[Any, Any]:
+    """The same of those that still images need."""
+    pixels, mask, _ = _inputs(config)
+    return _run(config, params, EdgeTAM.init_images, pixels, mask[: config.mask_size, : config.mask_size])
+
+
+def _run(config: Config, params: Params, method: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
+    apply: Any = EdgeTAM(config).apply
+    outputs, weights = apply({"params": {**VIDEO_ONLY, **params}}, *args, method=method, mutable=[folding.COLLECTION])
+    return outputs, weights[folding.COLLECTION]
+
+
+def _inputs(config: Config) -> tuple[Array, Array, Memory]:
+    """Pixels, a mask and a memory of the right shapes."""
+    memory = Memory(
+        frames=jnp.zeros((1, config.perceiver.tokens, config.memory_dim)),
+        rows=jnp.zeros((1,), jnp.int32),
+        frames_valid=jnp.ones((1,), bool),
+        pointers=jnp.zeros((1, config.hidden_dim)),
+        pointers_valid=jnp.ones((1,), bool),
+    )
+    return (
+        jnp.zeros((config.image_size, config.image_size, 3)),
+        jnp.ones((config.image_size, config.image_size)),
+        memory,
+    )

@@ -13,7 +13,7 @@ from edgetam_jax.types import Label
 
 FRAMES = 8  # of the clip that `track` and training see
 POINTS = 4  # places for points of a prompt
-WEIGHTS = r"^model\.params"  # how a compiled program names the parameters among its arguments
+WEIGHTS = r"^model\.(params|weights)"  # how a compiled program names the parameters among its arguments
 
 
 class Program(NamedTuple):
@@ -25,7 +25,7 @@ class Program(NamedTuple):
 def build(name: str, dtype: str) -> Program:
     """The program `name` of PROGRAMS for a model of `dtype`."""
     make, *args = PROGRAMS[name]
-    model = jax.eval_shape(lambda model: model.astype(dtype), Model(param_shapes(EDGETAM), EDGETAM))
+    model = jax.eval_shape(lambda model: model.astype(dtype).folded(), Model(param_shapes(EDGETAM), EDGETAM))
     return make(model, *args)
 
 

@@ -125,12 +125,17 @@ def save(model: Model, path: PathLike, format: Format = "safetensors", *, force:
             Defaults to False.
 
     Raises:
-        CheckpointError: `format` is unknown, or Orbax is not installed.
+        CheckpointError: `format` is unknown, Orbax is not installed, or the model is folded.
         OutputError: The output exists and `force` is False, or it could not be written.
     """
     writers = {"safetensors": write_safetensors, "orbax": write_orbax}
     if format not in writers:
         raise CheckpointError(f"format is {format!r}; expected 'safetensors' or 'orbax'.")
+    if model.weights is not None:
+        raise CheckpointError(
+            "the model is folded for inference and has lost some of its parameters; save the model on which folded() "
+            "was called."
+        )
     writers[format](model.params, model.config, pathlib.Path(path), force)
 
 

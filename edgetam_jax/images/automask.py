@@ -23,7 +23,7 @@ from edgetam_jax.images import automask_jit
 from edgetam_jax.images.crops import Crop, build_point_grids, check_point_grids, make_crops, near_crop_edge
 from edgetam_jax.images.segment import encode_image
 from edgetam_jax.media.image import read_image
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, for_inference
 from edgetam_jax.ops.boxes import float32_below, nms, xywh
 from edgetam_jax.ops.pixels import Rule
 from edgetam_jax.ops.rle import counts_of_edges, rle_compress, rle_decode
@@ -179,7 +179,7 @@ class AutomaticMaskGenerator:
         for points in _batches((self._grids[crop.layer] * scale).astype(np.float32), batch_size):
             count = len(points)
             relative = np.pad(points / scale.astype(np.float32), ((0, batch_size - count), (0, 0)))
-            arguments = self.model, features, relative, count
+            arguments = for_inference(self.model), features, relative, count
             logits, ious = automask_jit.predict_points(*arguments, self.multimask_output, vectorize)
             if self.use_m2m:
                 logits, ious = automask_jit.refine(*arguments, logits, vectorize)

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from edgetam_jax.images.crops import Crop
-from edgetam_jax.images.segment import decoder_embedding, with_video_params
+from edgetam_jax.images.segment import decoder_embedding
 from edgetam_jax.model import Model
 from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.boxes import box_of_spans
@@ -71,7 +71,7 @@ def predict_points(
     vectorize: bool,
 ) -> tuple[Float[Array, "b m h w"], Float[Array, "b m"]]:
     """Mask logits and IoU estimates for the first `count` points, in 0..1. M is 3 with `multimask`, else 1."""
-    model, features = _prepare(model, features)
+    features = features._replace(embedding=decoder_embedding(model, features.embedding))
     no_mask = jnp.zeros((model.config.mask_size,) * 2), jnp.zeros((), bool)
 
     def predict(point: Float[Array, "2"]) -> tuple[Float[Array, "m h w"], Float[Array, "m"]]:
@@ -94,7 +94,7 @@ def refine(
     vectorize: bool,
 ) -> tuple[Float[Array, "b m h w"], Float[Array, "b m"]]:
     """Predicts each mask again, from its logits and the point it was predicted from."""
-    model, features = _prepare(model, features)
+    features = features._replace(embedding=decoder_embedding(model, features.embedding))
 
     def predict(point: Float[Array, "2"], logits: Float[Array, "h w"]) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
         mask = jnp.clip(logits, -MASK_PROMPT_CLAMP, MASK_PROMPT_CLAMP), jnp.ones((), bool)
@@ -128,10 +128,6 @@ def _map_first(
         return jax.tree.map(lambda rows, row: rows.at[i].set(row), results, result)
 
     return lax.fori_loop(0, count, fill, empty)
-
-
-def _prepare(model: Model, features: ImageFeatures) -> tuple[Model, ImageFeatures]:
-    return with_video_params(model), features._replace(embedding=decoder_embedding(model, features.embedding))
 
 
 def _point_prompt(model: Model, point: Float[Array, "2"]) -> tuple[Float[Array, "2 2"], Int[Array, "2"]]:

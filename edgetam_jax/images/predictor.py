@@ -20,7 +20,7 @@ from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.images.prompts import ImagePrompts, Size, prompts_from_arrays
 from edgetam_jax.images.segment import decoder_embedding, encode_image, segment
 from edgetam_jax.media.image import read_image
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, for_inference
 from edgetam_jax.ops.masks import clean_mask
 from edgetam_jax.ops.pixels import Rule, as_image
 from edgetam_jax.ops.resize import resize_logits
@@ -236,7 +236,9 @@ class ImagePredictor:
         Raises:
             PromptError: If no image is set.
         """
-        embeddings = [decoder_embedding(self.model, image.features.embedding) for image in self._require_images()]
+        embeddings = [
+            decoder_embedding(for_inference(self.model), image.features.embedding) for image in self._require_images()
+        ]
         return rearrange([np.asarray(embedding) for embedding in embeddings], "b h w c -> b c h w")
 
     def _encode(self, image: Any) -> _EncodedImage:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from edgetam_jax.errors import PromptError
 from edgetam_jax.images.prompts import MIN_POINTS, ImagePrompts, Size
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, for_inference
 from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.pixels import Rule, as_frames, as_image
@@ -87,7 +87,7 @@ def encode_image(
         pixels = as_image(images)
     batch_size = ENCODER_BATCH if resolve_vectorize(vectorize, model.platform) else None
     # Two programs, so that images of a new size compile only the small one.
-    return _encode(model, _preprocess(pixels, model.config.image_size, preprocess), batch_size)
+    return _encode(for_inference(model), _preprocess(pixels, model.config.image_size, preprocess), batch_size)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -97,17 +97,16 @@ def _preprocess(images: UInt8[Array, "*b h w 3"], size: int, rule: Rule) -> Floa
 
 @partial(jax.jit, static_argnums=2)
 def _encode(model: Model, pixels: Float[Array, "*b s s 3"], batch_size: int | None) -> ImageFeatures:
-    encode = with_video_params(model).encode_image
     lead = pixels.shape[:-3]
     if not lead:
-        return encode(pixels)
-    return _unflatten(lax.map(encode, _flatten(pixels, len(lead)), batch_size=batch_size), lead)
+        return model.encode_image(pixels)
+    return _unflatten(lax.map(model.encode_image, _flatten(pixels, len(lead)), batch_size=batch_size), lead)
 
 
 @jax.jit
 def decoder_embedding(model: Model, embedding: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """An image's embedding as the mask decoder expects it: with the no-memory embedding added."""
-    return with_video_params(model).add_no_memory_embedding(embedding)
+    return model.add_no_memory_embedding(embedding)
 
 
 def segment(
@@ -148,7 +147,8 @@ def segment(
             f"the prompts' masks are {prompts.masks.shape[-2:]}, expected {(side, side)} (height, width) for this "
             "model: logits at a quarter of its input size, such as it returns."
         )
-    return _segment(model, features, prompts, bool(multimask), resolve_vectorize(vectorize, model.platform))
+    vectorize = resolve_vectorize(vectorize, model.platform)
+    return _segment(for_inference(model), features, prompts, bool(multimask), vectorize)
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -156,7 +156,6 @@ def _segment(
     model: Model, features: ImageFeatures, prompts: ImagePrompts, multimask: bool, vectorize: bool
 ) -> Segments:
     features = features._replace(embedding=decoder_embedding(model, features.embedding))
-    model = with_video_params(model)
 
     def segment_image(features: ImageFeatures, prompts: ImagePrompts) -> Segments:
         def segment_object(prompt: ImagePrompts) -> Segments:
@@ -227,13 +226,3 @@ def _decode(model: Model, features: ImageFeatures, prompt: ImagePrompts, multima
         return Segments(logits, ious, prediction.score, prompt.valid)
     selected = select_mask(prediction, False, model.config.decoder)
     return Segments(selected.logits[None], selected.iou[None], selected.score, prompt.valid)
-
-
-def with_video_params(model: Model) -> Model:
-    """The model with two parameters that a checkpoint for still images lacks: Flax needs them, images do not."""
-    config = model.config
-    unused = {
-        "maskmem_tpos_enc": jnp.zeros((config.memory_frames, 1, 1, config.memory_dim)),
-        "no_obj_ptr": jnp.zeros((1, config.hidden_dim)),
-    }
-    return Model({**unused, **model.params}, config)

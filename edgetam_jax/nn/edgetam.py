@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from edgetam_jax.config import Config
+from edgetam_jax.nn.folding import derived
 from edgetam_jax.nn.image_encoder import ImageEncoder
 from edgetam_jax.nn.kernels import matmul
 from edgetam_jax.nn.layers import MLP, Conv, compose
@@ -50,8 +51,8 @@ class EdgeTAM(nn.Module):
         pixels = pixels.astype(self.no_mem_embed.dtype)
         stride4, stride8, stride16, stride32 = self.image_encoder.trunk(pixels)
         neck, decoder = self.image_encoder.neck, self.sam_mask_decoder
-        kernel4, bias4 = compose(neck.convs[3].conv, decoder.conv_s0)
-        kernel8, bias8 = compose(neck.convs[2].conv, decoder.conv_s1)
+        kernel4, bias4 = derived(self, "stride4", lambda: compose(neck.convs[3].conv, decoder.conv_s0))
+        kernel8, bias8 = derived(self, "stride8", lambda: compose(neck.convs[2].conv, decoder.conv_s1))
         bias4, bias8 = (lax.broadcast_to_rank(bias, pixels.ndim) for bias in (bias4, bias8))
         return ImageFeatures(
             neck(stride16, stride32), matmul(stride4, kernel4) + bias4, matmul(stride8, kernel8) + bias8
@@ -140,13 +141,22 @@ class EdgeTAM(nn.Module):
         """The memory tokens of a frame's embedding and an object's mask logits."""
         return self.spatial_perceiver(self.memory_encoder(embedding, logits, from_prompt))
 
-    def init_all(
-        self, pixels: Float[Array, "*b S S 3"], mask: Float[Array, "*b S S"], memory: Memory
-    ) -> tuple[Float[Array, "*b H W C"], Float[Array, "*b C"], Float[Array, "*b L D"]]:
-        """Calls every component once, so that `init` creates every parameter."""
+    def init_images(
+        self, pixels: Float[Array, "*b S S 3"], logits: Float[Array, "*b h w"]
+    ) -> tuple[ImageFeatures, MaskPrediction]:
+        """Calls every component that still images need."""
         features = self.encode_image(pixels)
         features = features._replace(embedding=self.add_no_memory_embedding(features.embedding))
-        prediction = self.use_mask_as_output(features, mask)
+        lead = logits.shape[:-2]
+        prompt = PromptInputs(jnp.zeros((*lead, 2, 2)), jnp.zeros((*lead, 2), jnp.int32), logits, jnp.ones(lead, bool))
+        return features, self.segment(features, prompt)
+
+    def init_all(
+        self, pixels: Float[Array, "*b S S 3"], mask: Float[Array, "*b S S"], memory: Memory
+    ) -> tuple[Float[Array, "*b H W C"], ObjectPrediction, Float[Array, "*b L D"]]:
+        """Calls every component once, so that `init` creates every parameter, and `folded` finds every weight."""
+        features, masks = self.init_images(pixels, self.mask_downsample(mask[..., None])[..., 0])
+        prediction = self.select_mask(masks, False)
         tokens = self.encode_memory(features.embedding, prediction.logits, from_prompt=True)
         conditioned = self.condition_on_memory(self.self_attend(features.embedding), memory)
-        return conditioned, prediction.pointer, tokens
+        return conditioned, prediction, tokens

@@ -63,18 +63,24 @@ def conv(x: Float[Array, "*b y x i"], kernel: Float[Array, "k k i o"], stride: i
     if size == stride:  # patches: one matrix product
         return matmul(space_to_depth(x, size), rearrange(kernel, "y x i o -> (y x i) o"))
     if size == 3 and stride == 2 and inputs < 8:
-        return packed_conv(space_to_depth(x, 2), kernel, block=2)
+        return packed_conv(space_to_depth(x, 2), pack_kernel(kernel, block=2))
     return _conv2d(x, kernel, stride, (size // 2, size // 2))
 
 
 def packed_conv(
-    x: Float[Array, "*b y x tile"], kernel: Float[Array, "3 3 i o"], block: int
+    x: Float[Array, "*b y x tile"], packed: Float[Array, "2 2 tile half_tile"]
 ) -> Float[Array, "*b y x half_tile"]:
-    """The 3x3 convolution with stride 2 of an image whose `block` x `block` tiles are stored as channels.
+    """The 3x3 convolution with stride 2 of an image whose tiles are stored as channels.
 
-    Takes [..., Y, X, block * block * I] and returns [..., Y, X, (block / 2)**2 * O]: the tiles of the output, packed in
-    the same way. On CPU, few-channel convolutions at high resolution are fast only in this form.
+    Takes [..., Y, X, block * block * I] and a kernel from `pack_kernel`, and returns [..., Y, X, (block / 2)**2 * O]:
+    the tiles of the output, packed in the same way. On CPU, few-channel convolutions at high resolution are fast only
+    in this form.
     """
+    return _conv2d(x, packed, 1, (1, 0))
+
+
+def pack_kernel(kernel: Float[Array, "3 3 i o"], block: int) -> Float[Array, "2 2 tile half_tile"]:
+    """A kernel for `packed_conv`, of images packed in tiles of `block` x `block`."""
     # place[d, p, a, i] = 1: output row a reads, through tap i, row p of the tile before (d = 0) or of its own (d = 1).
     place = np.zeros((2, block, block // 2, 3), np.float32)
     for a in range(block // 2):
@@ -82,8 +88,7 @@ def packed_conv(
             row = 2 * a - 1 + i
             place[int(row >= 0), row % block, a, i] = 1
     packed = jnp.einsum("ypai,xqbj,ijco->yxpqcabo", place, place, kernel, precision=lax.Precision.HIGHEST)
-    packed = rearrange(packed, "y x p q c a b o -> y x (p q c) (a b o)").astype(kernel.dtype)
-    return _conv2d(x, packed, 1, (1, 0))
+    return rearrange(packed, "y x p q c a b o -> y x (p q c) (a b o)").astype(kernel.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))

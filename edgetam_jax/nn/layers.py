@@ -11,6 +11,7 @@ from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float
 
+from edgetam_jax.nn.folding import derived
 from edgetam_jax.nn.kernels import conv, depthwise_conv, layer_norm, matmul
 
 NORM_EPS = 1e-5  # torch's default for BatchNorm and LayerNorm
@@ -51,6 +52,10 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "*b y x i"]) -> Float[Array, "*b y2 x2 o"]:
         return self.with_weights(x, self.kernel, self.bias)
 
+    def cast(self, *weights: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
+        """Weights that were computed from the parameters, in the type of the kernel."""
+        return tuple(x.astype(self.kernel.dtype) for x in weights)
+
     def with_weights(
         self, x: Float[Array, "*b y x i"], kernel: Float[Array, "k k fan_in o"], bias: Float[Array, "o"]
     ) -> Float[Array, "*b y2 x2 o"]:
@@ -79,7 +84,8 @@ class UpConv(nn.Module):
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b 4 o"]:
         """The output in the layout of `tiled`: to arrange the tiles as an image would take longer than the product."""
-        tiles = matmul(x, rearrange(self.kernel, "y x i o -> i (y x o)"))
+        kernel = derived(self, "matrix", lambda: rearrange(self.kernel, "y x i o -> i (y x o)"))
+        tiles = matmul(x, kernel)
         tiles = rearrange(tiles, "... (tile o) -> ... tile o", tile=4)
         return tiles + lax.broadcast_to_rank(self.bias, tiles.ndim)
 
@@ -116,7 +122,7 @@ class BatchNorm(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its BatchNorm, folded into one convolution with a bias inside the program."""
+    """A convolution and its BatchNorm, folded into one convolution with a bias."""
 
     inputs: int
     features: int
@@ -129,12 +135,12 @@ class ConvNorm(nn.Module):
         self.bn = BatchNorm(self.features)
 
     def folded(self) -> tuple[Float[Array, "k k fan_in o"], Float[Array, "o"]]:
-        """Kernel and bias of the folded convolution."""
+        """Kernel and bias of the folded convolution, in float32."""
         scale, shift = self.bn.affine()
         return self.c.kernel * lax.broadcast_to_rank(scale, 4), shift
 
     def __call__(self, x: Float[Array, "*b y x i"]) -> Float[Array, "*b y2 x2 o"]:
-        return self.c.with_weights(x, *self.folded())
+        return self.c.with_weights(x, *derived(self, "conv", lambda: self.c.cast(*self.folded())))
 
 
 class MLP(nn.Module):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import MASKED_SCORE, dot_product_scores, softmax
+from edgetam_jax.nn.folding import derived
 from edgetam_jax.nn.kernels import einsum, matmul, relu
 from edgetam_jax.nn.layers import LayerNorm, Linear, compose
 from edgetam_jax.nn.position import pair_order, rotary_angles, rotate, sine_encoding
@@ -63,7 +64,7 @@ class SelfAttention(RotaryAttention):
     def __call__(self, x: Float[Array, "*b HW C"]) -> Float[Array, "*b HW C"]:
         angles = rotary_angles(self.config.embedding_size, self.config.hidden_dim)
         scores = dot_product_scores(self.queries(x), rotate(_project_in_pair_order(self.k_proj, x), angles))
-        kernel, bias = compose(self.v_proj, self.out_proj)
+        kernel, bias = derived(self, "value_output", lambda: compose(self.v_proj, self.out_proj))
         out = matmul(softmax(scores).astype(x.dtype), matmul(x, kernel))
         return out + lax.broadcast_to_rank(bias, out.ndim)
 
@@ -78,12 +79,11 @@ class CrossAttention(RotaryAttention):
 
     def __call__(self, q: Float[Array, "*b HW C"], memory: MemoryKeys) -> Float[Array, "*b HW C"]:
         dim = self.config.hidden_dim
-        order = pair_order(dim)
         windows = _project_in_pair_order(self.k_proj, memory.window_keys)
         windows = rotate(windows, rotary_angles(self.config.perceiver.window_grid, dim))
         window_scores = dot_product_scores(q, rearrange(windows, "... f n c -> ... (f n) c"))
 
-        kernel, bias = self.k_proj.kernel[:, order], self.k_proj.bias[order]
+        kernel, bias = _in_pair_order(self.k_proj)
         key_queries = einsum("...c,dc->...d", q, kernel).astype(q.dtype)
         other_scores = dot_product_scores(key_queries, memory.other_keys) + matmul(q, bias)[..., None]
 
@@ -96,15 +96,19 @@ class CrossAttention(RotaryAttention):
         total = window_weights.sum(-1, keepdims=True) + other_weights.sum(-1, keepdims=True)
         mixed = matmul(window_weights.astype(q.dtype), memory.window_values)
         mixed = mixed + matmul(other_weights.astype(q.dtype), memory.other_values)
-        mixed = mixed / total.astype(q.dtype)
-        kernel, bias = compose(self.v_proj, self.out_proj)
-        out = matmul(mixed, kernel)
+        kernel, bias = derived(self, "value_output", lambda: compose(self.v_proj, self.out_proj))
+        out = matmul(mixed / total.astype(q.dtype), kernel)
         return out + lax.broadcast_to_rank(bias, out.ndim)
 
 
 def _project_in_pair_order(linear: Linear, x: Float[Array, "*b i"]) -> Float[Array, "*b C"]:
+    kernel, bias = _in_pair_order(linear)
+    return matmul(x, kernel) + lax.broadcast_to_rank(bias, x.ndim)
+
+
+def _in_pair_order(linear: Linear) -> tuple[Float[Array, "i C"], Float[Array, "C"]]:
     order = pair_order(linear.features)
-    return matmul(x, linear.kernel[:, order]) + lax.broadcast_to_rank(linear.bias[order], x.ndim)
+    return derived(linear, "in_pair_order", lambda: (linear.kernel[:, order], linear.bias[order]))
 
 
 def memory_keys(memory: Memory, temporal: Float[Array, "rows D"], config: Config) -> MemoryKeys:

@@ -1,6 +1,7 @@
 """The memory encoder: image embedding and mask become one map of memory features."""
 
 import itertools
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from edgetam_jax.config import Config
-from edgetam_jax.nn.kernels import fusion_barrier, gelu, packed_conv
+from edgetam_jax.nn.folding import derived
+from edgetam_jax.nn.kernels import fusion_barrier, gelu, pack_kernel, packed_conv
 from edgetam_jax.nn.layers import CHANNEL_NORM_EPS, Conv, LayerNorm, Linear
 
 MASK_CHANNELS = (1, 4, 16, 64, 256)
@@ -62,7 +64,8 @@ class MaskDownsampler(nn.Module):
             if block == 1:
                 x = gelu(norm(conv(x)))
                 continue
-            x = rearrange(packed_conv(x, conv.kernel, block), "... (tile c) -> ... tile c", c=conv.features)
+            packed = derived(conv, "packed", partial(pack_kernel, conv.kernel, block))
+            x = rearrange(packed_conv(x, packed), "... (tile c) -> ... tile c", c=conv.features)
             x = gelu(norm(x + lax.broadcast_to_rank(conv.bias, x.ndim)))
             x = rearrange(x, "... tile c -> ... (tile c)")
         return self.encoder_12(x)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import dot_product_scores, softmax
+from edgetam_jax.nn.folding import derived
 from edgetam_jax.nn.kernels import gelu, matmul
 from edgetam_jax.nn.layers import LayerNorm, Linear
 from edgetam_jax.nn.position import sine_encoding
@@ -25,15 +26,18 @@ class LatentAttention(nn.Module):
         self.to_kv = Linear(self.features, 2 * self.features, use_bias=False)
         self.to_out = Linear(self.features, self.features, use_bias=False)
 
+    def scaled_queries(self, x: Float[Array, "*b q D"]) -> Float[Array, "*b q D"]:
+        return self.to_q(x) * self.features**-0.5
+
     def attend(
-        self, q: Float[Array, "*b q D"], x: Float[Array, "*b k D"], position: Float[Array, "k D"] | None = None
+        self, queries: Float[Array, "*b q D"], x: Float[Array, "*b k D"], position: Float[Array, "k D"] | None = None
     ) -> Float[Array, "*b q D"]:
         """`position` is added to both keys and values, after their projection."""
         k, v = jnp.split(self.to_kv(x), 2, -1)
         if position is not None:
             position = lax.broadcast_to_rank(position, x.ndim)
             k, v = k + position, v + position
-        scores = dot_product_scores(self.to_q(q) * self.features**-0.5, k)
+        scores = dot_product_scores(queries, k)
         return self.to_out(matmul(softmax(scores).astype(v.dtype), v))
 
 
@@ -43,10 +47,13 @@ class CrossAttention(LatentAttention):
         self.norm_x = LayerNorm(self.features)
         self.norm_latents = LayerNorm(self.features)
 
+    def queries(self, latents: Float[Array, "*b q D"]) -> Float[Array, "*b q D"]:
+        return self.scaled_queries(self.norm_latents(latents))
+
     def __call__(
-        self, latents: Float[Array, "*b q D"], x: Float[Array, "*b k D"], position: Float[Array, "k D"] | None = None
+        self, queries: Float[Array, "*b q D"], x: Float[Array, "*b k D"], position: Float[Array, "k D"] | None = None
     ) -> Float[Array, "*b q D"]:
-        return self.attend(self.norm_latents(latents), self.norm_x(x), position)
+        return self.attend(queries, self.norm_x(x), position)
 
 
 class SelfAttention(LatentAttention):
@@ -56,7 +63,7 @@ class SelfAttention(LatentAttention):
 
     def __call__(self, latents: Float[Array, "*b q D"]) -> Float[Array, "*b q D"]:
         x = self.norm(latents)
-        return self.attend(x, x)
+        return self.attend(self.scaled_queries(x), x)
 
     def single_token(self, latents: Float[Array, "*b 1 D"]) -> Float[Array, "*b 1 D"]:
         """The same for a single latent, which attends to itself only: its own value."""
@@ -81,19 +88,26 @@ class PerceiverLayer(nn.Module):
         feed_forward("self_ff")
 
     def attend_globally(
-        self, latents: Float[Array, "*b q D"], cells: Float[Array, "*b HW D"], position: Float[Array, "HW D"]
+        self,
+        latents: Float[Array, "*b q D"],
+        queries: Float[Array, "*b q D"],
+        cells: Float[Array, "*b HW D"],
+        position: Float[Array, "HW D"],
     ) -> Float[Array, "*b q D"]:
-        """Latents that each attend to all cells, then to each other."""
-        latents = latents + self.attn(latents, cells, position)
+        """Latents that each attend to all cells, with `queries` made of them, then to each other."""
+        latents = latents + self.attn(queries, cells, position)
         latents = latents + self._feed_forward("ff", latents)
         latents = latents + self.self_attn(latents)
         return latents + self._feed_forward("self_ff", latents)
 
     def attend_to_windows(
-        self, latents: Float[Array, "*b windows 1 D"], windows: Float[Array, "*b windows cells D"]
+        self,
+        latents: Float[Array, "*b windows 1 D"],
+        queries: Float[Array, "*b windows 1 D"],
+        windows: Float[Array, "*b windows cells D"],
     ) -> Float[Array, "*b windows 1 D"]:
-        """Latents that each attend to the cells of one window."""
-        latents = latents + self.attn(latents, windows)
+        """Latents that each attend to the cells of one window, with `queries` made of them."""
+        latents = latents + self.attn(queries, windows)
         latents = latents + self._feed_forward("ff", latents)
         latents = latents + self.self_attn.single_token(latents)
         return latents + self._feed_forward("self_ff", latents)
@@ -121,9 +135,13 @@ class SpatialPerceiver(nn.Module):
         cells = rearrange(memory, "... H W D -> ... (H W) D")
         windows = rearrange(memory, "... (gy y) (gx x) D -> ... (gy gx) (y x) D", gy=grid, gx=grid)
 
-        global_latents = jnp.broadcast_to(self.latents, (*lead, *self.latents.shape))
-        window_latents = jnp.broadcast_to(self.latents_2d[:, None], (*lead, grid * grid, 1, dim))
-        for layer in self.layers:
-            global_latents = layer.attend_globally(global_latents, cells, position)
-            window_latents = layer.attend_to_windows(window_latents, windows)
+        latents, first = (self.latents, self.latents_2d[:, None]), self.layers[0].attn
+        queries = derived(self, "first_queries", lambda: [first.queries(x) for x in latents])
+        queries = [jnp.broadcast_to(x, (*lead, *x.shape)) for x in queries]
+        global_latents, window_latents = (jnp.broadcast_to(x, (*lead, *x.shape)) for x in latents)
+        for index, layer in enumerate(self.layers):
+            if index:
+                queries = [layer.attn.queries(x) for x in (global_latents, window_latents)]
+            global_latents = layer.attend_globally(global_latents, queries[0], cells, position)
+            window_latents = layer.attend_to_windows(window_latents, queries[1], windows)
         return self.norm(jnp.concatenate([global_latents, window_latents[..., 0, :]], -2))

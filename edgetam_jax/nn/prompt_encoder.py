@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from edgetam_jax.config import Config
+from edgetam_jax.nn.folding import derived
 from edgetam_jax.nn.kernels import gelu
 from edgetam_jax.nn.layers import CHANNEL_NORM_EPS, Conv, LayerNorm
 from edgetam_jax.nn.position import fourier_encoding, fourier_grid
@@ -72,4 +73,5 @@ class PromptEncoder(nn.Module):
 
     def dense_position(self) -> Float[Array, "H W C"]:
         """The position encoding of the image embedding's cells."""
-        return self.pe_layer.grid(self.config.embedding_size).astype(self.no_mask_embed.dtype)
+        size, dtype = self.config.embedding_size, self.no_mask_embed.dtype
+        return derived(self, "dense_position", lambda: self.pe_layer.grid(size).astype(dtype))

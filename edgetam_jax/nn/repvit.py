@@ -5,6 +5,7 @@ from einops import reduce
 from jaxtyping import Array, Float
 
 from edgetam_jax.config import TrunkConfig
+from edgetam_jax.nn.folding import derived
 from edgetam_jax.nn.kernels import gelu
 from edgetam_jax.nn.layers import Conv, ConvNorm
 
@@ -33,13 +34,14 @@ class TokenMixer(nn.Module):
         self.conv1 = ConvNorm(self.features, self.features, depthwise=True)
 
     def folded(self) -> tuple[Float[Array, "3 3 1 c"], Float[Array, "c"]]:
-        """Kernel and bias of the folded convolution."""
+        """Kernel and bias of the folded convolution, in float32."""
         kernel, bias = self.conv.folded()
         centre, shift = self.conv1.folded()
         return kernel.at[1, 1].add(centre[0, 0] + 1), bias + shift
 
     def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y x c"]:
-        return self.conv.c.with_weights(x, *self.folded())
+        conv = self.conv.c
+        return conv.with_weights(x, *derived(self, "conv", lambda: conv.cast(*self.folded())))
 
 
 class SqueezeExcite(nn.Module):

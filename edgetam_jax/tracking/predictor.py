@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.media.video import open_video
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, for_inference
 from edgetam_jax.ops.pixels import Rule
 from edgetam_jax.ops.points import check_inside, check_mask, check_points
 from edgetam_jax.ops.tree import resolve_vectorize
@@ -70,7 +70,7 @@ class VideoPredictor:
         self.model = model
         options = TrackOptions(preprocess=preprocess, vectorize=resolve_vectorize(None, model.platform))
         clean = int(fill_hole_area), int(island_area)
-        self._runner = SessionRunner(model, clean, non_overlap_masks, soft_memory, options)
+        self._runner = SessionRunner(for_inference(model), clean, non_overlap_masks, soft_memory, options)
 
     def init_state(self, video: Any, keep: MaskStorage = "logits") -> Session:
         """Opens a video and starts a session.

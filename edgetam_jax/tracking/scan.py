@@ -11,7 +11,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Int, UInt8
 
 from edgetam_jax.errors import PromptError
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, for_inference
 from edgetam_jax.ops.pixels import Rule, as_frames
 from edgetam_jax.ops.tree import repeat, resolve_vectorize, where
 from edgetam_jax.prompts import Prompts, check_count, check_for_video
@@ -73,7 +73,7 @@ def track(
         chunk=min(chunk or (1 if model.platform == "cpu" else 8), length),
         remat=remat,
     )
-    return _track(model, frames, prompts, start, state, direction, options)
+    return _track(for_inference(model), frames, prompts, start, state, direction, options)
 
 
 @partial(jax.jit, static_argnums=(5, 6))

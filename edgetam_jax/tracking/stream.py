@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import UInt8
 
-from edgetam_jax.model import Model
+from edgetam_jax.model import Model, for_inference
 from edgetam_jax.ops.pixels import Rule, as_image
 from edgetam_jax.ops.tree import repeat, resolve_vectorize
 from edgetam_jax.prompts import Prompts, check_for_video
@@ -33,7 +33,7 @@ def track_step(
     An object that has memory keeps its row of the state: build later prompts with `obj_ids=` the objects of all rows.
 
     Args:
-        model: A model of the video network.
+        model: A model of the video network. A folded one saves a look at all of its arrays in each call.
         state: The state that `init_state` or the last call returned. It is donated: its arrays cannot be used again.
         frame: [H, W, 3] uint8 RGB, the frame with the number `state.frame`.
         prompts: Prompts on this frame, with as many rows as the state; none by default.
@@ -57,7 +57,7 @@ def track_step(
         check_for_video(prompts, None, (pixels.shape[0], pixels.shape[1]))
         check_for_state(prompts, state, streaming=True)
     options = TrackOptions(preprocess=preprocess, vectorize=resolve_vectorize(vectorize, model.platform))
-    return _track_step(model, state, pixels, prompts, options)
+    return _track_step(for_inference(model), state, pixels, prompts, options)
 
 
 @partial(jax.jit, static_argnames="options", donate_argnums=1)

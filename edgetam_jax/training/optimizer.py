@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from edgetam_jax.errors import ConfigError
+from edgetam_jax.errors import ConfigError, TrainingError
 from edgetam_jax.model import Params, is_statistic
 from edgetam_jax.training.flat_params import FlatLayout, FlatParams, Path, make_layout
 
@@ -85,7 +85,16 @@ class ParamGroup(NamedTuple):
 
 
 def group_params(params: Params, config: OptimizerConfig) -> FlatLayout:
-    """The layout with one vector for each parameter group."""
+    """The layout with one vector for each parameter group.
+
+    Raises:
+        TrainingError: the parameters are those of a folded model.
+    """
+    if None in flatten_dict(params).values():
+        raise TrainingError(
+            "the parameters are those of a model that is folded for inference, which lacks some of them; train the "
+            "model on which folded() was called."
+        )
     return make_layout(params, {path: group.name for path, group in _param_groups(params, config).items()})
 
 

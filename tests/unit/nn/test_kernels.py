@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from jax import Array, lax
 
 from edgetam_jax.nn import kernels
-from edgetam_jax.nn.kernels import conv, depthwise_conv, fusion_barrier, gelu, layer_norm, packed_conv, relu
+from edgetam_jax.nn.kernels import (
+    conv,
+    depthwise_conv,
+    fusion_barrier,
+    gelu,
+    layer_norm,
+    pack_kernel,
+    packed_conv,
+    relu,
+)
 from edgetam_jax.nn.layers import NORM_EPS
 from edgetam_jax.nn.memory_encoder import ConvNeXtBlock
 from edgetam_jax.nn.tiles import depth_to_space, space_to_depth
@@ -214,7 +223,7 @@ def test_gelu_is_the_exact_one(dtype: str) -> None:
 def test_packed_conv(case: tuple) -> None:
     lead, block, inputs, features, cells = case
     x, kernel = normal(0, *lead, block * cells, block * cells, inputs), normal(1, 3, 3, inputs, features)
-    got = packed_conv(space_to_depth(jnp.asarray(x), block), jnp.asarray(kernel), block)
+    got = packed_conv(space_to_depth(jnp.asarray(x), block), pack_kernel(jnp.asarray(kernel), block))
     close(depth_to_space(got, block // 2), plain_conv(x, kernel, stride=2))
 
 

@@ -22,6 +22,11 @@ TINY = dataclasses.replace(
 @functools.cache
 def tiny_model(seed: int = 0) -> Model:
     """A model whose outputs depend on all of its inputs, and which finds most objects. Nothing is compiled."""
+    return Model(draw_params(TINY, seed), TINY)
+
+
+def draw_params(config: Config, seed: int = 0) -> Params:
+    """Random parameters of a size that keeps outputs finite."""
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
@@ -35,8 +40,8 @@ def tiny_model(seed: int = 0) -> Model:
             values = values + 1
         return values.astype(np.float32)
 
-    shapes = flatten_dict(_shapes(TINY))
-    return Model(unflatten_dict({path: draw(path, x.shape) for path, x in shapes.items()}), TINY)
+    shapes = flatten_dict(_shapes(config))
+    return unflatten_dict({path: draw(path, x.shape) for path, x in shapes.items()})
 
 
 @functools.cache
