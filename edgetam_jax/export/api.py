@@ -1,6 +1,8 @@
 """`export`: a model as programs for other runtimes."""
 
 import importlib
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,10 +25,13 @@ class _Format(NamedTuple):
     objects: str  # how `track` takes objects, see `describe`
     suffix: str
     weights: tuple[str, ...]  # that it can store, its default first
+    package: str | None  # that has to be installed
+    extra: str  # of this package, which installs it
 
 
 FORMATS = {
-    "stablehlo": _Format("stablehlo", "write_stablehlo", "axis", ".stablehlo", ("float32", "float16")),
+    "onnx": _Format("onnx_model", "write_onnx", "one", ".onnx", ("float16", "float32", "int8"), "onnx", "onnx"),
+    "stablehlo": _Format("stablehlo", "write_stablehlo", "axis", ".stablehlo", ("float32", "float16"), None, ""),
 }
 FILES = frozenset(
     {SPEC_FILE, "weights.safetensors"}
@@ -75,10 +80,10 @@ def export(
     options = Options(points, slots)
     check_options(options)
     _check_float32(model)
-    module = importlib.import_module(f"edgetam_jax.export.{form.module}")
+    write = _find_writer(to, form)
     with replacing(Path(out), force, FILES) as folder:
         folder.mkdir()
-        programs, files = getattr(module, form.function)(model, options, folder, stored)
+        programs, files = write(model, options, folder, stored)
         spec = describe(model, programs, files, folder, to, stored, options, form.objects)
         write_spec(spec, folder)
     return spec
@@ -88,6 +93,12 @@ def _find_format(to: str) -> _Format:
     if to not in FORMATS:
         raise ExportError(f"the target is {to!r}; expected one of {', '.join(FORMATS)}.")
     return FORMATS[to]
+
+
+def _find_writer(to: str, form: _Format) -> Callable[..., Any]:
+    if form.package is not None and importlib.util.find_spec(form.package) is None:
+        raise ExportError(f"export to {to} needs {form.package}: pip install 'edgetam-jax[{form.extra}]'.")
+    return getattr(importlib.import_module(f"edgetam_jax.export.{form.module}"), form.function)
 
 
 def _check_float32(model: Model) -> None:
