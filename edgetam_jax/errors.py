@@ -27,3 +27,7 @@ class TrainingError(EdgeTAMError):
 
 class FrameError(EdgeTAMError):
     """Images or videos that cannot be read, or do not fit together."""
+
+
+class ExportError(EdgeTAMError):
+    """A network that cannot be exported as asked, or exported files that do not fit together."""

@@ -1,0 +1,36 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgetam_jax import Model
+from edgetam_jax.export.programs import Options
+from tests.parity.pairs import make_pair
+from tests.support import oracle
+from tests.support.exported import Result, requests, track_live
+from tests.support.scene import MINIMAL, clip
+
+OBJECTS = 3
+OPTIONS = Options()
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """Random in every tensor; objects are found on most frames and lost on some."""
+    original = oracle.randomize(oracle.build_original(MINIMAL), seed=0)
+    original.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.add_(2.45)
+    return jax.tree.map(jnp.asarray, make_pair(original, MINIMAL).model)
+
+
+@pytest.fixture(scope="session")
+def frames() -> np.ndarray:
+    """Ten frames of the model's size: both rings wrap."""
+    side = MINIMAL.image_size
+    small = np.concatenate([clip(0), clip(0)[1:3]])
+    return np.stack([np.asarray(Image.fromarray(frame).resize((side, side))) for frame in small])
+
+
+@pytest.fixture(scope="session")
+def live(model: Model, frames: np.ndarray) -> Result:
+    return track_live(model, frames, requests(MINIMAL.image_size), OBJECTS, OPTIONS)
