@@ -21,7 +21,7 @@ from edgetam_jax.media.image import images_in, read_rgba, read_square
 
 Kind = Literal["photographs", "clips", "cutouts", "annotated"]
 MIN_SIDE = 32  # pixels of a picture
-MIN_THING_SIDE = 12  # pixels of a thing's bounding box; smaller objects of annotated pictures are left out
+MIN_THING_SIDE = 8  # pixels of a thing's bounding box; smaller objects of annotated pictures are left out
 MAX_FRAMES = 8  # of an annotated video from which things are taken
 MARGIN = 2  # transparent texels around a thing
 OPAQUE = 128  # from this alpha on a pixel belongs to the thing
@@ -168,7 +168,7 @@ def _make_thing(rgba: np.ndarray, name: str) -> Thing:
     rows, columns = (np.flatnonzero(opaque.any(axis)) for axis in (1, 0))
     box = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     inner = THING_SIDE - 2 * MARGIN
-    image = Image.fromarray(rgba).convert("RGBa").resize((inner, inner), Image.Resampling.BICUBIC, box).convert("RGBA")
+    image = Image.fromarray(rgba).convert("RGBa").resize((inner, inner), Image.Resampling.BILINEAR, box).convert("RGBA")
     texture = np.pad(np.asarray(image), ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)))
     alpha = texture[..., 3].astype(np.float32) / 255
     colors = _spread(texture[..., :3].astype(np.float32), alpha)

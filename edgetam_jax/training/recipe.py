@@ -151,9 +151,14 @@ class Recipe:
         _ = self.rollout_config  # checks its fields
         if not self.start:
             _ = PRESETS[self.network].resized(self.image_size)
-        if self.data and self.synthetic.weight and (self.synthetic.frames, self.synthetic.objects) != (
-            self.data[0].frames,
-            self.data[0].objects,
+        if (
+            self.data
+            and self.synthetic.weight
+            and (self.synthetic.frames, self.synthetic.objects)
+            != (
+                self.data[0].frames,
+                self.data[0].objects,
+            )
         ):
             raise ConfigError(
                 f"synthetic clips have {self.synthetic.frames} frames and {self.synthetic.objects} objects, data has "

@@ -3,10 +3,12 @@
     python recipes/nano/cut_out.py PHOTOGRAPHS OUT    # needs opencv-python-headless and pillow, nothing of edgetam_jax
 
 Two cuts are made of each photograph, which differ in the margin that surely is background. It is used where both agree,
-and where the thing is large, in one piece and away from most of the photograph's border. The others are left out, so
-that OUT holds fewer files: PNG with alpha, under the names of the photographs.
+and where the thing is large, in one piece and away from most of the photograph's border; the others are left out.
+OUT/cutouts holds PNG with alpha, under the names of the photographs, and OUT is a dataset in COCO's layout, with the
+photographs and the masks of the things.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -26,19 +28,39 @@ SOFTEN = 0.8  # pixels, the deviation of the blur of its edge
 
 def main() -> None:
     source, out = map(Path, sys.argv[1:])
-    out.mkdir(parents=True, exist_ok=True)
+    (out / "cutouts").mkdir(parents=True, exist_ok=True)
     paths = sorted(source.glob("*.jpg"))
-    cut = 0
+    if not paths:
+        sys.exit(f"{source} holds no photographs; expected *.jpg.")
     for path in paths:
         image = np.asarray(Image.open(path).convert("RGB"))
         mask = cut_out(image)
-        if mask is None:
-            continue
-        alpha = cv2.GaussianBlur(255 * mask.astype(np.uint8), (0, 0), SOFTEN)
-        alpha[cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 255
-        Image.fromarray(np.dstack([image, alpha])).save(out / f"{path.stem}.png")
-        cut += 1
-    print(f"{cut} of {len(paths)} photographs")
+        if mask is not None:
+            alpha = cv2.GaussianBlur(255 * mask.astype(np.uint8), (0, 0), SOFTEN)
+            alpha[cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 255
+            Image.fromarray(np.dstack([image, alpha])).save(out / "cutouts" / f"{path.stem}.png")
+    write_annotations(source, out)
+    print(f"{len(list((out / 'cutouts').iterdir()))} of {len(paths)} photographs")
+
+
+def write_annotations(source: Path, out: Path) -> None:
+    """The cut-outs as masks of the photographs, in COCO's layout."""
+    images, annotations = [], []
+    for number, path in enumerate(sorted((out / "cutouts").glob("*.png"))):
+        mask = np.asarray(Image.open(path))[..., 3] >= 128
+        height, width = mask.shape
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], mask.ravel(order="F"), [0]])))
+        counts = np.diff(np.concatenate([[0], ends, [mask.size]])).tolist()
+        counts = counts[:-1] if counts[-1] == 0 else counts
+        images.append({"id": number, "file_name": f"{path.stem}.jpg", "height": height, "width": width})
+        segmentation = {"size": [height, width], "counts": counts}
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "segmentation": segmentation})
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
+    (out / "annotations").mkdir(exist_ok=True)
+    (out / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    link = out / "images"
+    if not link.exists():
+        link.symlink_to(source.resolve())
 
 
 def cut_out(image: np.ndarray) -> np.ndarray | None:
@@ -62,7 +84,9 @@ def grab_cut(image: np.ndarray, margin: float) -> np.ndarray:
     mask = np.zeros((height, width), np.uint8)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)
-    cv2.grabCut(image[..., ::-1].copy(), mask, (x, y, width - 2 * x, height - 2 * y), *models, ROUNDS, cv2.GC_INIT_WITH_RECT)
+    cv2.grabCut(
+        image[..., ::-1].copy(), mask, (x, y, width - 2 * x, height - 2 * y), *models, ROUNDS, cv2.GC_INIT_WITH_RECT
+    )
     found = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     return cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
 
