@@ -247,12 +247,12 @@ FORWARD = {
 
 
 @pytest.mark.parametrize("case", FORWARD.values(), ids=FORWARD)
-def test_forward(short: Scene, case: Case) -> None:
+def test_forward(tiny: Scene, case: Case) -> None:
     prompts, start, limit = case
-    model, want = some_absent(short, lambda: original(short, prompts, [Pass(start)], limit))
+    model, want = some_absent(tiny, lambda: original(tiny, prompts, [Pass(start)], limit))
     first = min(prompt.frame for prompt in prompts) if start is None else start
-    got = run_track(short, model, prompts, start=first, attend_prompts=SLOTS)
-    print(compare(got, want, range(first, SHORT)), compare_memory(got, want))
+    got = run_track(tiny, model, prompts, start=first, attend_prompts=SLOTS)
+    print(compare(got, want, range(first, LONG)), compare_memory(got, want))
 
 
 BACKWARD = {
@@ -293,19 +293,17 @@ def test_both_ways(tiny: Scene, case: Case, passes: list[Pass]) -> None:
     print(compare(got, want, range(LONG)))
 
 
-def test_objects_on_different_frames(short: Scene) -> None:
+def test_objects_on_different_frames(tiny: Scene) -> None:
     """Each as if it were alone; the original lets them disturb each other."""
     objects = [[click(1, 0)], [box(2, 2), click(2, 5)], [mask(3, 4)]]
 
     def one_by_one() -> dict[int, FrameOutputs]:
-        runs = [original(short, prompts, [Pass(0)]) for prompts in objects]
-        return {
-            t: FrameOutputs(*map(np.concatenate, zip(*(run[t] for run in runs), strict=True))) for t in range(SHORT)
-        }
+        runs = [original(tiny, prompts, [Pass(0)]) for prompts in objects]
+        return {t: FrameOutputs(*map(np.concatenate, zip(*(run[t] for run in runs), strict=True))) for t in range(LONG)}
 
-    model, want = some_absent(short, one_by_one)
-    got = run_track(short, model, [p for prompts in objects for p in prompts], start=0, attend_prompts=SLOTS)
-    print(compare(got, want, range(SHORT)), compare_memory(got, want))
+    model, want = some_absent(tiny, one_by_one)
+    got = run_track(tiny, model, [p for prompts in objects for p in prompts], start=0, attend_prompts=SLOTS)
+    print(compare(got, want, range(LONG)), compare_memory(got, want))
 
 
 LONG_CASES = {"one click": [click(1, 0)], "prompts on two frames": [box(1, 1), click(1, 9)]}
@@ -317,7 +315,7 @@ def test_rings_wrap(tiny: Scene, prompts: list[Prompt]) -> None:
     visited = sorted(want)
     present = np.array([want[frame].score[0] > 0 for frame in visited])
     assert (~present[:-1] & present[1:]).any(), "the object does not return"
-    got = run_track(tiny, model, prompts)
+    got = run_track(tiny, model, prompts, start=visited[0], attend_prompts=SLOTS)
     print(compare(got, want, visited), compare_memory(got, want))
 
 

@@ -44,6 +44,7 @@ def test_every_parameter_is_reached(loss_and_gradient: Any, model: Model) -> Non
     assert len(moving) >= 2 * 6  # of two masks at least, three layers each
 
 
+@pytest.mark.slow
 def test_gradients_are_the_slope(loss_and_gradient: Any, model: Model) -> None:
     """Along the gradient, the loss rises by its length squared."""
     _, gradient = loss_and_gradient(model)
