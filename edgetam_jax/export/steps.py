@@ -9,7 +9,6 @@ from jax import Array
 from jaxtyping import Bool, Float, UInt8
 
 from edgetam_jax.export.names import BANK, FEATURES, IMAGE_FEATURES, NEXT
-from edgetam_jax.images.segment import with_video_params
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import MASK_LOGIT, EdgeTAM
 from edgetam_jax.nn.memory_attention import FrameQueries
@@ -53,7 +52,7 @@ def encode(model: Model, arrays: Arrays) -> Arrays:
     """The features of a frame that has the size of the model's input already."""
     image: UInt8[Array, "S S 3"] = arrays["image"]
     if is_image_only(model):
-        features = with_video_params(model).encode_image(preprocess(image, model.config.image_size))
+        features = model.encode_image(preprocess(image, model.config.image_size))
         return dict(zip(IMAGE_FEATURES, features, strict=True))
     features, queries = encode_frames(model, image)
     return dict(zip(FEATURES, (*features, *queries), strict=True))
@@ -61,7 +60,6 @@ def encode(model: Model, arrays: Arrays) -> Arrays:
 
 def decode_image(model: Model, arrays: Arrays) -> Arrays:
     """The four masks for a prompt on a still image; the first for prompts without ambiguity."""
-    model = with_video_params(model)
     features = ImageFeatures(*(arrays[name] for name in IMAGE_FEATURES))
     features = features._replace(embedding=model.add_no_memory_embedding(features.embedding))
     prompt = PromptInputs(arrays["points"], close_points(arrays["labels"]), arrays["mask"], arrays["has_mask"][0])
