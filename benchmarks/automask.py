@@ -115,7 +115,7 @@ def compare_records(ours: list[dict[str, Any]], original: list[dict[str, Any]]) 
         "records_original": len(original),
         "same_point_box_and_iou": len(pairs),
         "in_another_place": sum(i is not None and i != index for index, i in enumerate(matches)),
-        "equal_run_lengths": pixels.count(0),
+        "equal_run_lengths": sum(count == 0 for count in pixels),
         "pixels_that_differ": int(sum(pixels)),
         "largest_iou_error": max((abs(a["predicted_iou"] - b["predicted_iou"]) for a, b in pairs), default=None),
     }

@@ -19,13 +19,17 @@ def _count(jaxpr: core.Jaxpr) -> int:
 
 def _count_equation(equation: core.JaxprEqn) -> int:
     name, params = equation.primitive.name, equation.params
-    outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+    outputs = math.prod(_shape(equation.outvars[0])) if equation.outvars else 0
     if name == "dot_general":
         (axes, _), _ = params["dimension_numbers"]
-        return 2 * outputs * math.prod(equation.invars[0].aval.shape[axis] for axis in axes)
+        return 2 * outputs * math.prod(_shape(equation.invars[0])[axis] for axis in axes)
     if name == "conv_general_dilated":
-        kernel, features = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[0]
+        kernel, features = _shape(equation.invars[1]), params["dimension_numbers"].rhs_spec[0]
         return 2 * outputs * math.prod(kernel) // kernel[features]
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in params["branches"])
     return params.get("length", 1) * sum(_count(inner) for inner in core.jaxprs_in_params(params))
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape

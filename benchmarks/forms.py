@@ -5,7 +5,7 @@ memory attention as two matrix products with a softmax between them, as in the n
 Forms that a device cannot run are printed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 class Case(NamedTuple):
     name: str
-    forms: dict[str, Callable[..., Array]]  # the first is the one that the network uses
+    forms: Mapping[str, Callable[..., Any]]  # the first is the one that the network uses
     shapes: Sequence[tuple[int, ...]]  # of the arguments
 
 

@@ -66,5 +66,6 @@ class HuggingFaceBackend(TorchBackend):
         for outputs in session.output_dict_per_obj.values():
             outputs["non_cond_frame_outputs"] = dict.fromkeys(range(1, self.last + 1), outputs["cond_frame_outputs"][0])
         # The number of pointers that it uses is limited by the number of processed frames.
-        session.processed_frames |= dict.fromkeys(range(1, self.last + 1), self.image)
+        tracked = dict.fromkeys(range(1, self.last + 1), self.image)
+        session.processed_frames = {**(session.processed_frames or {}), **tracked}
         return session

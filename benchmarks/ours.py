@@ -150,7 +150,7 @@ class JaxBackend:
             stages = ("decode", "track", "masks", "draw", "encode")
             return {name: end - begin for name, (begin, end) in zip(stages, itertools.pairwise(moments), strict=True)}
 
-        work.folder = folder  # keeps the temporary folder until the task is deleted
+        work.__dict__["folder"] = folder  # keeps the temporary folder until the task is deleted
         return PreparedTask(work)
 
 

@@ -81,7 +81,12 @@ def parts_of(model: Model, dtype: str) -> list[Part]:
         features.queries,
         past,
     )
-    prediction = run("mask decoder", lambda model, *args: decode(model, *args, *no_points(2))[0], features, embedding)
+    prediction = run(
+        "mask decoder",
+        lambda model, features, embedding: decode(model, features, embedding, *no_points(2))[0],
+        features,
+        embedding,
+    )
     run(
         "memory encoder and perceiver",
         lambda model, *args: model.encode_memory(*args, False),

@@ -1,5 +1,6 @@
 """The systems that are compared: their variants, their tasks, and the environments of their processes."""
 
+import dataclasses
 import os
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ AVX512 = ", MKL on AVX-512"  # suffix of labels: MKL is told that this is an Int
 INTEL_SOURCE = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 
 
-class Task(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Task:
     kind: str  # encode, images, segment, track, clip, videos, video, gemm
     count: int = 1  # of tracked objects, or the batch size of images, frames or videos
 

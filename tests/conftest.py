@@ -24,8 +24,11 @@ CHECKED = (
     "nn",
     *(f"ops.{module}" for module in ("boxes", "masks", "pixels", "resize", "rle", "tree")),
     *(f"tracking.{module}" for module in ("memory", "prompt_entries", "session_jit", "step")),
-    *(f"images.{module}" for module in ("automask_jit", "crops", "segment")),
-    *(f"training.{module}" for module in ("distillation", "interaction", "losses")),
+    *(f"images.{module}" for module in ("automask", "automask_jit", "crops", "predictor", "prompts", "segment")),
+    *(
+        f"training.{module}"
+        for module in ("batch_norm", "distillation", "interaction", "losses", "optimizer", "rollout")
+    ),
 )
 install_import_hook([f"edgetam_jax.{module}" for module in CHECKED], "beartype.beartype")
 

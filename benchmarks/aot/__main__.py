@@ -91,7 +91,7 @@ def measure(target: Target, name: str, dtype: str) -> dict[str, Any]:
     trace_seconds, begin = time.process_time() - begin, _processor_seconds()
     compiled = lowered.compile()
     seconds, memory, cost = _processor_seconds() - begin, compiled.memory_analysis(), compiled.cost_analysis() or {}
-    kernels = list(hlo.Program.parse(compiled.as_text()).kernels(re.compile(programs.WEIGHTS)))
+    kernels = list(hlo.Program.parse(compiled.as_text() or "").kernels(re.compile(programs.WEIGHTS)))
     multiplied = flops.count(program.function, *program.args)
     moved = cost.get("bytes accessed") or sum(kernel.bytes for kernel in kernels)
     bounds = {
@@ -107,7 +107,7 @@ def measure(target: Target, name: str, dtype: str) -> dict[str, Any]:
         "kernels_on_weights": sum(kernel.on_weights for kernel in kernels),
         "gflop": round(multiplied / 1e9, 1),
         "gigabytes": round(moved / 1e9, 2),
-        "temporary_mb": round(memory.temp_size_in_bytes / 1e6),
+        "temporary_mb": round(memory.temp_size_in_bytes / 1e6) if memory else None,
         **{name: round(value, 3) for name, value in bounds.items()},
         "bound_ms": round(max(bounds["bytes_ms"] + bounds["launches_ms"], bounds["flops_ms"]), 3),
         "heaviest": [_describe(kernel) for kernel in sorted(kernels, key=lambda kernel: -kernel.bytes)[:HEAVIEST]],

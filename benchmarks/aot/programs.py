@@ -69,7 +69,7 @@ def _prompts(objects: int) -> et.Prompts:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), host)
 
 
-def _shape(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+def _shape(*shape: int, dtype: Any = jnp.float32) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 

@@ -168,8 +168,8 @@ def noisy_box(key: Array, mask: Bool[Array, "h w"], user: User = User()) -> Floa
 
 def _box_with_errors(errors: Array, mask: Array, user: User) -> Array:
     box = boxes_around(mask).astype(jnp.float32).reshape(2, 2)
-    box = box + errors * jnp.minimum(user.box_noise * (box[1] - box[0]), user.box_noise_limit)
-    return jnp.clip(box, 0, jnp.array([mask.shape[1] - 1, mask.shape[0] - 1], jnp.float32))
+    box = box + errors * jnp.minimum(user.box_noise * (box[1:] - box[:1]), user.box_noise_limit)
+    return jnp.clip(box, 0, jnp.array([[mask.shape[1] - 1, mask.shape[0] - 1]], jnp.float32))
 
 
 def correction(
@@ -236,7 +236,7 @@ def border_distance(region: Bool[Array, "h w"]) -> Int[Array, "h w"]:
     It is exact: distances along columns come first, then the minimum over columns at growing horizontal distance.
     """
     height, width = region.shape
-    row, column = jnp.arange(height)[:, None], jnp.arange(width)
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
     above = lax.cummax(jnp.where(region, -1, row), axis=0)
     below = lax.cummin(jnp.where(region, height, row), axis=0, reverse=True)
     vertical = jnp.minimum(row - above, below - row) ** 2

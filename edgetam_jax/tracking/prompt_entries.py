@@ -76,17 +76,20 @@ def _encode_prompt(model: Model, features: FrameFeatures, prompt: Prompts, pixel
     """The output of one prompt, its fields without leading axes."""
 
     def points() -> StepOutput:
-        return encode_points(model, features, prompt.points * _scale(model, pixels), prompt.labels)
+        return encode_points(model, features, _to_model_input(prompt.points, model, pixels), prompt.labels)
 
     if not prompt.masks.size:
         return points()
     return lax.cond(prompt.is_mask, lambda: encode_mask(model, features, prompt.masks), points)
 
 
-def _scale(model: Model, pixels: UInt8[Array, "height width 3"]) -> Float[Array, "2"]:
-    """From pixels of a frame to those of the model's input."""
+def _to_model_input(
+    points: Float[Array, "*b P 2"], model: Model, pixels: UInt8[Array, "height width 3"]
+) -> Float[Array, "*b P 2"]:
+    """Points in pixels of a frame as points in pixels of the model's input."""
     height, width = pixels.shape[:2]
-    return jnp.array([model.config.image_size / width, model.config.image_size / height])
+    scale = jnp.array([model.config.image_size / width, model.config.image_size / height])
+    return points * lax.broadcast_to_rank(scale, points.ndim)
 
 
 def write_all_conditioning(banks: Bank, prompts: Prompts, outputs: StepOutput) -> Bank:
@@ -115,7 +118,7 @@ def prompts_at(
     valid, one = _first_at(prompts, frame, _fields(prompts))
     # At least two points, as in `no_points`.
     missing = max(2 - one.labels.shape[-1], 0)
-    points = jnp.pad(one.points * _scale(model, pixels), [(0, 0), (0, missing), (0, 0)])
+    points = jnp.pad(_to_model_input(one.points, model, pixels), [(0, 0), (0, missing), (0, 0)])
     labels = jnp.pad(one.labels, [(0, 0), (0, missing)], constant_values=Label.ABSENT)
     return FramePrompts(points, labels, one.masks, one.is_mask, valid)
 

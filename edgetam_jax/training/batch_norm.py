@@ -42,9 +42,12 @@ def batch_statistics(axis: str | None = None) -> Iterator[dict[tuple[str, ...], 
         dtype = x.dtype
         x = layer.c.with_weights(x, kernel, jnp.zeros(kernel.shape[-1])).astype(jnp.float32)
         mean = mean_of(x)
-        var = mean_of(jnp.square(x - mean))
+        centred = x - lax.broadcast_to_rank(mean, x.ndim)
+        var = mean_of(jnp.square(centred))
         statistics[*layer.path, "bn", "mean"], statistics[*layer.path, "bn", "var"] = mean, var
-        return ((x - mean) * (lax.rsqrt(var + NORM_EPS) * layer.bn.scale) + layer.bn.bias).astype(dtype)
+        scale = lax.rsqrt(var + NORM_EPS) * layer.bn.scale
+        scaled = centred * lax.broadcast_to_rank(scale, x.ndim) + lax.broadcast_to_rank(layer.bn.bias, x.ndim)
+        return scaled.astype(dtype)
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer = context.module

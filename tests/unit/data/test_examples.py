@@ -85,7 +85,8 @@ def agrees(image: np.ndarray, masks: np.ndarray) -> None:
     palette = np.concatenate([COLORS[:3], [FILL]]).astype(float)
     mixture = np.linalg.solve(np.concatenate([palette.T, np.ones((1, 4))]), np.insert(image.reshape(-1, 3), 3, 1, 1).T)
     for mask, share in zip(masks, mixture[1:3].reshape(2, *image.shape[:2]), strict=True):
-        inside, around = ndimage.binary_erosion(mask, iterations=2), ndimage.binary_dilation(mask, iterations=2)
+        inside = np.asarray(ndimage.binary_erosion(mask, iterations=2), bool)
+        around = np.asarray(ndimage.binary_dilation(mask, iterations=2), bool)
         assert (share[inside] > 0.8).all() and (share[~around] < 0.2).all()
         share = np.clip(share, 0, 1) * around  # elsewhere it is what rounding makes of nothing
         assert share.sum() == pytest.approx(mask.sum(), rel=0.05, abs=4)

@@ -45,7 +45,7 @@ REGIONS = {
 
 
 def distances(region: np.ndarray) -> np.ndarray:
-    return ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1] ** 2
+    return np.asarray(ndimage.distance_transform_edt(np.pad(region, 1)))[1:-1, 1:-1] ** 2
 
 
 @pytest.mark.parametrize("name", REGIONS)

@@ -161,9 +161,8 @@ def test_objects_hide_each_other_leave_and_come_back(scenes: list[Scene], clips:
     assert 0.25 < lost.mean() < 0.55 and 0.2 < back.mean() < 0.5
     assert np.median(area[visible]) == pytest.approx(0.024, abs=0.006)
     assert (area[visible] < 0.002).mean() < 0.06 and area.max() < 0.4
-    leaving = np.stack(
-        [np.asarray(s.motions.exit_path[:, 3:]).any(-1)[np.asarray(s.object_indices) >= 0] for s in scenes]
-    )
+    exits = [np.any(np.asarray(s.motions.exit_path[:, 3:]), axis=-1, keepdims=True)[:, 0] for s in scenes]
+    leaving = np.stack([each[np.asarray(s.object_indices) >= 0] for each, s in zip(exits, scenes, strict=True)])
     assert leaving.mean() == pytest.approx(CONFIG.leaving, abs=0.11)  # three deviations of 180 draws
 
 

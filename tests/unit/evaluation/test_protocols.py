@@ -21,7 +21,10 @@ def test_clicks_are_farthest_from_the_border() -> None:
     for blur in (0.5, 1, 2, 4) * 5:
         found, truth = (ndimage.gaussian_filter(rng.normal(size=(HEIGHT, WIDTH)), blur) > 0 for _ in range(2))
         errors = {True: truth & ~found, False: found & ~truth}
-        depths = {kind: ndimage.distance_transform_edt(np.pad(error, 1))[1:-1, 1:-1] for kind, error in errors.items()}
+        depths = {
+            kind: np.asarray(ndimage.distance_transform_edt(np.pad(error, 1)))[1:-1, 1:-1]
+            for kind, error in errors.items()
+        }
         click = next_click(found, truth)
         assert click is not None
         deepest = max(depth.max() for depth in depths.values())

@@ -119,11 +119,11 @@ def test_starting_again(tmp_path: Path) -> None:
     dataset = open_dataset(make_davis(tmp_path, {"ant": ids, "bear": ids, "cat": ids}))
 
     class Killed(Standing):
-        def propagate_in_video(self, *args: Any) -> Iterator[tuple[int, list[int], Any]]:
-            for frame, *rest in super().propagate_in_video(*args):
+        def propagate_in_video(self, *args: Any, **kwargs: Any) -> Iterator[tuple[int, list[int], Any]]:
+            for frame, obj_ids, logits in super().propagate_in_video(*args, **kwargs):
                 if len(self.sessions) == 2 and frame == 1:
                     raise KeyboardInterrupt
-                yield frame, *rest
+                yield frame, obj_ids, logits
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):

@@ -15,7 +15,7 @@ from edgetam_jax import ImagePredictor
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.images import predictor as image
 from edgetam_jax.model import Model
-from tests.parity.pairs import make_pair, normal
+from tests.parity.pairs import normal
 from tests.support.oracle import TINY
 from tests.support.tolerances import assert_telling
 
@@ -25,11 +25,6 @@ CLICK: dict[str, Any] = {"point_coords": [[30, 25]], "point_labels": [1]}
 CLICKS: dict[str, Any] = {"point_coords": [[[30, 25], [9, 9]], [[60, 50], [2, 2]]], "point_labels": [[1, 0], [1, 1]]}
 BOX: dict[str, Any] = {"box": [40, 20, 70, 55]}
 MASK = 5 * normal(0, 1, SIDE, SIDE)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_original: Any) -> Model:
-    return jax.tree.map(jnp.asarray, make_pair(tiny_original, TINY).model)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from edgetam_jax.images.segment import Segments
 from edgetam_jax.model import Model
 from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.types import ImageFeatures
-from tests.parity.pairs import make_pair, normal, with_score_bias
+from tests.parity.pairs import normal, with_score_bias
 from tests.support.oracle import TINY
 from tests.support.tolerances import IOU_ATOL, MASK_LOGITS_ATOL, SCORE_ATOL, assert_close, assert_telling
 
@@ -26,11 +26,6 @@ SIDE = TINY.mask_size
 def compiled_fast() -> None:
     """Bits are those of what users run, so programs that other modules compiled without optimization are dropped."""
     jax.clear_caches()
-
-
-@pytest.fixture(scope="module")
-def model(tiny_original: Any) -> Model:
-    return jax.tree.map(jnp.asarray, make_pair(tiny_original, TINY).model)
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,9 @@ def test_nms_of_none_and_of_batches() -> None:
 def test_memory_of_nms_grows_with_the_count_alone() -> None:
     def temporaries(count: int) -> int:
         shapes = jax.ShapeDtypeStruct((count, 4), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.float32)
-        return nms_jit.lower(*shapes, 0.5).compile().memory_analysis().temp_size_in_bytes
+        used = nms_jit.lower(*shapes, 0.5).compile().memory_analysis()
+        assert used is not None
+        return used.temp_size_in_bytes
 
     assert temporaries(4096) < 20 * 4 * 4096
 

@@ -1,5 +1,7 @@
 """Holes, islands and overlaps of masks beside SciPy's components."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ EIGHT = np.ones((3, 3))
 
 
 def scipy_areas(mask: np.ndarray) -> np.ndarray:
-    labels, _ = ndimage.label(mask, EIGHT)
+    labels: Any = ndimage.label(mask, EIGHT)
+    labels = labels[0]
     return np.bincount(labels.ravel())[labels] * mask
 
 

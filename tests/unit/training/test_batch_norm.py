@@ -60,7 +60,8 @@ def test_outputs_have_the_learned_scale_and_bias() -> None:
 def test_only_running_statistics_are_updated(layer: nn.Module) -> None:
     params = random_params(layer)
     _, seen = normalised(layer, params)
-    before, after = flatten_dict(params), flatten_dict(update_statistics(params, seen, momentum=0.25))
+    before: dict[Any, Any] = flatten_dict(params)
+    after: dict[Any, Any] = flatten_dict(update_statistics(params, seen, momentum=0.25))
     assert set(seen) == {path for path in before if is_statistic(path)} != set()
     for path, value in before.items():
         want = 0.75 * value + 0.25 * seen[path] if path in seen else value

@@ -39,7 +39,8 @@ def shapes() -> Any:
 def factors(**options: Any) -> dict[str, float]:
     """The learning rate multipliers of the minimal network, by path."""
     tree = resolve_lr_multipliers(shapes(), OptimizerConfig(**options))
-    return {"/".join(path): factor for path, factor in flatten_dict(tree).items()}
+    flat: dict[Any, Any] = flatten_dict(tree)
+    return {"/".join(path): factor for path, factor in flat.items()}
 
 
 def step(options: OptimizerConfig, gradient: Any, steps: int = 10) -> Any:

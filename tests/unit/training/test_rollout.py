@@ -225,9 +225,10 @@ def test_corrections_match_the_interactive_predictor() -> None:
 def test_remat_saves_less_for_the_backward_pass() -> None:
     """Compared in bytes."""
     keys = jax.random.split(jax.random.key(0), CLIPS)
+    examples, plan = jax.tree.map(jnp.asarray, (EXAMPLES, PLAN))
 
     def total(remat: bool, model: Model) -> jax.Array:
-        return rollout(model, EXAMPLES, PLAN, keys, RolloutConfig(User(corrections=0)), remat).losses.total.sum()
+        return rollout(model, examples, plan, keys, RolloutConfig(User(corrections=0)), remat).losses.total.sum()
 
     def saved(remat: bool) -> int:
         back = jax.eval_shape(lambda model: jax.vjp(partial(total, remat), model)[1], tiny_model())
