@@ -9,6 +9,7 @@ opencv-python-headless), the bank of textures, and the videos with two of them h
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from edgetam_jax.training.recipe import read_recipe
 from edgetam_jax.training.trainer import train
 
 HERE, RUNS = Path(__file__).parent, Path("runs/nano")
-CURVE = HERE / "curve.json"
+CURVE, ATTRIBUTION = HERE / "curve.json", "ATTRIBUTION.md"  # the latter beside the network
 RECIPES = sorted(path.stem for path in HERE.glob("*.toml"))
 FOLDERS = ("photographs", "cutouts", "clips", "cubes")
 HELD_OUT = ("cube-02", "cube-03")  # one upright; in the other, the cube is hidden on some frames
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = run_recipe(name, curve)
     half = jax.tree.map(lambda x: x.astype(np.float16), model.params)
     save(Model(half, model.config), EMBEDDED_PATH, force=True)
+    with replacing(EMBEDDED_PATH.with_name(ATTRIBUTION), force=True) as partial:
+        shutil.copyfile(HERE / ATTRIBUTION, partial)
     with replacing(CURVE, force=True) as partial:
         partial.write_text(json.dumps(curve, indent=1) + "\n")
 

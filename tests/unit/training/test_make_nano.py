@@ -76,6 +76,7 @@ def test_each_recipe_starts_from_the_previous_network(make: Any, data: Path, tmp
     found = read(tmp_path / "nano.safetensors")
     assert found.dtypes == ("float16",) and found.model.config == NANO
     np.testing.assert_array_equal(found.model.params[COUNTED], len(make.RECIPES))
+    assert (tmp_path / "ATTRIBUTION.md").read_text() == (ROOT / "recipes" / "nano" / "ATTRIBUTION.md").read_text()
     begun = load("runs/nano/with-memory.safetensors").params["memory_attention"]
     asking = begun["layers_0"]["cross_attn_image"]["q_proj"]["kernel"]
     np.testing.assert_array_equal(asking, MEMORY_QK_GAIN * np.eye(NANO.hidden_dim))
