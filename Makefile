@@ -22,8 +22,8 @@ demo: $(STAMP)  ## Follow two objects through a clip, and write what was seen in
 parity: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
 	$(BIN)/python -m benchmarks.parity
 
-nano: $(STAMP)  ## Train a network like the one in the package, from nothing; takes most of a day without a GPU, and goes on where it was stopped
-	$(BIN)/python recipes/nano/make.py
+nano: $(STAMP)  ## Train a small network from nothing, with DATA=FOLDER of pictures (docs/training.md); for a GPU; goes on where it was stopped
+	$(BIN)/python recipes/nano/make.py $(or $(DATA),$(error set DATA to the folder of pictures, see docs/training.md))
 
 test: $(STAMP)  ## Run the tests of every component, in ten minutes on two cores
 	$(QUICK) $(PYTEST) -m "not slow"

@@ -29,7 +29,7 @@ from edgetam_jax.training.trainer import train
 
 HEIGHT, WIDTH = 480, 854
 BATCH = 4
-RECIPE = Path(__file__).parents[1] / "recipes" / "nano" / "7-clips-256.toml"
+RECIPE = Path(__file__).with_suffix(".toml")
 STEPS, WARM = 25, 5  # training steps, and how many of the first are not counted
 
 

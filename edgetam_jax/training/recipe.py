@@ -1,6 +1,6 @@
 """Recipes: everything that determines a training run, in a TOML file.
 
-recipe = read_recipe("recipes/nano/1-images-128.toml", ["steps=100", "optimizer.learning_rate=1e-4"])
+recipe = read_recipe("recipes/synthetic-128.toml", ["steps=100", "optimizer.learning_rate=1e-4"])
 """
 
 import dataclasses

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import re
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,12 @@ from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.training import trainer
 from edgetam_jax.training.losses import LossWeights
 from edgetam_jax.training.optimizer import OptimizerConfig
-from edgetam_jax.training.recipe import Recipe, read_recipe
+from edgetam_jax.training.recipe import Recipe
 from tests.unit.training.runs import of_training
 
 LARGEST = 8e6  # bytes
 OFTEN = 5  # steps
 ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "recipes" / "nano"
 pytestmark = of_training
 
 
@@ -88,19 +86,6 @@ def test_sentences_about_nano_have_the_measured_numbers() -> None:
             text = "".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
         text = " ".join(text.split())  # without line breaks
         assert not [sentence for sentence in expected if sentence not in text], page
-
-
-def test_nanos_recipes_follow_each_other() -> None:
-    """From the first to the one that the package has; each has its curve, to its last step."""
-    made = runpy.run_path(str(RECIPES / "make.py"))
-    names = made["RECIPES"]
-    recipes = [read_recipe(RECIPES / f"{name}.toml") for name in names]
-    starts = ["", *(f"runs/nano/{name}/model.safetensors" for name in names[:-1])]
-    assert [recipe.start for recipe in recipes] == [*starts[:2], "runs/nano/with-memory.safetensors", *starts[3:]]
-    curve = json.loads(made["CURVE"].read_text())
-    assert {name: points[-1]["step"] for name, points in curve.items()} == dict(
-        zip(names, (recipe.steps for recipe in recipes), strict=True)
-    )
 
 
 @pytest.mark.slow
