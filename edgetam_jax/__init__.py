@@ -1,6 +1,6 @@
 """EdgeTAM in JAX: click an object once, get its mask on every frame."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgetam_jax.allocator import tune
 from edgetam_jax.checkpoints.api import from_pretrained, load, load_embedded, save
@@ -20,6 +20,11 @@ from edgetam_jax.tracking.scan import Direction
 from edgetam_jax.tracking.state import State, Tracks, init_state
 from edgetam_jax.tracking.stream import track_step
 
+if TYPE_CHECKING:
+    from edgetam_jax.export.api import export
+else:
+    from edgetam_jax import export  # a package that can be called
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -38,6 +43,7 @@ __all__ = [
     "Tracks",
     "VideoPredictor",
     "encode_image",
+    "export",
     "from_pretrained",
     "init_state",
     "load",

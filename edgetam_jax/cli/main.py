@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": Command("edgetam_jax.cli.bench", "measure the speed of a network on this device"),
     "info": Command("edgetam_jax.cli.info", "show versions, devices and the contents of a checkpoint"),
     "convert": Command("convert.__main__", "convert checkpoints between PyTorch, Hugging Face and edgetam_jax"),
+    "export": Command("edgetam_jax.cli.export", "write the tracker for ONNX and other runtimes"),
     "train": Command("edgetam_jax.cli.train", "train or fine-tune a network from a recipe"),
     "bank": Command("edgetam_jax.cli.bank", "pack pictures into a bank of textures, from which training makes clips"),
     "batch": Command("edgetam_jax.cli.batch", "track a folder of videos from files of prompts"),

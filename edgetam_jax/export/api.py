@@ -15,7 +15,7 @@ from edgetam_jax.export.spec import SPEC_FILE, describe, write_spec
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model
 
-Target = Literal["onnx", "stablehlo", "litert", "coreml"]
+Target = Literal["onnx", "stablehlo"]
 Weights = Literal["float32", "float16", "int8"]
 
 
@@ -57,7 +57,7 @@ def export(
     Args:
         model: A float32 model; its `image_size` is that of the programs.
         out: The folder to write.
-        to: "onnx", "stablehlo", "litert" or "coreml".
+        to: "onnx" or "stablehlo".
         points: Places for the points of a prompt, of which the network needs one itself: 4 for up to three points, or
             a box and a point.
         slots: Conditioning frames that are kept of each object, as in `init_state`.
@@ -84,8 +84,7 @@ def export(
     with replacing(Path(out), force, FILES) as folder:
         folder.mkdir()
         programs, files = write(model, options, folder, stored)
-        spec = describe(model, programs, files, folder, to, stored, options, form.objects)
-        write_spec(spec, folder)
+        spec = write_spec(describe(model, programs, files, folder, to, stored, options, form.objects), folder)
     return spec
 
 

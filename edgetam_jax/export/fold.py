@@ -102,7 +102,10 @@ class _Folding:
         env.update(zip(closed.jaxpr.invars, args, strict=True))
 
         def read(atom: Any) -> Any:
-            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else env[atom]
+            if isinstance(atom, Literal):
+                aval: Any = atom.aval
+                return np.asarray(atom.val, aval.dtype)
+            return env[atom]
 
         for eqn in closed.jaxpr.eqns:
             env.update(zip(eqn.outvars, self._equation(eqn, list(map(read, eqn.invars))), strict=True))

@@ -10,6 +10,7 @@ This file imports nothing of edgetam_jax and no JAX, and may be copied into anot
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -222,9 +223,8 @@ def _load_program(folder: pathlib.Path, spec: dict[str, Any], name: str, threads
         names = [output.name for output in session.get_outputs()]
         return lambda arrays: dict(zip(names, session.run(names, dict(arrays)), strict=True))
     if spec["target"] == "litert":
-        from ai_edge_litert.interpreter import Interpreter
-
-        runner = Interpreter(str(file), num_threads=threads or None).get_signature_runner()
+        litert: Any = importlib.import_module("ai_edge_litert.interpreter")
+        runner = litert.Interpreter(str(file), num_threads=threads or None).get_signature_runner()
         return lambda arrays: runner(**arrays)
     raise ExportedFilesError(f"this runtime reads ONNX and LiteRT, not {spec['target']}; see docs/export.md.")
 

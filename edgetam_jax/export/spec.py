@@ -114,5 +114,8 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_spec(spec: Mapping[str, Any], folder: Path) -> None:
-    (folder / SPEC_FILE).write_text(json.dumps(spec, indent=1) + "\n")
+def write_spec(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Writes the file, and returns what reading it gives."""
+    text = json.dumps(spec, indent=1) + "\n"
+    (folder / SPEC_FILE).write_text(text)
+    return json.loads(text)

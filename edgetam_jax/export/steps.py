@@ -52,7 +52,7 @@ def encode(model: Model, arrays: Arrays) -> Arrays:
     """The features of a frame that has the size of the model's input already."""
     image: UInt8[Array, "S S 3"] = arrays["image"]
     if is_image_only(model):
-        features = model.encode_image(preprocess(image, model.config.image_size))
+        features = model.encode_image(preprocess(image, model.config.image_size, "video"))
         return dict(zip(IMAGE_FEATURES, features, strict=True))
     features, queries = encode_frames(model, image)
     return dict(zip(FEATURES, (*features, *queries), strict=True))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from PIL import Image
 
 from edgetam_jax import Model
+from edgetam_jax.export.api import export
 from edgetam_jax.export.programs import Options
 from tests.parity.pairs import make_pair
 from tests.support import oracle
@@ -34,3 +37,11 @@ def frames() -> np.ndarray:
 @pytest.fixture(scope="session")
 def live(model: Model, frames: np.ndarray) -> Result:
     return track_live(model, frames, requests(MINIMAL.image_size), OBJECTS, OPTIONS)
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export in float32."""
+    path = tmp_path_factory.mktemp("export") / "tracker"
+    export(model, path, points=OPTIONS.points, slots=OPTIONS.slots, weights="float32")
+    return path

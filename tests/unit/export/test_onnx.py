@@ -13,7 +13,6 @@ import pytest
 
 from edgetam_jax import Model
 from edgetam_jax.errors import ExportError
-from edgetam_jax.export.api import export
 from edgetam_jax.export.onnx_model import build_onnx, operators
 from edgetam_jax.export.programs import Program, build_programs
 from tests.support.exported import Result, requests, track_one_by_one
@@ -21,13 +20,6 @@ from tests.unit.export.conftest import OBJECTS, OPTIONS
 
 FORBIDDEN = {"Scatter", "ScatterND", "ScatterElements", "Loop", "Scan", "If", "NonZero"}
 RTOL = 1e-5  # of the largest value; the network is random, so that errors grow
-
-
-@pytest.fixture(scope="module")
-def folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("export") / "tracker"
-    export(model, path, points=OPTIONS.points, slots=OPTIONS.slots, weights="float32")
-    return path
 
 
 def run(proto: onnx.ModelProto | Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -44,8 +36,8 @@ def run(proto: onnx.ModelProto | Path) -> Callable[[dict[str, Any]], dict[str, A
     return call
 
 
-def test_tracking_is_that_of_track_step(folder: Path, model: Model, frames: np.ndarray, live: Result) -> None:
-    encode, track = run(folder / "encode.onnx"), run(folder / "track.onnx")
+def test_tracking_is_that_of_track_step(onnx_folder: Path, model: Model, frames: np.ndarray, live: Result) -> None:
+    encode, track = run(onnx_folder / "encode.onnx"), run(onnx_folder / "track.onnx")
     got = track_one_by_one(model, encode, track, frames, requests(model.config.image_size), OBJECTS, OPTIONS)
     np.testing.assert_array_equal(got.logits == -1024, live.logits == -1024)
     for name in ("logits", "scores", "ious"):
@@ -56,26 +48,26 @@ def test_tracking_is_that_of_track_step(folder: Path, model: Model, frames: np.n
             assert np.abs(got.state[name].astype(float) - want).max() <= RTOL * max(1, np.abs(want).max()), name
 
 
-def test_decode_is_that_of_jax(folder: Path, model: Model, frames: np.ndarray) -> None:
+def test_decode_is_that_of_jax(onnx_folder: Path, model: Model, frames: np.ndarray) -> None:
     program = build_programs(model, OPTIONS)["decode"]
-    features = run(folder / "encode.onnx")({"image": frames[0]})
+    features = run(onnx_folder / "encode.onnx")({"image": frames[0]})
     side = model.config.mask_size
     low = np.linspace(-30, 30, side * side, dtype=np.float32).reshape(side, side)
     prompt = {"points": np.full((4, 2), 30, np.float32), "labels": np.array([1, 0, -2, -2], np.int32), "mask": low}
     arrays = {name: (features | prompt | {"has_mask": np.array([True])})[name] for name in program.inputs}
-    got, want = run(folder / "decode.onnx")(arrays), jax.jit(program.function)(model.params, arrays)
+    got, want = run(onnx_folder / "decode.onnx")(arrays), jax.jit(program.function)(model.params, arrays)
     assert set(got) == {"logits", "ious", "score"}
     for name, value in want.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-5 * np.abs(value).max())
 
 
-def test_operators_are_those_that_every_runtime_has(folder: Path) -> None:
+def test_operators_are_those_that_every_runtime_has(onnx_folder: Path) -> None:
     for name in ("encode", "track", "decode"):
-        found = operators(onnx.load(folder / f"{name}.onnx"))
+        found = operators(onnx.load(onnx_folder / f"{name}.onnx"))
         assert not FORBIDDEN & set(found)
         assert {"LayerNormalization", "Gelu", "Softmax", "Relu"} <= set(found)
         assert "Erf" not in found and "Identity" not in found
-    kinds = operators(onnx.load(folder / "encode.onnx"))
+    kinds = operators(onnx.load(onnx_folder / "encode.onnx"))
     # Of the trunk: two in the stem, one in each block, and in each of three halvings one more block and a stride.
     assert kinds["Conv"] == 2 + 4 + 2 * 3
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(folder: Path, model: Model, frames: np.ndarray, out: Path) -> dict[str, np.ndarray]:
     every = requests(model.config.image_size)
     rows = [[prompt_arrays(model, requested(t, o, every), OPTIONS) for o in range(OBJECTS)] for t in range(len(frames))]
-    prompts = {name: np.stack([[each[name] for each in row] for row in rows]) for name in rows[0][0]}
+    prompts: dict[str, Any] = {name: np.stack([[each[name] for each in row] for row in rows]) for name in rows[0][0]}
     np.savez(out / "inputs.npz", frames=frames, **prompts)
     command = [sys.executable, str(READER), str(folder), str(out / "inputs.npz"), str(out / "outputs.npz")]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True)
