@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgetam_jax.checkpoints.options import make_parser, open_model
+from edgetam_jax.cli.options import make_parser, open_model
 from edgetam_jax.cli.outputs import add_force_option
 from edgetam_jax.export.api import FORMATS, export
 from edgetam_jax.export.programs import Options
