@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights",
         choices=("float32", "float16", "int8"),
-        help="how weights are stored; programs compute in float32 (float16; float32 for stablehlo)",
+        help="how weights are stored; programs compute in float32 (float16 for onnx, else float32)",
     )
     parser.add_argument(
         "--verify",

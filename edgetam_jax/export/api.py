@@ -15,7 +15,7 @@ from edgetam_jax.export.spec import SPEC_FILE, describe, write_spec
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model
 
-Target = Literal["onnx", "stablehlo"]
+Target = Literal["onnx", "stablehlo", "litert"]
 Weights = Literal["float32", "float16", "int8"]
 
 
@@ -32,6 +32,7 @@ class _Format(NamedTuple):
 FORMATS = {
     "onnx": _Format("onnx_model", "write_onnx", "one", ".onnx", ("float16", "float32", "int8"), "onnx", "onnx"),
     "stablehlo": _Format("stablehlo", "write_stablehlo", "axis", ".stablehlo", ("float32", "float16"), None, ""),
+    "litert": _Format("litert", "write_litert", "one", ".tflite", ("float32",), "litert_converter", "litert"),
 }
 FILES = frozenset(
     {SPEC_FILE, "weights.safetensors"}
@@ -57,12 +58,12 @@ def export(
     Args:
         model: A float32 model; its `image_size` is that of the programs.
         out: The folder to write.
-        to: "onnx" or "stablehlo".
+        to: "onnx", "stablehlo" or "litert".
         points: Places for the points of a prompt, of which the network needs one itself: 4 for up to three points, or
             a box and a point.
         slots: Conditioning frames that are kept of each object, as in `init_state`.
-        weights: How weights are stored: "float32", "float16" or "int8" (ONNX only). Programs compute in float32. By
-            default "float16", and "float32" for StableHLO.
+        weights: How weights are stored: "float32", "float16" (not for LiteRT) or "int8" (ONNX only). Programs compute
+            in float32. By default "float16" for ONNX, else "float32".
         force: Replaces an earlier export.
 
     Returns:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from edgetam_jax.errors import ExportError
 from edgetam_jax.export.programs import Program
 
 BLOCKS = frozenset({"layer_norm", "depthwise_conv"})
@@ -42,6 +43,7 @@ class Equation(NamedTuple):
     inputs: list[Any]
     outputs: list[Value]
     params: dict[str, Any]
+    primitive: Any = None  # of JAX; None for blocks and for what replaces several equations
 
 
 class Graph(NamedTuple):
@@ -134,7 +136,8 @@ class _Folding:
             inputs = [x for x in inputs if 0 not in x.shape]
             if len(inputs) == 1:
                 return inputs
-        self.equations.append(Equation(name, inputs, outputs, eqn.params))
+        primitive = None if name in BLOCKS else eqn.primitive
+        self.equations.append(Equation(name, inputs, outputs, eqn.params, primitive))
         return outputs
 
     def _constant(self, eqn: Any, inputs: list[Any]) -> Sequence[Any]:
@@ -205,3 +208,17 @@ def equations_within(params: dict[str, Any]) -> Iterable[Any]:
             for eqn in getattr(jaxpr, "eqns", ()):
                 yield eqn
                 yield from equations_within(eqn.params)
+
+
+def epsilon_of(equation: Equation) -> float:
+    """The constant that a `layer_norm` adds to the variance: the only small one."""
+    found = {
+        float(atom.val)
+        for eqn in equations_within(equation.params)
+        if eqn.primitive.name == "add"
+        for atom in eqn.invars
+        if hasattr(atom, "val") and np.ndim(atom.val) == 0 and 0 < float(atom.val) < 1e-3
+    }
+    if len(found) != 1:
+        raise ExportError(f"a layer_norm with one epsilon was expected, found {sorted(found)}.")
+    return found.pop()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgetam_jax.errors import ExportError
-from edgetam_jax.export.fold import Equation, Value, equations_within
+from edgetam_jax.export.fold import Equation, Value, epsilon_of
 from edgetam_jax.export.onnx_graph import OnnxGraph
 from edgetam_jax.export.onnx_ops import Emit
 
@@ -85,22 +85,8 @@ def _conv(
 def layer_norm(graph: OnnxGraph, equation: Equation) -> None:
     x, scale, bias = equation.inputs
     inputs = graph.full(x), graph.full(scale), graph.full(bias)
-    name = graph.op("LayerNormalization", *inputs, axis=-1, epsilon=_epsilon(equation))
+    name = graph.op("LayerNormalization", *inputs, axis=-1, epsilon=epsilon_of(equation))
     graph.bind(equation.outputs[0], name)
-
-
-def _epsilon(equation: Equation) -> float:
-    """The constant that the block adds to the variance: the only small one."""
-    found = {
-        float(atom.val)
-        for eqn in equations_within(equation.params)
-        if eqn.primitive.name == "add"
-        for atom in eqn.invars
-        if hasattr(atom, "val") and np.ndim(atom.val) == 0 and 0 < float(atom.val) < 1e-3
-    }
-    if len(found) != 1:
-        raise ExportError(f"a layer_norm with one epsilon was expected, found {sorted(found)}.")
-    return found.pop()
 
 
 EMITTERS: dict[str, Emit] = {

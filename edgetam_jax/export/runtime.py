@@ -29,36 +29,22 @@ class ExportedFilesError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """What is said about one object on a frame: points and a box, or a mask.
+    """What is said about one object on a frame: points and a box, or a mask."""
 
-    Attributes:
-        points: [count, 2], (x, y) in pixels of the frame.
-        labels: [count], 1 on the object, 0 off it.
-        box: x0, y0, x1, y1 in pixels of the frame.
-        mask: [height, width] of the frame; above zero is the object.
-    """
-
-    points: Any = None
-    labels: Any = None
-    box: Any = None
-    mask: Any = None
+    points: Any = None  # [count, 2], (x, y) in pixels of the frame
+    labels: Any = None  # [count], 1 on the object, 0 off it
+    box: Any = None  # x0, y0, x1, y1 in pixels of the frame
+    mask: Any = None  # [height, width] of the frame; above zero is the object
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """An object on a frame.
+    """An object on a frame."""
 
-    Attributes:
-        mask: [height, width] bool, of the frame's size.
-        logits: [h, w] of the network; -1024 where the object is absent.
-        score: Logit of the object's presence.
-        iou: The network's estimate of the mask's IoU.
-    """
-
-    mask: np.ndarray
-    logits: np.ndarray
-    score: float
-    iou: float
+    mask: np.ndarray  # [height, width] bool, of the frame's size
+    logits: np.ndarray  # [h, w] of the network; -1024 where the object is absent
+    score: float  # logit of the object's presence
+    iou: float  # the network's estimate of the mask's IoU
 
 
 class Tracker:
@@ -215,18 +201,24 @@ def read_spec(folder: pathlib.Path) -> dict[str, Any]:
 def _load_program(folder: pathlib.Path, spec: dict[str, Any], name: str, threads: int, providers: Any) -> Any:
     file = folder / spec["programs"][name]["file"]
     if spec["target"] == "onnx":
-        import onnxruntime
-
+        onnxruntime = _import("onnxruntime", "onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(str(file), options, providers=providers or ["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return lambda arrays: dict(zip(names, session.run(names, dict(arrays)), strict=True))
     if spec["target"] == "litert":
-        litert: Any = importlib.import_module("ai_edge_litert.interpreter")
+        litert = _import("ai_edge_litert.interpreter", "ai-edge-litert")
         runner = litert.Interpreter(str(file), num_threads=threads or None).get_signature_runner()
         return lambda arrays: runner(**arrays)
     raise ExportedFilesError(f"this runtime reads ONNX and LiteRT, not {spec['target']}; see docs/export.md.")
+
+
+def _import(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ExportedFilesError(f"these files need {package}: pip install {package}.") from error
 
 
 def check_frame(frame: Any) -> None:

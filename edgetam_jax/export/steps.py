@@ -97,14 +97,15 @@ def track_object(model: Model, arrays: Arrays) -> Arrays:
     given is selected, and it is computed once.
     """
     features, bank, frame = _frame_features(arrays), bank_of(arrays), arrays["frame"][0]
-    is_mask = (arrays["mask"] > 0).any()
+    mask = (arrays["mask"].astype(jnp.float32) > 0).astype(jnp.float32)  # LiteRT compares no uint8
+    is_mask = (mask > 0).any()
     prompted = is_mask | (arrays["labels"] >= Label.NEGATIVE).any()
     present = memory.has_memory(bank) | prompted
 
     raw = features.image.embedding
     conditioned = model.condition_on_memory(features.queries, memory.read(bank, frame, 1, model.config))
     embedding = where(prompted, where(is_mask, raw, model.add_no_memory_embedding(raw)), conditioned)
-    prediction = _predict(model, features.image._replace(embedding=embedding), arrays, is_mask, prompted)
+    prediction = _predict(model, features.image._replace(embedding=embedding), arrays, mask, is_mask, prompted)
     output = encode_memory(model, features, prediction, from_prompt=prompted)
 
     recent = memory.write_recent(bank, frame, output.memory)
@@ -114,10 +115,14 @@ def track_object(model: Model, arrays: Arrays) -> Arrays:
 
 
 def _predict(
-    model: Model, features: ImageFeatures, arrays: Arrays, is_mask: Bool[Array, ""], prompted: Bool[Array, ""]
+    model: Model,
+    features: ImageFeatures,
+    arrays: Arrays,
+    mask: Float[Array, "S S"],
+    is_mask: Bool[Array, ""],
+    prompted: Bool[Array, ""],
 ) -> ObjectPrediction:
     """The prediction from points, from memory, or for a mask, as `use_mask_as_output` gives it."""
-    mask = (arrays["mask"] > 0).astype(jnp.float32)
     given = arrays["points"], close_points(arrays["labels"])
     points, labels = where(prompted & ~is_mask, given, no_points(len(arrays["labels"])))
     prompt = PromptInputs(points, labels, model.apply(_downsample_mask, mask), is_mask)

@@ -1,6 +1,5 @@
 """Runs an export beside JAX on a clip, and compares masks, logits, memory and time."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +13,8 @@ from edgetam_jax.data.synthetic import ClipConfig, SyntheticClip
 from edgetam_jax.errors import ExportError
 from edgetam_jax.evaluation.held_out import first_shown, held_out_clip
 from edgetam_jax.evaluation.provenance import fingerprint
+from edgetam_jax.export.runtime import ExportedFilesError, Tracker, read_spec
 from edgetam_jax.export.runtime import Prompt as RuntimePrompt
-from edgetam_jax.export.runtime import Tracker
-from edgetam_jax.export.spec import SPEC_FILE
 from edgetam_jax.export.steps import bank_arrays
 from edgetam_jax.model import Model
 from edgetam_jax.ops.boxes import boxes_around
@@ -79,7 +77,10 @@ def verify(model: Model, folder: str | Path, frames: int = FRAMES) -> Verificati
         ExportError: The export is of another model, for still images, or of a format that does not run here.
     """
     folder = Path(folder)
-    spec = json.loads((folder / SPEC_FILE).read_text())
+    try:
+        spec = read_spec(folder)
+    except ExportedFilesError as error:
+        raise ExportError(str(error)) from error
     _check(spec, model)
     clip = _find_clip(frames)
     requests = list(_requests(clip))

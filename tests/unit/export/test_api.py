@@ -123,6 +123,9 @@ def test_verify_refuses_another_model(model: Model, onnx_folder: Path, tmp_path:
     (out / "edgetam.json").write_text(json.dumps(spec | {"target": "stablehlo"}))
     with pytest.raises(ExportError, match="stablehlo do not run"):
         verify(model, out)
+    (out / "decode.onnx").unlink()
+    with pytest.raises(ExportError, match=r"decode\.onnx is missing"):
+        verify(model, out)
 
 
 @pytest.mark.slow

@@ -150,6 +150,12 @@ def test_prompts_that_do_not_fit_are_refused(onnx_folder: Path, prompt: Prompt) 
     assert tracker.obj_ids == []
 
 
+def test_a_missing_package_is_named(onnx_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ExportedFilesError, match="pip install onnxruntime"):
+        Tracker(onnx_folder).step(clip(0)[0])
+
+
 def test_another_state_is_refused(onnx_folder: Path) -> None:
     tracker = Tracker(onnx_folder)
     with pytest.raises(ExportedFilesError, match="another network's"):
