@@ -2,11 +2,12 @@
 
 Nothing is run. XLA's compilers tell how long compiling takes, how many kernels a program launches, how many of them
 depend on the weights alone, how many bytes each moves, and how much temporary memory the program needs. Lower bounds of
-the time follow. Needs libtpu for TPU; for CUDA jax-cuda12-plugin and jax-cuda12-pjrt, both of jax's version, and
-nvidia-cuda-nvcc-cu12.
+the time follow. The extra `aot` has the compilers; `make aot` runs this in an environment of its own.
 """
 
 import argparse
+import contextlib
+import importlib.metadata
 import json
 import os
 import re
@@ -79,19 +80,19 @@ def measure(target: Target, name: str, dtype: str) -> dict[str, Any]:
     from benchmarks import flops
     from benchmarks.aot import hlo, programs
 
-    try:
-        sharding = SingleDeviceSharding(target.devices()[0])
-    except Exception as error:
-        raise SystemExit(f"no compiler for {target.platform} ({error}); see python -m benchmarks.aot --help") from error
-    program = programs.build(name, dtype)
+    require(target.platform)
+    device = target.devices()[0]
+    sharding = SingleDeviceSharding(device)
+    program = programs.build(name, dtype, device)
     args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), program.args)
     begin = time.process_time()
     traced = jax.jit(program.function, donate_argnums=program.donated).trace(*args)
     lowered = traced.lower(lowering_platforms=(target.platform,))
     trace_seconds, begin = time.process_time() - begin, _processor_seconds()
     compiled = lowered.compile()
-    seconds, memory, cost = _processor_seconds() - begin, compiled.memory_analysis(), compiled.cost_analysis() or {}
-    kernels = list(hlo.Program.parse(compiled.as_text()).kernels(re.compile(programs.WEIGHTS)))
+    seconds, memory = _processor_seconds() - begin, compiled.memory_analysis()
+    cost: Any = compiled.cost_analysis() or {}
+    kernels = list(hlo.Program.parse(compiled.as_text() or "").kernels(re.compile(programs.WEIGHTS)))
     multiplied = flops.count(program.function, *program.args)
     moved = cost.get("bytes accessed") or sum(kernel.bytes for kernel in kernels)
     bounds = {
@@ -107,11 +108,32 @@ def measure(target: Target, name: str, dtype: str) -> dict[str, Any]:
         "kernels_on_weights": sum(kernel.on_weights for kernel in kernels),
         "gflop": round(multiplied / 1e9, 1),
         "gigabytes": round(moved / 1e9, 2),
-        "temporary_mb": round(memory.temp_size_in_bytes / 1e6),
+        "temporary_mb": round(memory.temp_size_in_bytes / 1e6) if memory else 0,
         **{name: round(value, 3) for name, value in bounds.items()},
         "bound_ms": round(max(bounds["bytes_ms"] + bounds["launches_ms"], bounds["flops_ms"]), 3),
         "heaviest": [_describe(kernel) for kernel in sorted(kernels, key=lambda kernel: -kernel.bytes)[:HEAVIEST]],
     }
+
+
+def require(platform: str) -> None:
+    """Exits with the names of the packages that are missing to compile for a platform."""
+    needed = {"tpu": ("libtpu",), "cuda": ("jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12")}[platform]
+    versions = {name: find_version(name) for name in ("jax", *needed)}
+    missing = [name for name in needed if versions[name] is None]
+    if missing:
+        raise SystemExit(
+            f"to compile for {platform} without a device, {' and '.join(missing)} must be installed: make aot, or "
+            "pip install 'edgetam-jax[aot]' in an environment of its own."
+        )
+    unequal = [name for name in needed if name.startswith("jax-") and versions[name] != versions["jax"]]
+    if unequal:
+        raise SystemExit(f"{' and '.join(unequal)} must have the version of jax, {versions['jax']}.")
+
+
+def find_version(package: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
 
 
 def _processor_seconds() -> float:

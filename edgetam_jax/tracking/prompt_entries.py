@@ -76,7 +76,7 @@ def _encode_prompt(model: Model, features: FrameFeatures, prompt: Prompts, pixel
     """The output of one prompt, its fields without leading axes."""
 
     def points() -> StepOutput:
-        return encode_points(model, features, prompt.points * _scale(model, pixels), prompt.labels)
+        return encode_points(model, features, prompt.points * _scale(model, pixels)[None], prompt.labels)
 
     if not prompt.masks.size:
         return points()
@@ -115,7 +115,7 @@ def prompts_at(
     valid, one = _first_at(prompts, frame, _fields(prompts))
     # At least two points, as in `no_points`.
     missing = max(2 - one.labels.shape[-1], 0)
-    points = jnp.pad(one.points * _scale(model, pixels), [(0, 0), (0, missing), (0, 0)])
+    points = jnp.pad(one.points * _scale(model, pixels)[None, None], [(0, 0), (0, missing), (0, 0)])
     labels = jnp.pad(one.labels, [(0, 0), (0, missing)], constant_values=Label.ABSENT)
     return FramePrompts(points, labels, one.masks, one.is_mask, valid)
 
