@@ -45,7 +45,7 @@ def main() -> None:
             for dtype in arguments.dtypes:
                 rows.append(in_a_process(name, program, dtype, arguments.limit))
                 print(line_of(name, rows[-1]), flush=True)
-        write(name, rows)
+                write(name, rows)  # each time, for what follows may take an hour
 
 
 def in_a_process(target: str, program: str, dtype: str, limit: int) -> dict[str, Any]:
