@@ -11,7 +11,7 @@ QUICK ?= XLA_FLAGS=--xla_cpu_use_fusion_emitters=false
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal --durations=15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint docs bench parity nano pictures clean
+.PHONY: help demo test test-all lint docs bench aot parity nano pictures clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 16
@@ -47,6 +47,11 @@ bench: $(STAMP)  ## Time a frame here, in PyTorch and in the Hugging Face port, 
 	for size in 512 768; do $(BIN)/python -m benchmarks.compare --size $$size --batches --rounds 6 \
 		--systems ours-tuned ours-bf16 original-tuned hugging-face-tuned onnx || exit; done
 	for what in parts forms compiling plots; do $(BIN)/python -m benchmarks.$$what || exit; done
+
+aot:  ## Compile for GPUs and TPUs that are not here, in an environment of its own; takes an hour
+	$(PYTHON) -m venv $(VENV)-aot
+	$(VENV)-aot/bin/python -m pip --disable-pip-version-check install -q -e ".[aot]"
+	$(VENV)-aot/bin/python -m benchmarks.aot
 
 pictures: $(STAMP)  ## Draw again what the documentation shows of the network in the package, of synthetic clips and of the app
 	$(BIN)/python tools/draw_synthetic.py

@@ -63,6 +63,7 @@ def all_tables(measured: dict[str, Any], folder: Path) -> dict[str, str]:
         "bars": tables.target_table([measured, *others]),
         "sizes": tables.sizes_table(tables.runs_by_size(measured, folder)),
         "compiling": tables.compiling_table(rows("compiling")),
+        "aot": tables.aot_table([json.loads(path.read_text()) for path in sorted(folder.glob("aot_*_1024.json"))]),
         **{name: tables.dtype_table(rows(name)) for name in DTYPE_TABLES},
     }
 

@@ -141,6 +141,18 @@ def compiling_table(rows: Sequence[dict[str, Any]]) -> str:
     return _format_table(lines)
 
 
+def aot_table(documents: Sequence[dict[str, Any]]) -> str:
+    """The results of `benchmarks.aot`, a document for each device."""
+    columns = ("compile_s", "kernels", "kernels_on_weights", "gigabytes", "gflop", "temporary_mb", "bound_ms")
+    names = ("compiled, s", "kernels", "on weights alone", "GB moved", "GFLOP", "temporary, MB", "at least, ms")
+    lines = [["compiled, not run", "dtype", *names]]
+    for document in documents:
+        for row in document["rows"]:
+            cells = [row["note"], *[""] * (len(columns) - 1)] if "note" in row else [str(row[key]) for key in columns]
+            lines.append([f"{document['device']}: {row['program']}", row["dtype"], *cells])
+    return _format_table(lines)
+
+
 def dtype_table(rows: Sequence[dict[str, Any]]) -> str:
     """The time of each part or form in two dtypes."""
     by_part = {(row["part"], row["dtype"]): row["median_ms"] for row in rows}

@@ -2,11 +2,12 @@
 
 Nothing is run. XLA's compilers tell how long compiling takes, how many kernels a program launches, how many of them
 depend on the weights alone, how many bytes each moves, and how much temporary memory the program needs. Lower bounds of
-the time follow. Needs libtpu for TPU; for CUDA jax-cuda12-plugin and jax-cuda12-pjrt, both of jax's version, and
-nvidia-cuda-nvcc-cu12.
+the time follow. The extra `aot` has the compilers; `make aot` runs this in an environment of its own.
 """
 
 import argparse
+import contextlib
+import importlib.metadata
 import json
 import os
 import re
@@ -44,7 +45,7 @@ def main() -> None:
             for dtype in arguments.dtypes:
                 rows.append(in_a_process(name, program, dtype, arguments.limit))
                 print(line_of(name, rows[-1]), flush=True)
-        write(name, rows)
+                write(name, rows)  # each time, for what follows may take an hour
 
 
 def in_a_process(target: str, program: str, dtype: str, limit: int) -> dict[str, Any]:
@@ -79,18 +80,18 @@ def measure(target: Target, name: str, dtype: str) -> dict[str, Any]:
     from benchmarks import flops
     from benchmarks.aot import hlo, programs
 
-    try:
-        sharding = SingleDeviceSharding(target.devices()[0])
-    except Exception as error:
-        raise SystemExit(f"no compiler for {target.platform} ({error}); see python -m benchmarks.aot --help") from error
-    program = programs.build(name, dtype)
+    require(target.platform)
+    device = target.devices()[0]
+    sharding = SingleDeviceSharding(device)
+    program = programs.build(name, dtype, device)
     args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), program.args)
     begin = time.process_time()
     traced = jax.jit(program.function, donate_argnums=program.donated).trace(*args)
     lowered = traced.lower(lowering_platforms=(target.platform,))
     trace_seconds, begin = time.process_time() - begin, _processor_seconds()
     compiled = lowered.compile()
-    seconds, memory, cost = _processor_seconds() - begin, compiled.memory_analysis(), compiled.cost_analysis() or {}
+    seconds, memory = _processor_seconds() - begin, compiled.memory_analysis()
+    cost: Any = compiled.cost_analysis() or {}
     kernels = list(hlo.Program.parse(compiled.as_text() or "").kernels(re.compile(programs.WEIGHTS)))
     multiplied = flops.count(program.function, *program.args)
     moved = cost.get("bytes accessed") or sum(kernel.bytes for kernel in kernels)
@@ -112,6 +113,27 @@ def measure(target: Target, name: str, dtype: str) -> dict[str, Any]:
         "bound_ms": round(max(bounds["bytes_ms"] + bounds["launches_ms"], bounds["flops_ms"]), 3),
         "heaviest": [_describe(kernel) for kernel in sorted(kernels, key=lambda kernel: -kernel.bytes)[:HEAVIEST]],
     }
+
+
+def require(platform: str) -> None:
+    """Exits with the names of the packages that are missing to compile for a platform."""
+    needed = {"tpu": ("libtpu",), "cuda": ("jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12")}[platform]
+    versions = {name: find_version(name) for name in ("jax", *needed)}
+    missing = [name for name in needed if versions[name] is None]
+    if missing:
+        raise SystemExit(
+            f"to compile for {platform} without a device, {' and '.join(missing)} must be installed: make aot, or "
+            "pip install 'edgetam-jax[aot]' in an environment of its own."
+        )
+    unequal = [name for name in needed if name.startswith("jax-") and versions[name] != versions["jax"]]
+    if unequal:
+        raise SystemExit(f"{' and '.join(unequal)} must have the version of jax, {versions['jax']}.")
+
+
+def find_version(package: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
 
 
 def _processor_seconds() -> float:

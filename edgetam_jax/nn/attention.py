@@ -1,6 +1,7 @@
 """Scaled dot-product attention with a key mask, and the multi-head module of the two-way transformer."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import lax
@@ -16,7 +17,10 @@ def softmax(scores: Float[Array, "*b k"], mask: Bool[Array, "..."] | None = None
     """Softmax over the last axis. Where `mask` [..., K] is False, the weight is exactly 0, whatever the score is."""
     if mask is not None:
         scores = jnp.where(lax.broadcast_to_rank(mask, scores.ndim), scores, MASKED_SCORE)
-    return nn.softmax(scores, -1)
+    return _softmax(scores)
+
+
+_softmax = jax.jit(nn.softmax)  # one function of the program for each shape
 
 
 def dot_product_scores(q: Float[Array, "... q c"], k: Float[Array, "... k c"]) -> Float32[Array, "... q k"]:

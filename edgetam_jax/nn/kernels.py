@@ -5,6 +5,9 @@ CPU, its matrix products are not. A kernel with a form of its own for CPU choose
 the program is lowered for a platform. All forms of a kernel compute the same function and have the same gradient.
 
 Results have the type of the input. Sums and norms are computed in float32, also where the input is bfloat16.
+
+What is compiled into many operations is wrapped in `jax.jit`: calls with equal shapes are then traced once and are one
+function of the program, which XLA inlines.
 """
 
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from edgetam_jax.nn.tiles import space_to_depth
 SHORT = 64  # features of a LayerNorm up to which XLA's sums over them are slow on CPU
 
 
+@jax.jit
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The exact GELU, by erf as in torch. `jax.nn.gelu` uses erfc, which takes longer on CPU."""
     dtype, x = x.dtype, x.astype(jnp.float32)
@@ -31,8 +35,8 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`jax.nn.relu` without its buffer: on CPU, XLA stores an array of zeros as large as `x` to compare with."""
-    return jnp.where(x <= 0, 0, x)
+    """`jax.nn.relu`, on CPU without the array of zeros as large as `x` that XLA would store to compare with."""
+    return lax.platform_dependent(x, cpu=lambda x: jnp.where(x <= 0, 0, x), default=jax.nn.relu)
 
 
 def einsum(subscripts: str, *operands: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -43,6 +47,11 @@ def einsum(subscripts: str, *operands: Float[Array, "..."]) -> Float[Array, "...
 def matmul(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
     """`x @ y` with sums in float32 (see `einsum`), in the type of `x` and `y`."""
     return jnp.matmul(x, y, preferred_element_type=jnp.float32).astype(jnp.result_type(x, y))
+
+
+@jax.jit
+def linear(x: Float[Array, "*b i"], kernel: Float[Array, "i o"], bias: Float[Array, "o"]) -> Float[Array, "*b o"]:
+    return matmul(x, kernel) + lax.broadcast_to_rank(bias, x.ndim)
 
 
 def fusion_barrier(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -60,11 +69,13 @@ def fusion_barrier(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def conv(x: Float[Array, "*b y x i"], kernel: Float[Array, "k k i o"], stride: int = 1) -> Float[Array, "*b y2 x2 o"]:
     """Convolution. Odd kernels are padded by k // 2 on each side, even ones, whose stride is k, are not."""
     size, _, inputs, _ = kernel.shape
+    if size == stride == 1:
+        return matmul(x, kernel.reshape(kernel.shape[-2:]))
     if size == stride:  # patches: one matrix product
         return matmul(space_to_depth(x, size), rearrange(kernel, "y x i o -> (y x i) o"))
     if size == 3 and stride == 2 and inputs < 8:
         return packed_conv(space_to_depth(x, 2), pack_kernel(kernel, block=2))
-    return _conv2d(x, kernel, stride, (size // 2, size // 2))
+    return conv2d(x, kernel, (stride, stride), _same(size))
 
 
 def packed_conv(
@@ -76,7 +87,7 @@ def packed_conv(
     the tiles of the output, packed in the same way. On CPU, few-channel convolutions at high resolution are fast only
     in this form.
     """
-    return _conv2d(x, packed, 1, (1, 0))
+    return conv2d(x, packed, (1, 1), ((1, 0), (1, 0)))
 
 
 def pack_kernel(kernel: Float[Array, "3 3 i o"], block: int) -> Float[Array, "2 2 tile half_tile"]:
@@ -92,7 +103,7 @@ def pack_kernel(kernel: Float[Array, "3 3 i o"], block: int) -> Float[Array, "2 
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def depthwise_conv(
+def _depthwise_conv(
     x: Float[Array, "*b y x c"], kernel: Float[Array, "k k 1 c"], bias: Float[Array, "c"], stride: int = 1
 ) -> Float[Array, "*b y2 x2 c"]:
     """Depthwise convolution with padding k // 2, as a sum of shifted copies of `x`.
@@ -102,17 +113,18 @@ def depthwise_conv(
     takes minutes to compile the transposes of all taps. It supports reverse mode only.
     """
     size, (height, width) = kernel.shape[0], x.shape[-3:-1]
-    dtype, x = x.dtype, _pad_map(x, (size // 2, size // 2))
-    taps = kernel.astype(jnp.float32)
-    total = lax.broadcast_to_rank(bias.astype(jnp.float32), x.ndim)
-    for i, j in np.ndindex(size, size):
+    dtype, x = x.dtype, _pad_map(x, _same(size))
+    shape = (*x.shape[:-3], -(-height // stride), -(-width // stride), x.shape[-1])
+    taps = jnp.split(kernel.reshape(size * size, -1).astype(jnp.float32), size * size)
+    total = lax.broadcast_in_dim(bias.astype(jnp.float32), shape, (x.ndim - 1,))
+    for tap, (i, j) in zip(taps, np.ndindex(size, size), strict=True):
         shifted = x[..., i : i + height : stride, j : j + width : stride, :].astype(jnp.float32)
-        total = total + shifted * lax.broadcast_to_rank(taps[i, j, 0], x.ndim)
+        total = total + shifted * lax.broadcast_in_dim(tap, shape, (x.ndim - 2, x.ndim - 1))
     return total.astype(dtype)
 
 
 def _depthwise_forward(x: Array, kernel: Array, bias: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise_conv(x, kernel, bias, stride), (x, kernel)
+    return _depthwise_conv(x, kernel, bias, stride), (x, kernel)
 
 
 def _depthwise_backward(stride: int, residuals: tuple[Array, Array], grads: Array) -> tuple[Array, Array, Array]:
@@ -124,8 +136,8 @@ def _depthwise_backward(stride: int, residuals: tuple[Array, Array], grads: Arra
         padding[axis] = (0, x.shape[axis] - (grads.shape[axis] - 1) * stride - 1, stride - 1)
         grads = lax.pad(grads, jnp.zeros((), grads.dtype), padding)
     bias_grads = grads.sum(axes)
-    x_grads: Any = depthwise_conv(grads, kernel[::-1, ::-1], jnp.zeros_like(bias_grads))
-    padded = _pad_map(x, (size // 2, size // 2))
+    x_grads: Any = _depthwise_conv(grads, kernel[::-1, ::-1], jnp.zeros_like(bias_grads), 1)
+    padded = _pad_map(x, _same(size))
 
     def row_grads(i: Array) -> Array:
         rows = lax.dynamic_slice_in_dim(padded, i, x.shape[-3], x.ndim - 3)
@@ -134,72 +146,76 @@ def _depthwise_backward(stride: int, residuals: tuple[Array, Array], grads: Arra
     return x_grads, lax.map(row_grads, jnp.arange(size))[:, :, None], bias_grads
 
 
-depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+_depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+depthwise_conv = jax.jit(_depthwise_conv, static_argnums=3)
 
 
-def _pad_map(x: Array, padding: tuple[int, int]) -> Array:
-    """Zeros before and after, along height and along width."""
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [padding, padding, (0, 0)])
+Strides = tuple[int, int]  # along height and along width
+Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros before and after, along height and along width
+
+
+def _same(size: int) -> Padding:
+    """The padding that keeps an image's size, for an odd kernel."""
+    return (size // 2, size // 2), (size // 2, size // 2)
+
+
+def _pad_map(x: Array, padding: Padding) -> Array:
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [*padding, (0, 0)])
 
 
 def _convolve(
-    x: Float[Array, "*b y x i"], kernel: Float[Array, "k k2 i o"], stride: int, padding: tuple[int, int]
+    x: Float[Array, "*b y x i"], kernel: Float[Array, "k k2 i o"], strides: Strides, padding: Padding
 ) -> Float[Array, "*b y2 x2 o"]:
-    """XLA's convolution, with `padding` before and after along height and along width."""
+    """XLA's convolution."""
     batch, lead = einops.pack([x], "* y x i")
-    out = lax.conv_general_dilated(
-        batch, kernel, (stride, stride), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    out = lax.conv_general_dilated(batch, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return einops.unpack(out, lead, "* y x o")[0]
 
 
-_conv2d = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
+conv2d = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
 
 
-def _conv2d_forward(
-    x: Array, kernel: Array, stride: int, padding: tuple[int, int]
-) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel, stride, padding), (x, kernel)
+def _conv2d_forward(x: Array, kernel: Array, strides: Strides, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel, strides, padding), (x, kernel)
 
 
 def _conv2d_backward(
-    stride: int, padding: tuple[int, int], residuals: tuple[Array, Array], grads: Array
+    strides: Strides, padding: Padding, residuals: tuple[Array, Array], grads: Array
 ) -> tuple[Array, Array]:
     return lax.platform_dependent(
         *residuals,
         grads,
-        cpu=partial(conv_grads_by_taps, stride, padding),
-        default=partial(conv_grads_by_xla, stride, padding),
+        cpu=partial(conv_grads_by_taps, strides, padding),
+        default=partial(conv_grads_by_xla, strides, padding),
     )
 
 
-_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
-def conv_grads_by_xla(
-    stride: int, padding: tuple[int, int], x: Array, kernel: Array, grads: Array
-) -> tuple[Array, Array]:
+def conv_grads_by_xla(strides: Strides, padding: Padding, x: Array, kernel: Array, grads: Array) -> tuple[Array, Array]:
     """The gradients with respect to `x` and `kernel` as XLA derives them: convolutions too."""
-    return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride, padding), x, kernel)[1](grads)
+    return jax.vjp(lambda x, kernel: _convolve(x, kernel, strides, padding), x, kernel)[1](grads)
 
 
 def conv_grads_by_taps(
-    stride: int, padding: tuple[int, int], x: Array, kernel: Array, grads: Array
+    strides: Strides, padding: Padding, x: Array, kernel: Array, grads: Array
 ) -> tuple[Array, Array]:
     """The same as a matrix product for each tap, up to 20 times faster on CPU. It supports reverse mode only."""
     (height, width), lead, zero = grads.shape[-3:-1], x.ndim - 3, jnp.zeros(())
-    padded = _pad_map(x, padding)
+    (down, right), padded = strides, _pad_map(x, padding)
 
-    def dilation(start: int, count: int, length: int) -> tuple[int, int, int]:
-        """The `lax.pad` that moves `count` values to the positions where a tap read."""
-        before = start - padding[0]
+    def dilation(axis: int, start: int) -> tuple[int, int, int]:
+        """The `lax.pad` that moves the gradients to the positions along an axis where a tap read."""
+        before, stride = start - padding[axis][0], strides[axis]
+        length, count = x.shape[lead + axis], grads.shape[lead + axis]
         return before, length - before - (count - 1) * stride - 1, stride - 1
 
     x_grads, tap_grads = zero, []
     for i, j in np.ndindex(kernel.shape[:2]):
-        read = padded[..., i : i + stride * height : stride, j : j + stride * width : stride, :]
+        read = padded[..., i : i + down * height : down, j : j + right * width : right, :]
         tap_grads.append(einsum("...i,...o->io", read, grads))
-        spread = dilation(i, height, x.shape[-3]), dilation(j, width, x.shape[-2])
+        spread = dilation(0, i), dilation(1, j)
         read_grads = einsum("...o,io->...i", grads, kernel[i, j])
         x_grads = x_grads + lax.pad(read_grads, zero, [(0, 0, 0)] * lead + [*spread, (0, 0, 0)])
     kernel_grads = rearrange(tap_grads, "(y x) i o -> y x i o", y=kernel.shape[0])
@@ -207,7 +223,7 @@ def conv_grads_by_taps(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def layer_norm(
+def _layer_norm(
     x: Float32[Array, "*b c"], scale: Float[Array, "c"], bias: Float[Array, "c"], eps: float
 ) -> Float32[Array, "*b c"]:
     """LayerNorm over the last axis.
@@ -219,14 +235,15 @@ def layer_norm(
 
 
 def _layer_norm_forward(x: Array, scale: Array, bias: Array, eps: float) -> tuple[Array, tuple[Array, Array, Array]]:
-    return layer_norm(x, scale, bias, eps), (x, scale, bias)
+    return _layer_norm(x, scale, bias, eps), (x, scale, bias)
 
 
 def _layer_norm_backward(eps: float, residuals: tuple[Array, Array, Array], grads: Array) -> tuple[Array, Array, Array]:
     return _with_mean(partial(layer_norm_grads_by, eps), *residuals, grads)
 
 
-layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+_layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+layer_norm = jax.jit(_layer_norm, static_argnums=3)
 
 Mean = Callable[[Float32[Array, "*b c"]], Float32[Array, "*b 1"]]
 

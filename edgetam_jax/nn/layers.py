@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from edgetam_jax.nn.folding import derived
-from edgetam_jax.nn.kernels import conv, depthwise_conv, layer_norm, matmul
+from edgetam_jax.nn.kernels import conv, depthwise_conv, layer_norm, linear, matmul
 
 NORM_EPS = 1e-5  # torch's default for BatchNorm and LayerNorm
 CHANNEL_NORM_EPS = 1e-6  # the original's LayerNorm2d
@@ -31,8 +31,7 @@ class Linear(nn.Module):
             self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        y = matmul(x, self.kernel)
-        return y + lax.broadcast_to_rank(self.bias, y.ndim) if self.use_bias else y
+        return linear(x, self.kernel, self.bias) if self.use_bias else matmul(x, self.kernel)
 
 
 class Conv(nn.Module):
@@ -63,6 +62,8 @@ class Conv(nn.Module):
         kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
         if self.depthwise:
             return depthwise_conv(x, kernel, bias, self.stride)
+        if self.size == self.stride == 1:
+            return linear(x, kernel.reshape(kernel.shape[-2:]), bias)
         return conv(x, kernel, self.stride) + lax.broadcast_to_rank(bias, x.ndim)
 
 

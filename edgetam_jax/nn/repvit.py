@@ -1,16 +1,21 @@
 """RepViT, the image trunk: depthwise convolutions mix positions, pointwise ones mix channels."""
 
 import flax.linen as nn
-from einops import reduce
+import jax
+from einops import rearrange, reduce
+from jax import lax
 from jaxtyping import Array, Float
 
 from edgetam_jax.config import TrunkConfig
 from edgetam_jax.nn.folding import derived
-from edgetam_jax.nn.kernels import gelu
+from edgetam_jax.nn.kernels import gelu, linear
 from edgetam_jax.nn.layers import Conv, ConvNorm
+from edgetam_jax.nn.wide import WideWeights, wide_conv, widen
 
 MLP_RATIO = 2
 IMAGE_CHANNELS = 3
+# Columns that the stem's two convolutions take as channels. More of them are more multiplications, by zeros.
+CPU_BLOCKS, BLOCKS = (2, 1), (8, 4)
 
 
 class Stem(nn.Module):
@@ -21,7 +26,31 @@ class Stem(nn.Module):
         self.conv2 = ConvNorm(self.features // 2, self.features, size=3, stride=2)
 
     def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y2 x2 c2"]:
-        return self.conv2(gelu(self.conv1(x)))
+        forms = derived(self, "wide", lambda: [self._widened(*blocks) for blocks in (CPU_BLOCKS, BLOCKS)])
+        return lax.platform_dependent(
+            x,
+            *forms,
+            cpu=lambda x, few, many: wide_stem(x, few, CPU_BLOCKS),
+            default=lambda x, few, many: wide_stem(x, many, BLOCKS),
+        )
+
+    def _widened(self, first: int, second: int) -> list[WideWeights]:
+        layers = (self.conv1, first), (self.conv2, second)
+        weights = []
+        for conv, block in layers:
+            kernel, bias = conv.c.cast(*conv.folded())
+            weights.append(widen(kernel, bias, block))
+        return weights
+
+
+def wide_stem(
+    x: Float[Array, "*b y x c"], weights: list[WideWeights], blocks: tuple[int, int]
+) -> Float[Array, "*b y2 x2 c2"]:
+    """Both convolutions on blocks of columns, the second with blocks of the first one's output."""
+    first, second = blocks
+    x = wide_conv(rearrange(x, "... (x block) c -> ... x (block c)", block=first), weights[0])
+    x = rearrange(gelu(x), "... x (blocks c) -> ... (x blocks) c", blocks=first // 2 // second)
+    return rearrange(wide_conv(x, weights[1]), "... x (block c) -> ... (x block) c", block=max(second // 2, 1))
 
 
 class TokenMixer(nn.Module):
@@ -53,8 +82,20 @@ class SqueezeExcite(nn.Module):
         self.fc2 = Conv(reduced, self.features)
 
     def __call__(self, x: Float[Array, "*b y x c"]) -> Float[Array, "*b y x c"]:
-        pooled = reduce(x, "... y x c -> ... 1 1 c", "mean")
-        return x * nn.sigmoid(self.fc2(nn.relu(self.fc1(pooled))))
+        weights = (layer.cast(layer.kernel[0, 0], layer.bias) for layer in (self.fc1, self.fc2))
+        return squeeze_excite(x, *weights)
+
+
+Product = tuple[Array, Array]  # a kernel [I, O] and a bias [O]
+
+
+@jax.jit
+def squeeze_excite(x: Float[Array, "*b y x c"], first: Product, second: Product) -> Float[Array, "*b y x c"]:
+    """Scales each channel by a number that two products make of all channels' means."""
+    gate = reduce(x, "... y x c -> ... 1 1 c", "mean")
+    for (kernel, bias), activation in ((first, nn.relu), (second, nn.sigmoid)):
+        gate = activation(linear(gate, kernel, bias))
+    return x * gate
 
 
 class ChannelMixer(nn.Module):

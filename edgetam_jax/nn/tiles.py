@@ -19,22 +19,19 @@ def depth_to_space(x: Shaped[Array, "*b y x tile"], block: int) -> Shaped[Array,
 
 def tiled(x: Shaped[Array, "*b height width c"], levels: int) -> Shaped[Array, "..."]:
     """[..., H, W, C] to tiles of 2x2 pixels, of 2x2 such tiles, and so on: [..., H / 2^levels, ..., 4, ..., 4, C]."""
-    for _ in range(levels):
-        x = space_to_depth(x, 2)
-    axes, sizes = _tile_axes(levels)
-    return rearrange(x, f"... ({axes} c) -> ... {axes} c", **sizes)
+    image, tiles, sizes = _axes(levels)
+    return rearrange(x, f"{image} -> {tiles}", **sizes)
 
 
 def untiled(x: Shaped[Array, "..."], levels: int) -> Shaped[Array, "*b height width c"]:
     """The inverse of `tiled`."""
-    axes, sizes = _tile_axes(levels)
-    x = rearrange(x, f"... {axes} c -> ... ({axes} c)", **sizes)
-    for _ in range(levels):
-        x = depth_to_space(x, 2)
-    return x
+    image, tiles, sizes = _axes(levels)
+    return rearrange(x, f"{tiles} -> {image}", **sizes)
 
 
-def _tile_axes(levels: int) -> tuple[str, dict[str, int]]:
-    """Names of the tiles' axes for einops, the outermost first, and their sizes."""
-    names = [f"tile{level}" for level in range(levels)]
-    return " ".join(names), dict.fromkeys(names, 4)
+def _axes(levels: int) -> tuple[str, str, dict[str, int]]:
+    """For einops: the axes of the image and of its tiles, the outermost first, and the sizes of the small ones."""
+    ys, xs = ([f"{axis}{level}" for level in range(levels)] for axis in "yx")
+    image = f"... (h {' '.join(ys)}) (w {' '.join(xs)}) c"
+    tiles = " ".join(f"({y} {x})" for y, x in zip(ys, xs, strict=True))
+    return image, f"... h w {tiles} c", dict.fromkeys([*ys, *xs], 2)

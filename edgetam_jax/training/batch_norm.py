@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array, lax
 
+from edgetam_jax.nn.kernels import gelu
 from edgetam_jax.nn.layers import NORM_EPS, ConvNorm
-from edgetam_jax.nn.repvit import TokenMixer
+from edgetam_jax.nn.repvit import Stem, TokenMixer
 
 MOMENTUM = 0.03  # weight of each batch in the running statistics
 
@@ -53,6 +54,8 @@ def batch_statistics(axis: str | None = None) -> Iterator[dict[tuple[str, ...], 
         layer = context.module
         if context.method_name == "__call__" and isinstance(layer, ConvNorm):
             return normalized(layer, *args)
+        if context.method_name == "__call__" and isinstance(layer, Stem):
+            return normalized(layer.conv2, gelu(normalized(layer.conv1, *args)))
         if context.method_name == "__call__" and isinstance(layer, TokenMixer):
             return normalized(layer.conv, *args) + normalized(layer.conv1, *args) + args[0]
         return call(*args, **kwargs)

@@ -2,6 +2,9 @@
 
 import re
 
+import pytest
+
+from benchmarks.aot import __main__ as aot
 from benchmarks.aot.hlo import Program
 from benchmarks.aot.programs import WEIGHTS
 from benchmarks.aot.targets import TARGETS
@@ -49,3 +52,21 @@ def test_targets_have_what_the_bounds_need() -> None:
         assert target.bandwidth > 5e11 and set(target.flops) == {"bfloat16", "float32"}
         assert (target.config is None) == (target.platform == "tpu")
         assert (target.launch_seconds > 0) == (target.platform == "cuda")
+
+
+def test_missing_compilers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, str | None] = {"jax": "0.10.2", "jax-cuda12-plugin": "0.10.2"}
+    monkeypatch.setattr(aot, "find_version", found.get)
+    with pytest.raises(SystemExit, match="cuda without a device, jax-cuda12-pjrt and nvidia-cuda-nvcc-cu12 must be"):
+        aot.require("cuda")
+    with pytest.raises(SystemExit, match="libtpu must be installed: make aot"):
+        aot.require("tpu")
+    found |= {"jax-cuda12-pjrt": "0.10.1", "nvidia-cuda-nvcc-cu12": "12.9.86", "libtpu": "0.0.42"}
+    with pytest.raises(SystemExit, match="jax-cuda12-pjrt must have the version of jax, 0.10.2"):
+        aot.require("cuda")
+    aot.require("tpu")
+
+
+def test_the_parser_sees_what_it_looks_for() -> None:
+    """Parameters of a folded model are weights too."""
+    assert re.search(WEIGHTS, "model.weights['stem']") and not re.search(WEIGHTS, "state.banks")

@@ -239,11 +239,15 @@ def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
         "rows": [*ROWS[1:5], ROWS[10], row("onnx", "encode", 1, 8.0)],
     }
     compiled = [{"dtype": "float32", "objects": 8, "trace_s": 2.5, "compile_s": 9.0, "kept_s": 0.75}]
+    asked = {"program": "step", "dtype": "bfloat16", "compile_s": 12.5, "kernels": 300, "kernels_on_weights": 0}
+    asked |= {"gigabytes": 1.5, "gflop": 120.0, "temporary_mb": 48, "bound_ms": 0.9}
+    late = {"program": "track", "dtype": "float32", "note": "not compiled after 600 s"}
     found = {
         **plots.run_tables(measured),
         "bars": tables.target_table([newest, elsewhere, {**newest, "rows": []}]),
         "sizes": tables.sizes_table([measured]),
         "compiling": tables.compiling_table(compiled),
+        "aot": tables.aot_table([{"device": "TPU v9", "rows": [asked, late]}]),
     }
     pages = "".join(path.read_text() for path in plots.PAGES)
     assert all(pages.count(plots.MARKER.format(name)) == 1 for name in found)
@@ -261,6 +265,8 @@ def test_tables_go_into_the_page(measured: dict[str, Any]) -> None:
     assert "| a frame, 1 object: times as fast as original, eager, tuned, MKL on AVX-512 | 1.4 | 2 |  | 1.50 |" in lines
     assert "| an image encoded: times as fast as ONNX Runtime |  |  |  | 2.00 |" in lines
     assert "| 8 objects, float32 | 2.5 | 9.0 | 0.8 |" in lines
+    assert "| TPU v9: step | bfloat16 | 12.5 | 300 | 0 | 1.5 | 120.0 | 48 | 0.9 |" in lines
+    assert "| TPU v9: track | float32 | not compiled after 600 s |  |  |  |  |  |  |" in lines
 
 
 def test_pages_show_the_committed_results() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from benchmarks.aot import hlo
 from edgetam_jax import Model, Prompt, Prompts, Tracks, track
 from edgetam_jax.model import param_shapes
 from tests.support.scene import MASK, MINIMAL, assert_same, clip, disk, places
@@ -36,6 +37,7 @@ def test_options_change_no_number(frames: jax.Array, prompts: Prompts, model: Mo
 
 
 DEVICES = 8
+LARGEST_PROMPT = 2 * DEVICES * 36 * 48  # bytes of the masks of all prompts
 KINDS = ("videos", "objects")
 
 
@@ -58,13 +60,18 @@ def track_on_many_devices(parameters: str, results: str) -> None:
     split, replicated = (NamedSharding(mesh, spec) for spec in (PartitionSpec("many"), PartitionSpec()))
     model = jax.device_put(
         Model(jax.tree.unflatten(jax.tree.structure(param_shapes(MINIMAL)), leaves), MINIMAL), replicated
-    )
+    ).folded()
     inputs = sharded_inputs()
     frames, prompts = jax.device_put(inputs["videos"], split)
     videos = jax.jit(jax.vmap(lambda f, p, m: track(f, p, m), (0, 0, None)))(frames, prompts, model)
     frames, prompts = inputs["objects"]
     frames, prompts = jax.device_put(frames, replicated), jax.device_put(prompts, split)
-    objects = track(frames, prompts, model, start=0, vectorize=True)
+    compiled = jax.jit(lambda f, p, m: track(f, p, m, start=0, vectorize=True)).lower(frames, prompts, model).compile()
+    objects = compiled(frames, prompts, model)
+    # Prompts are gathered, for each device encodes all of them; nothing that the network computes is.
+    collectives = hlo.Program.parse(compiled.as_text() or "").collectives()
+    print([(one.op, one.shape, one.op_name) for one in collectives])
+    assert collectives and not [one for one in collectives if "EdgeTAM" in one.op_name or one.bytes > LARGEST_PROMPT]
     for found in (videos, objects):
         assert len({shard.device for shard in found.logits.addressable_shards}) == DEVICES
         print(found.logits.sharding, found.logits.addressable_shards[0].data.shape)
