@@ -24,7 +24,7 @@ CHECKED = (
     "nn",
     *(f"ops.{module}" for module in ("boxes", "masks", "pixels", "resize", "rle", "tree")),
     *(f"tracking.{module}" for module in ("memory", "prompt_entries", "session_jit", "step")),
-    *(f"images.{module}" for module in ("automask", "automask_jit", "crops", "predictor", "prompts", "segment")),
+    *(f"images.{module}" for module in ("automask_jit", "crops", "segment")),
     *(
         f"training.{module}"
         for module in ("batch_norm", "distillation", "interaction", "losses", "optimizer", "rollout")
