@@ -90,7 +90,7 @@ def group_params(params: Params, config: OptimizerConfig) -> FlatLayout:
     Raises:
         TrainingError: the parameters are those of a folded model.
     """
-    if None in flatten_dict(params).values():
+    if any(x is None for x in flatten_dict(params).values()):
         raise TrainingError(
             "the parameters are those of a model that is folded for inference, which lacks some of them; train the "
             "model on which folded() was called."

@@ -117,7 +117,7 @@ def test_held_out_keys_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None
     """They differ from each other, and from those of training, also of a recipe with the same seed."""
     keys: list[tuple[int, ...]] = []
 
-    def record_clip(key: Any, config: ClipConfig) -> SyntheticClip:
+    def record_clip(key: Any, config: ClipConfig, *_: Any, **__: Any) -> SyntheticClip:
         jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
         masks = jnp.zeros((config.frames, config.objects, config.height, config.width), bool)
         pixels = jnp.zeros((*masks.shape[:1], *masks.shape[2:], 3), jnp.uint8)
