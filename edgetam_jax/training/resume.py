@@ -61,8 +61,7 @@ def _check_folder(run: Run, step: int, out: Path) -> None:
     if not (out / RECIPE).exists():
         return
     try:
-        stored = with_current_names(json.loads((out / RECIPE).read_text()))
-        before = dataclasses.asdict(Recipe()) | stored
+        before = _with_defaults(with_current_names(json.loads((out / RECIPE).read_text())))
     except (ValueError, TypeError, AttributeError) as error:
         raise TrainingError(f"{out / RECIPE} is broken ({error}); remove it, or start in an empty folder.") from error
     now = json.loads(json.dumps(_description(run)))
@@ -73,6 +72,13 @@ def _check_folder(run: Run, step: int, out: Path) -> None:
             f"Only {', '.join(RESUMABLE_FIELDS)} may. "
             "Start in an empty folder, or with the recipe of that run."
         )
+
+
+def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with the defaults of keys that recipes did not have when it was stored, in tables too."""
+    defaults = json.loads(json.dumps(dataclasses.asdict(Recipe())))
+    filled = {name: defaults[name] | stored[name] for name in stored if isinstance(defaults.get(name), dict)}
+    return defaults | stored | filled
 
 
 def _restore(checkpoints: ocp.CheckpointManager, run: Run, state: TrainState, out: Path) -> TrainState:

@@ -118,6 +118,12 @@ def test_every_level_is_read(tmp_path: Path) -> None:
         ({"evaluation": {"path": "x"}}, "path x, but every is 0; set every to a number of steps"),
         ({"evaluation": {"every": 5, "split": "valid"}}, "split valid, but no path; set path"),
         ({"data": [{"path": "x", "frames": 0}]}, "frames is 0; expected at least 1"),
+        ({"synthetic": {"real": 2.0}}, "real is 2.0; expected a share"),
+        ({"synthetic": {"weight": -1.0}}, "weight is -1.0; expected 0 or more"),
+        (
+            {"data": [{"path": "x", "frames": 4}], "synthetic": {"weight": 1.0}},
+            "synthetic clips have 8 frames and 3 objects, data has 4 and 3; a mixed batch needs the same of both",
+        ),
     ],
 )
 def test_errors_name_what_is_wrong(values: dict[str, Any], message: str) -> None:
