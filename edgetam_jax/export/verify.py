@@ -34,7 +34,7 @@ LOGITS, STATE, IOU = 1e-5, 5e-5, 0.999
 
 
 class Verification(NamedTuple):
-    """What was found on a clip."""
+    """The results of comparing an export with JAX on a clip."""
 
     target: str
     weights: str
@@ -186,7 +186,7 @@ def _compare(
 
 
 def report(found: Verification) -> str:
-    """A table for people."""
+    """Formats the results as a table."""
 
     def bound(name: str, value: str, applies: bool) -> str:
         if not applies:
