@@ -16,19 +16,19 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal --dura
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 16
 
-demo: $(STAMP)  ## Follow two objects through a clip, and write what was seen into edgetam-demo/
+demo: $(STAMP)  ## Track two objects in a clip; writes a video, a GIF and scores to edgetam-demo/
 	$(BIN)/edgetam-jax demo --force
 
-parity: $(STAMP)  ## Convert a checkpoint of random weights, and compare with PyTorch part by part
+parity: $(STAMP)  ## Compare the full network with PyTorch, component by component, with random weights
 	$(BIN)/python -m benchmarks.parity
 
-nano: $(STAMP)  ## Train a small network from nothing, with DATA=FOLDER of pictures (docs/training.md); for a GPU; goes on where it was stopped
+nano: $(STAMP)  ## Train a small network from scratch on DATA=FOLDER (docs/training.md); needs a GPU; resumes
 	$(BIN)/python recipes/nano/make.py $(or $(DATA),$(error set DATA to the folder of pictures, see docs/training.md))
 
 test: $(STAMP)  ## Run the tests of every component, in ten minutes on two cores
 	$(QUICK) $(PYTEST) -m "not slow"
 
-test-all: $(STAMP)  ## Run all tests: also the slow ones, which start processes, run notebooks or use the network at its full size
+test-all: $(STAMP)  ## Run all tests, including slow ones
 	$(QUICK) $(PYTEST) tests/unit
 	$(PYTEST) tests/parity tests/e2e
 
@@ -41,7 +41,7 @@ lint: $(STAMP)  ## Check style, formatting, types, and which package imports whi
 docs: $(STAMP)  ## Build the documentation into site/; a warning is an error
 	$(BIN)/mkdocs build --strict
 
-bench: $(STAMP)  ## Time a frame here, in PyTorch and in the Hugging Face port, in turns, at every size; takes an hour
+bench: $(STAMP)  ## Benchmark against PyTorch, Hugging Face and ONNX Runtime at all sizes; takes an hour
 	-$(PIP) install -q -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks.compare --objects 1 2 4 8 16 --batches 2 --rounds 6
 	for size in 512 768; do $(BIN)/python -m benchmarks.compare --size $$size --batches --rounds 6 \
@@ -53,7 +53,7 @@ aot:  ## Compile for GPUs and TPUs that are not here, in an environment of its o
 	$(VENV)-aot/bin/python -m pip --disable-pip-version-check install -q -e ".[aot]"
 	$(VENV)-aot/bin/python -m benchmarks.aot
 
-pictures: $(STAMP)  ## Draw again what the documentation shows of the network in the package, of synthetic clips and of the app
+pictures: $(STAMP)  ## Redraw the pictures in docs/
 	$(BIN)/python tools/draw_synthetic.py
 	$(BIN)/python tools/draw_demo.py
 	$(BIN)/python tools/draw_app.py

@@ -3,7 +3,7 @@
 Synthetic clips are written as a dataset in the layout of DAVIS, 854x480. Threads read examples of 8 frames from it,
 augment them as for fine-tuning, and make batches. The files are cached in memory when they are timed, so this measures
 the processor's work; the processor time is reported too, which other load on the machine does not change. Then NANO is
-trained on the dataset, and on clips that are generated during training, as in its seventh recipe.
+trained on the dataset, and on clips that are generated during training, by `benchmarks/data.toml`.
 """
 
 import argparse

@@ -6,7 +6,7 @@ class EdgeTAMError(ValueError):
 
 
 class ConfigError(EdgeTAMError):
-    """A configuration that no network can have."""
+    """A configuration, recipe or option that cannot be used."""
 
 
 class CheckpointError(EdgeTAMError):
@@ -22,11 +22,11 @@ class PromptError(EdgeTAMError):
 
 
 class TrainingError(EdgeTAMError):
-    """A training run that cannot start, or cannot go on."""
+    """A training run that cannot start, or cannot continue."""
 
 
 class FrameError(EdgeTAMError):
-    """Images or videos that cannot be read, or do not fit together."""
+    """Images, videos or datasets that cannot be read, or do not fit together."""
 
 
 class ExportError(EdgeTAMError):

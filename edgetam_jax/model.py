@@ -26,9 +26,10 @@ Params = Mapping[str, Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FOLDED = "_folded"  # where a model keeps what `for_inference` made of it
+FOLDED = "_folded"  # key in `vars(model)` under which `for_inference` caches the folded model
 
-VIDEO_ONLY = {"maskmem_tpos_enc": None, "no_obj_ptr": None}  # Flax wants them where images alone are segmented, too
+# Flax requires these parameters to exist, also in image-only models.
+VIDEO_ONLY = {"maskmem_tpos_enc": None, "no_obj_ptr": None}
 
 
 @flax.struct.dataclass
@@ -93,7 +94,7 @@ class Model:
             return self
         run = _run_image if "memory_attention" not in self.params else _run_video
         params, weights = folding.fold(run, self.config, self.params)
-        # What tells the type and the device of the model.
+        # Kept, because `platform` and `dtype` are read from it.
         return Model({**params, "no_mem_embed": self.params["no_mem_embed"]}, self.config, weights)
 
     def encode_image(self, pixels: Float[Array, "*b S S 3"]) -> ImageFeatures:

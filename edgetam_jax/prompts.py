@@ -171,7 +171,10 @@ def check_count(name: str, value: Any, least: int = 1, what: str = "an integer")
 
 
 def check_for_video(prompts: Any, num_frames: int | None, size: tuple[int, int]) -> None:
-    """Prompts against a video's length, from `num_frames`, and its size (height, width). Traced ones pass unseen."""
+    """Checks prompts against the number of frames and the size (height, width) of a video.
+
+    Traced prompts are not checked.
+    """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(prompts)):
         return
     if not isinstance(prompts, Prompts):

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: links to source files lead somewhere in the repository, on the site they are only names."""
+"""An mkdocs hook: links to source files do not exist on the site, so they become plain text."""
 
 import re
 from typing import Any

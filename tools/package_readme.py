@@ -1,6 +1,7 @@
-"""A hook of hatchling: what package indexes show is README.md without what only the repository has.
+"""A hatchling hook: the README for package indexes.
 
-Nobody there can follow a link to a file or see a picture that is one. Pictures go, of links the words stay.
+Links to files of the repository and local pictures do not work there, so links become plain text and pictures are
+removed.
 """
 
 import re

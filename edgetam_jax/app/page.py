@@ -19,7 +19,7 @@ MAX_UPLOAD = 100  # megabytes
 VIDEO_TYPES = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"]
 IMAGE_TYPES = [".jpg", ".jpeg", ".png", ".webp", ".bmp"]
 CLICKS = [("+ on the object", True), ("− off it", False)]
-HEAD = "<h1>EdgeTAM in JAX</h1><p>Point at things. It finds them, and follows them through a video.</p>"
+HEAD = "<h1>EdgeTAM in JAX</h1><p>Click an object or draw a box around it, then track it through the video.</p>"
 FONTS = ["system-ui", "sans-serif"]  # installed everywhere, so that none is fetched
 THEME = Soft(
     primary_hue="blue", neutral_hue="zinc", radius_size="md", font=FONTS, font_mono=["ui-monospace", "monospace"]
@@ -118,7 +118,7 @@ def _video_tab(state: AppState) -> gr.Markdown:
             objects = gr.Radio([("1", 1)], value=1, label="Object", elem_id="objects")
             with gr.Row():
                 add = gr.Button("Another object", size="sm", min_width=100, elem_id="add")
-                remove = gr.Button("Forget this one", size="sm", min_width=100, elem_id="forget")
+                remove = gr.Button("Remove this object", size="sm", min_width=100, elem_id="forget")
             positive = gr.Radio(CLICKS, value=True, label="A click is (a drag is a box)", elem_id="positive")
             undo = gr.Button("Take back the latest click", size="sm", elem_id="undo")
             with gr.Row():

@@ -7,10 +7,10 @@ Where things are:
 - `footage`: the interface of training data; `videos` and `stills` implement it, with `polygons` for COCO; `layouts`
   recognises which dataset a folder holds.
 - `example`: from footage to examples of fixed shape, with the random changes of `augment`.
-- `pipeline`: shuffled batches of examples; `mixing`: batches of these and of synthetic ones.
-- `bank`: a file of real textures and things for synthetic clips; `packing` makes it from folders.
+- `pipeline`: shuffled batches of examples; `mixing`: batches of which some examples are synthetic.
 - `simulated_user`: prompts and corrections for known masks; `uniform_stream`: random numbers for compiled functions.
 - `synthetic`: clips that are drawn from a random key.
+- `bank`: a file of real textures and things for synthetic clips; `packing` writes it.
 """
 
 from edgetam_jax.data.augment import PLAIN as PLAIN

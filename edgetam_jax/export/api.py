@@ -59,8 +59,7 @@ def export(
         model: A float32 model; its `image_size` is that of the programs.
         out: The folder to write.
         to: "onnx", "stablehlo" or "litert".
-        points: Places for the points of a prompt, of which the network needs one itself: 4 for up to three points, or
-            a box and a point.
+        points: Number of point slots. The network needs one itself, so 4 allow three points, or a box and a point.
         slots: Conditioning frames that are kept of each object, as in `init_state`.
         weights: How weights are stored: "float32", "float16" (not for LiteRT) or "int8" (ONNX only). Programs compute
             in float32. By default "float16" for ONNX, else "float32".

@@ -30,7 +30,7 @@ class Value:
 
 
 class _Known:
-    """An array that does not, computed at the end together with all others."""
+    """An array that depends on constants and parameters only. All of them are computed together at the end."""
 
     def __init__(self, aval: Any) -> None:
         self.shape: tuple[int, ...] = tuple(aval.shape)

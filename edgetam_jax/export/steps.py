@@ -1,6 +1,6 @@
 """The functions that are exported: pure functions of a model and of named arrays, which return named arrays.
 
-Here is nothing of its own: they compose the functions of `tracking` that `track_step` calls.
+They only compose functions of `tracking`, the same that `track_step` calls.
 """
 
 import jax

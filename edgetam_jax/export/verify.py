@@ -33,7 +33,7 @@ IOU = {"float32": 0.999, "float16": 0.999, "int8": 0.97}  # of the worst mask in
 
 
 class Verification(NamedTuple):
-    """What was found on a clip."""
+    """The results of comparing an export with JAX on a clip."""
 
     target: str
     weights: str
@@ -187,7 +187,7 @@ def _compare(
 
 
 def report(found: Verification) -> str:
-    """A table for people."""
+    """Formats the results as a table."""
 
     def bound(name: str, value: str, applies: bool) -> str:
         if not applies:

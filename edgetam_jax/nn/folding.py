@@ -26,7 +26,7 @@ T = TypeVar("T")
 def derived(module: nn.Module, name: str, compute: Callable[[], T]) -> T:
     """The result of `compute`, which reads parameters only; of a folded network, the stored result.
 
-    Calls cannot be nested. `name` is that of the stored result among those of `module`.
+    `compute` must not call `derived` itself. `name` must be unique in `module`.
     """
     if not module.is_mutable_collection(COLLECTION) or module.is_initializing():
         stored = module.has_variable(COLLECTION, name)
@@ -54,7 +54,8 @@ def fold(run: Callable[..., tuple[Any, Any]], config: Config, params: Mapping[st
     program = _trace(run, config, structure, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves))
     kept = [x if read else None for x, read in zip(leaves, program.read, strict=True)]
     traced = any(isinstance(x, Tracer) for x in leaves)
-    with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():  # arrays give arrays, in any function
+    # Concrete parameters give concrete weights, even inside a trace.
+    with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():
         weights = program.compute(leaves)
     return Folded(jax.tree.unflatten(structure, kept), weights)
 

@@ -33,7 +33,8 @@ def track_step(
     An object that has memory keeps its row of the state: build later prompts with `obj_ids=` the objects of all rows.
 
     Args:
-        model: A model of the video network. A folded one saves a look at all of its arrays in each call.
+        model: A model for videos, see `load`. With `model.folded()`, calls skip the check that its arrays are
+            unchanged.
         state: The state that `init_state` or the last call returned. It is donated: its arrays cannot be used again.
         frame: [H, W, 3] uint8 RGB, the frame with the number `state.frame`.
         prompts: Prompts on this frame, with as many rows as the state; none by default.

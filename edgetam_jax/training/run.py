@@ -33,7 +33,7 @@ class Run(NamedTuple):
     mesh: Mesh
     layout: FlatLayout
     train_step: TrainStep
-    data: Any  # an iterator with a state: `data.Batches` or `SyntheticBatches`
+    data: Any  # an iterator with a state: `Batches`, `SyntheticBatches` or `MixedBatches`
     teacher: Teacher | None
 
 

@@ -1,6 +1,6 @@
 """Training from a recipe to a network, through any number of interruptions.
 
-    model = train(read_recipe("recipes/finetune.toml"), "runs/finetune")
+    model = train(read_recipe("recipes/distill-512.toml"), "runs/distill-512")
 
 The folder of a run holds its recipe, its metrics, the checkpoints from which the same call resumes it, and in the end
 model.safetensors, the moving average of the parameters. A step depends only on the recipe, the previous state and the
