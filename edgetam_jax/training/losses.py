@@ -62,8 +62,8 @@ def object_losses(
     """The losses of each object on each frame, in each correction round.
 
     Where `multimask` holds, the three alternative masks are candidates; elsewhere only the first mask is (see
-    `mask_decoder.select_mask`). Mask losses are those of the candidate with the least weighted focal and dice loss. The IoU
-    loss is the mean absolute error of all candidates' estimates, compared with the IoU of the thresholded mask. These
+    `mask_decoder.select_mask`). Mask losses are those of the candidate with the least weighted focal and dice loss. The
+    IoU loss is the mean absolute error of all candidates' estimates, compared with the IoU of the thresholded mask. These
     losses are 0 where the object is not visible; the score is supervised everywhere.
 
     Args:
