@@ -112,7 +112,17 @@ class Session:
         return list(self.objects)
 
     def check_frame(self, frame_idx: int) -> int:
-        """The number of a frame of the video; raises a PromptError if there is no such frame."""
+        """Checks the number of a frame.
+
+        Args:
+            frame_idx: Number of the frame, from 0.
+
+        Returns:
+            The number as an int.
+
+        Raises:
+            PromptError: There is no such frame.
+        """
         length = self.video.num_frames
         check_count("frame_idx", frame_idx, 0, "a frame number")
         if length is not None and frame_idx >= length:
@@ -120,13 +130,30 @@ class Session:
         return int(frame_idx)
 
     def find_object(self, obj_id: int) -> TrackedObject:
-        """An object by its id; raises a PromptError if there is none."""
+        """Looks up an object.
+
+        Args:
+            obj_id: The id of the object.
+
+        Returns:
+            The object, with its prompts and outputs.
+
+        Raises:
+            PromptError: There is no such object.
+        """
         if obj_id not in self.objects:
             raise PromptError(f"there is no object {obj_id}; there are {self.obj_ids}.")
         return self.objects[obj_id]
 
     def set_prompt_output(self, frame: int, obj_id: int, tracked: TrackedObject, output: StepOutput) -> None:
-        """Stores the output of a prompt. On a frame that was tracked before, it is no conditioning frame."""
+        """Stores the output of a prompt. On a frame that was tracked before, it is no conditioning frame.
+
+        Args:
+            frame: Number of the prompted frame.
+            obj_id: The id of the object.
+            tracked: The object, which becomes that of this id.
+            output: The output of the step on this frame.
+        """
         before = tracked.prompt_outputs.get(frame)
         conditioning = frame not in tracked.visited if before is None else before.conditioning
         tracked.prompt_outputs[frame] = PromptOutput(output, conditioning)
