@@ -44,35 +44,71 @@ class StoredOutput(NamedTuple):
 
 @dataclasses.dataclass
 class TrackedObject:
-    """All about one object, by frame."""
+    """All about one object, by frame.
+
+    Attributes:
+        points: The points of its prompts.
+        prompt_outputs: The outputs of its prompts.
+        track_outputs: Its outputs on tracked frames.
+        visited: The frames that were tracked: True for those tracked backward.
+    """
 
     points: dict[int, Points] = dataclasses.field(default_factory=dict)
     prompt_outputs: dict[int, PromptOutput] = dataclasses.field(default_factory=dict)
     track_outputs: dict[int, StoredOutput] = dataclasses.field(default_factory=dict)
-    visited: dict[int, bool] = dataclasses.field(default_factory=dict)  # tracked frames: was it in reverse?
+    visited: dict[int, bool] = dataclasses.field(default_factory=dict)
 
     def conditioning(self) -> list[int]:
-        """The object's conditioning frames."""
+        """Lists the object's conditioning frames.
+
+        Returns:
+            Frame numbers.
+        """
         return [frame for frame, prompt in self.prompt_outputs.items() if prompt.conditioning]
 
     def snapshot(self) -> "TrackedObject":
-        """The object with its prompts of now. Tracked outputs are shared with the original."""
+        """Copies the object with its present prompts.
+
+        Returns:
+            The copy. Tracked outputs are shared with the original.
+        """
         return dataclasses.replace(self, prompt_outputs=dict(self.prompt_outputs))
 
     def forget(self, frames: Iterable[int]) -> None:
-        """Drops what tracking gave on some frames."""
+        """Drops the outputs of tracking on some frames.
+
+        Args:
+            frames: Frame numbers.
+        """
         for frame in list(frames):
             self.track_outputs.pop(frame, None)
             self.visited.pop(frame, None)
 
     def memory_at(self, frame: int) -> MemoryEntry | None:
+        """Looks up the object's memory of a frame.
+
+        Args:
+            frame: Frame number.
+
+        Returns:
+            The memory, or None if there is none.
+        """
         if prompt := self.prompt_outputs.get(frame):
             return prompt.output.memory
         stored = self.track_outputs.get(frame)
         return None if stored is None else stored.memory
 
     def logits_at(self, frame: int, keep: MaskStorage, config: Config) -> Float[np.ndarray, "h w"] | None:
-        """The object's mask logits on a frame, where any are kept."""
+        """Looks up the object's mask logits on a frame.
+
+        Args:
+            frame: Frame number.
+            keep: How masks are stored.
+            config: The configuration of the model.
+
+        Returns:
+            Logits [h, w], or None if none are kept.
+        """
         if prompt := self.prompt_outputs.get(frame):
             return np.asarray(prompt.output.mask.logits)
         stored = self.track_outputs.get(frame)
