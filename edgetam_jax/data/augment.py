@@ -40,16 +40,16 @@ class Augment:
 
     The defaults are those of SAM 2's example of fine-tuning, with mosaics as in its paper.
 
-    Args:
-        flip: the share of clips that are mirrored, left to right.
-        rotation: the largest angle in degrees, in either direction.
-        shear: the largest angle in degrees, in either direction.
-        scale: the smallest and the largest factor.
-        shift: the largest shift in either direction, as a share of the width and of the height.
-        clip_colors: colour jitter of all frames together.
-        frame_colors: additional colour jitter of each frame.
-        grayscale: the share of clips without colour.
-        mosaic: the share of clips that are tiled 2 x 2; objects are tracked in one of the four tiles.
+    Attributes:
+        flip: The share of clips that are mirrored, left to right.
+        rotation: The largest angle in degrees, in either direction.
+        shear: The largest angle in degrees, in either direction.
+        scale: The smallest and the largest factor.
+        shift: The largest shift in either direction, as a share of the width and of the height.
+        clip_colors: Colour jitter of all frames together.
+        frame_colors: Additional colour jitter of each frame.
+        grayscale: The share of clips without colour.
+        mosaic: The share of clips that are tiled 2 x 2; objects are tracked in one of the four tiles.
     """
 
     flip: float = 0.5

@@ -59,7 +59,7 @@ def read_bank(path: str | Path) -> Bank:
     """Reads a bank and copies it to the device.
 
     Raises:
-        FrameError: if the file is not a bank, is broken, or is larger than the memory.
+        FrameError: The file is not a bank, is broken, or is larger than the memory.
     """
     from safetensors import SafetensorError, safe_open
 

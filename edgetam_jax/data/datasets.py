@@ -131,9 +131,9 @@ def open_dataset(root: str | Path, split: str | None = None, default_splits: Seq
     """The videos in a folder of any of these layouts.
 
     Args:
-        root: the folder.
-        split: the name of a split. By default the one among `default_splits`, or the only one.
-        default_splits: names of which a dataset has one.
+        root: The folder.
+        split: The name of a split. By default the one among `default_splits`, or the only one.
+        default_splits: Names of which a dataset has one.
     """
     root = Path(root)
     if not root.is_dir():

@@ -27,15 +27,15 @@ class Example(NamedTuple):
 class DataConfig:
     """A dataset, and how examples are made from it.
 
-    Args:
-        path: the dataset's folder, or the JSON file of one split of COCO.
-        split: the name of a split; by default the one for training.
-        weight: among several datasets, the relative number of examples from this one.
-        frames: frames of an example.
-        objects: the largest number of objects of an example; rows of missing objects are not valid.
-        stride: an example has every s-th annotated frame, where s is drawn from 1 up to this.
-        backwards: the share of examples whose frames go back in time.
-        augment: random changes of colour and geometry.
+    Attributes:
+        path: The dataset's folder, or the JSON file of one split of COCO.
+        split: The name of a split; by default the one for training.
+        weight: Among several datasets, the relative number of examples from this one.
+        frames: Frames of an example.
+        objects: The largest number of objects of an example; rows of missing objects are not valid.
+        stride: An example has every s-th annotated frame, where s is drawn from 1 up to this.
+        backwards: The share of examples whose frames go back in time.
+        augment: Random changes of colour and geometry.
     """
 
     path: str
@@ -68,16 +68,16 @@ def make_example(footage: Footage, config: DataConfig, side: int, rng: np.random
     """Makes a random example of a video, or of a still image, which is repeated for each frame.
 
     Args:
-        footage: the video or image.
-        config: the number of frames and objects, and the augmentation.
-        side: the network's image size.
-        rng: the source of all random choices.
+        footage: The video or image.
+        config: The number of frames and objects, and the augmentation.
+        side: The network's image size.
+        rng: The source of all random choices.
 
     Returns:
         An example whose first frame shows every valid object, of which there is at least one.
 
     Raises:
-        FrameError: if the footage cannot be read, or shows no object that is large enough.
+        FrameError: The footage cannot be read, or shows no object that is large enough.
     """
     for _ in range(_TRIES):
         sample = sample_clip(
@@ -104,13 +104,13 @@ def sample_clip(
     """Draws consecutive annotated frames, and objects that the first of them shows, as in SAM 2's training.
 
     Args:
-        footage: the video or image. One that is too short is played forward and backward in turns.
-        frames: the number of frames, T.
-        objects: the largest number of objects, O.
-        stride: the largest step between frames; smaller if the video is too short for it.
-        backwards: the share of clips whose frames go back in time.
-        min_share: the share of the first frame that an object must cover.
-        rng: the source of all random choices.
+        footage: The video or image. One that is too short is played forward and backward in turns.
+        frames: The number of frames, T.
+        objects: The largest number of objects, O.
+        stride: The largest step between frames; smaller if the video is too short for it.
+        backwards: The share of clips whose frames go back in time.
+        min_share: The share of the first frame that an object must cover.
+        rng: The source of all random choices.
     """
     count = len(footage)
     max_step = max(1, min(stride, (count - 1) // max(frames - 1, 1)))

@@ -22,10 +22,10 @@ class MixedBatches:
         """Mixes two sources.
 
         Args:
-            synthetic: at least `size` examples a batch, of which the first ones are used.
-            data: a batch has one example.
-            size: examples of a batch.
-            share: of the examples that come from `data`, 0 to 1.
+            synthetic: At least `size` examples a batch, of which the first ones are used.
+            data: A batch has one example.
+            size: Examples of a batch.
+            share: The share of the examples that come from `data`, 0 to 1.
         """
         self._synthetic, self._data, self._size, self._share, self._taken = synthetic, data, size, share, 0
 
@@ -47,7 +47,7 @@ class MixedBatches:
         """Continues after the batch at which a state was taken.
 
         Raises:
-            CheckpointError: if the state is of another bank, other data or other weights.
+            CheckpointError: The state is of another bank, other data or other weights.
         """
         if state.get("share") != self._share:
             raise CheckpointError(

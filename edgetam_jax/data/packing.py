@@ -47,9 +47,9 @@ def pack_bank(sources: Sequence[Source], out: Path, force: bool = False) -> str:
     """Writes a bank and returns its fingerprint.
 
     Raises:
-        ConfigError: if there is no source.
-        FrameError: if a source has nothing that can be used, or something that cannot be read.
-        OutputError: if the file cannot be written.
+        ConfigError: There is no source.
+        FrameError: A source has nothing that can be used, or something that cannot be read.
+        OutputError: The file cannot be written.
     """
     unknown = [source.kind for source in sources if source.kind not in get_args(Kind)]
     if unknown or not sources:

@@ -86,7 +86,7 @@ class Batches:
         """Continues after the batch at which a state was taken, also with another number of hosts.
 
         Raises:
-            CheckpointError: if the state is of other data, another seed or another batch size.
+            CheckpointError: The state is of other data, another seed or another batch size.
         """
         state = dict(state)
         taken = state.pop("batches", None)
@@ -122,17 +122,17 @@ def batches(
     """Shuffled examples of one dataset, or of several mixed by their weights, augmented anew in every epoch.
 
     Args:
-        config: one dataset or several, with the same number of frames and objects.
-        image_size: the network's.
-        batch_size: examples of a batch, of all hosts together.
-        seed: the seed of order and augmentation.
-        shard: the index of this host, and the number of hosts; by default those of jax. Host k of n gets the k-th part
+        config: One dataset or several, with the same number of frames and objects.
+        image_size: The network's image size.
+        batch_size: Examples of a batch, of all hosts together.
+        seed: The seed of order and augmentation.
+        shard: The index of this host, and the number of hosts; by default those of jax. Host k of n gets the k-th part
             of every batch, so that the hosts together see the batches that one host would see.
-        threads: how many threads read examples; with 0, examples are made when a batch is taken.
+        threads: How many threads read examples; with 0, examples are made when a batch is taken.
 
     Raises:
-        ConfigError: if the arguments do not fit together, or grain is missing.
-        FrameError: if a dataset cannot be opened.
+        ConfigError: The arguments do not fit together, or grain is missing.
+        FrameError: A dataset cannot be opened.
     """
     configs = (config,) if isinstance(config, DataConfig) else tuple(config)
     host, hosts = (jax.process_index(), jax.process_count()) if shard is None else shard

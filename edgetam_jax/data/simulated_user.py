@@ -28,17 +28,17 @@ Aim = Literal["uniform", "centre"]
 class User:
     """How a simulated user prompts. The defaults are those of SAM 2's training.
 
-    Args:
-        points: the share of objects prompted by points or boxes; the others are prompted by masks.
-        boxes: the share of boxes among these.
-        first_frames: the largest number of prompted frames of an object.
-        corrected_frames: the largest number of corrected frames, which include the prompted ones.
-        corrections: clicks on each corrected frame.
-        from_truth: the share of corrections that are clicks on the object, whatever the prediction.
-        aim: where in a region to click: at a random pixel, or farthest from the border.
-        least_pixels: how many pixels of an object a frame must show to be prompted, unless no frame shows as many.
-        box_noise: the largest error of each side of a box, as a share of the box's size.
-        box_noise_limit: the largest error of each side of a box, in pixels.
+    Attributes:
+        points: The share of objects prompted by points or boxes; the others are prompted by masks.
+        boxes: The share of boxes among these.
+        first_frames: The largest number of prompted frames of an object.
+        corrected_frames: The largest number of corrected frames, which include the prompted ones.
+        corrections: Clicks on each corrected frame.
+        from_truth: The share of corrections that are clicks on the object, whatever the prediction.
+        aim: Where in a region to click: at a random pixel, or farthest from the border.
+        least_pixels: How many pixels of an object a frame must show to be prompted, unless no frame shows as many.
+        box_noise: The largest error of each side of a box, as a share of the box's size.
+        box_noise_limit: The largest error of each side of a box, in pixels.
     """
 
     points: float = 0.5
@@ -95,9 +95,9 @@ def make_plan(key: Array, masks: Bool[Array, "t o h w"], user: User = User()) ->
     drawn for each object; SAM 2 draws the former for each batch, and the latter for each frame.
 
     Args:
-        key: a random key.
+        key: A random key.
         masks: [T, O, H, W] the true masks.
-        user: how prompts are drawn.
+        user: How prompts are drawn.
     """
     length, count = masks.shape[:2]
     if length == 1:
@@ -183,10 +183,10 @@ def correction(
     If the mask is right, the click is negative and off the object. A share of clicks ignores the mask.
 
     Args:
-        key: a random key.
+        key: A random key.
         truth: [H, W] the true mask.
         predicted: [H, W] the mask to correct.
-        user: how clicks are drawn.
+        user: How clicks are drawn.
     """
     ignore, number = jax.random.uniform(key, (2,))
     predicted = predicted & (ignore >= user.from_truth)

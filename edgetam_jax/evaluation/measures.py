@@ -41,7 +41,7 @@ def region_similarity(masks: ArrayLike, truth: ArrayLike, void: ArrayLike | None
         [...] in 0..1.
 
     Raises:
-        PromptError: if the shapes do not match.
+        PromptError: The shapes do not match.
     """
     masks, truth = _checked(masks, truth, void)
     intersection, union = (np.count_nonzero(x, axis=(-2, -1)) for x in (masks & truth, masks | truth))
@@ -57,14 +57,14 @@ def boundary_accuracy(
         masks: [..., H, W] predicted masks.
         truth: [..., H, W] true masks.
         void: [..., H, W] or [H, W], pixels to ignore; none by default.
-        tolerance: the distance at which boundary pixels match, as a share of the image's diagonal. In pixels, it is
+        tolerance: The distance at which boundary pixels match, as a share of the image's diagonal. In pixels, it is
             rounded up.
 
     Returns:
         [...] in 0..1.
 
     Raises:
-        PromptError: if the shapes do not match.
+        PromptError: The shapes do not match.
     """
     masks, truth = _checked(masks, truth, void)
     *batch, height, width = masks.shape

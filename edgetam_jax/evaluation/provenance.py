@@ -41,8 +41,8 @@ def claim_output_dir(folder: Path, names: Iterable[str], settings: Mapping[str, 
     Called before the first result is written; several processes may do so at once.
 
     Raises:
-        ConfigError: if the folder holds results of other settings, or results without a record.
-        OutputError: if nothing can be written to the folder.
+        ConfigError: The folder holds results of other settings, or results without a record.
+        OutputError: Nothing can be written to the folder.
     """
     # Results are listed before the record is read: another process may write the record and then a result in between.
     existing = [name for name in names if (folder / name).exists()]

@@ -28,7 +28,7 @@ def evaluate_videos(model: Model, dataset: Dataset) -> Iterator[tuple[str, dict[
     """The name of each video, and the metrics of its objects by kind of prompt and by baseline.
 
     Raises:
-        FrameError: if annotations do not fit their frames, or no object of a video can be scored.
+        FrameError: Annotations do not fit their frames, or no object of a video can be scored.
     """
     predictor = VideoPredictor(model)
     for entry in dataset:

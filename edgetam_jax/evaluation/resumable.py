@@ -18,11 +18,11 @@ def run_resumable(
     A video whose output exists is skipped. One that fails is reported, and the run continues with the next.
 
     Args:
-        names: all videos, in the same order in every process.
-        out: the folder of the outputs; that of a video is `out / name`.
-        process_video: gets a name and the path of its output, which it creates when the video is finished; returns
+        names: All videos, in the same order in every process.
+        out: The folder of the outputs; that of a video is `out / name`.
+        process_video: Gets a name and the path of its output, which it creates when the video is finished; returns
             the number of frames.
-        processes: the index of this process, and how many there are.
+        processes: The index of this process, and how many there are.
     """
     rank, count = processes
     own_names = names[rank::count]

@@ -126,10 +126,10 @@ def measure(
     """J and F [2, T] of each object.
 
     Args:
-        pairs: images of object ids [H, W] of one frame after the other, predicted and true.
-        objects: the objects that count, on all frames. By default those that any true image shows, each from the first
+        pairs: Images of object ids [H, W] of one frame after the other, predicted and true.
+        objects: The objects that count, on all frames. By default those that any true image shows, each from the first
             frame on which its predicted or true mask is not empty.
-        name: the video's, for error messages.
+        name: The video's, for error messages.
     """
     fixed = None if objects is None else list(objects)
     values: dict[int, list[tuple[float, float]]] = {obj_id: [] for obj_id in fixed or ()}

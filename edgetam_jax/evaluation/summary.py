@@ -59,7 +59,7 @@ def evaluate_track(masks: np.ndarray, truth: np.ndarray, start: int, present: np
     Args:
         masks: [T, H, W] predicted masks of all frames.
         truth: [T, H, W] true masks of all frames.
-        start: the prompted frame.
+        start: The prompted frame.
         present: [T] bool, whether the object's score is above 0.
     """
     scored = slice(start + 1, len(truth) - 1)

@@ -39,7 +39,7 @@ Filters = Literal["sam2", "hf"]
 class AutomaticMaskGenerator:
     """Masks of everything in an image. Arguments, defaults and records are those of SAM 2.
 
-    Args:
+    Attributes:
         model: The model, see `load`.
         points_per_side: The points of the whole image form a square grid with this many along each side. None if
             `point_grids` is given.

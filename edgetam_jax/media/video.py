@@ -33,6 +33,10 @@ class Video:
 
     `video[index]` is a frame, [H, W, 3] uint8; negative indices count from the end. `for frame in video` reads
     all frames, and `len(video)` is their number. A `with` statement closes the video at its end.
+
+    Args:
+        source: Where the frames come from.
+        read_ahead: Number of frames that are decoded in advance, by sources that can do so.
     """
 
     def __init__(self, source: FrameSource, read_ahead: int = 4):

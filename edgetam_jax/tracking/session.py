@@ -44,35 +44,71 @@ class StoredOutput(NamedTuple):
 
 @dataclasses.dataclass
 class TrackedObject:
-    """All about one object, by frame."""
+    """All about one object, by frame.
+
+    Attributes:
+        points: The points of its prompts.
+        prompt_outputs: The outputs of its prompts.
+        track_outputs: Its outputs on tracked frames.
+        visited: The frames that were tracked: True for those tracked backward.
+    """
 
     points: dict[int, Points] = dataclasses.field(default_factory=dict)
     prompt_outputs: dict[int, PromptOutput] = dataclasses.field(default_factory=dict)
     track_outputs: dict[int, StoredOutput] = dataclasses.field(default_factory=dict)
-    visited: dict[int, bool] = dataclasses.field(default_factory=dict)  # tracked frames: was it in reverse?
+    visited: dict[int, bool] = dataclasses.field(default_factory=dict)
 
     def conditioning(self) -> list[int]:
-        """The object's conditioning frames."""
+        """Lists the object's conditioning frames.
+
+        Returns:
+            Frame numbers.
+        """
         return [frame for frame, prompt in self.prompt_outputs.items() if prompt.conditioning]
 
     def snapshot(self) -> "TrackedObject":
-        """The object with its prompts of now. Tracked outputs are shared with the original."""
+        """Copies the object with its present prompts.
+
+        Returns:
+            The copy. Tracked outputs are shared with the original.
+        """
         return dataclasses.replace(self, prompt_outputs=dict(self.prompt_outputs))
 
     def forget(self, frames: Iterable[int]) -> None:
-        """Drops what tracking gave on some frames."""
+        """Drops the outputs of tracking on some frames.
+
+        Args:
+            frames: Frame numbers.
+        """
         for frame in list(frames):
             self.track_outputs.pop(frame, None)
             self.visited.pop(frame, None)
 
     def memory_at(self, frame: int) -> MemoryEntry | None:
+        """Looks up the object's memory of a frame.
+
+        Args:
+            frame: Frame number.
+
+        Returns:
+            The memory, or None if there is none.
+        """
         if prompt := self.prompt_outputs.get(frame):
             return prompt.output.memory
         stored = self.track_outputs.get(frame)
         return None if stored is None else stored.memory
 
     def logits_at(self, frame: int, keep: MaskStorage, config: Config) -> Float[np.ndarray, "h w"] | None:
-        """The object's mask logits on a frame, where any are kept."""
+        """Looks up the object's mask logits on a frame.
+
+        Args:
+            frame: Frame number.
+            keep: How masks are stored.
+            config: The configuration of the model.
+
+        Returns:
+            Logits [h, w], or None if none are kept.
+        """
         if prompt := self.prompt_outputs.get(frame):
             return np.asarray(prompt.output.mask.logits)
         stored = self.track_outputs.get(frame)
@@ -112,7 +148,17 @@ class Session:
         return list(self.objects)
 
     def check_frame(self, frame_idx: int) -> int:
-        """The number of a frame of the video; raises a PromptError if there is no such frame."""
+        """Checks the number of a frame.
+
+        Args:
+            frame_idx: Number of the frame, from 0.
+
+        Returns:
+            The number as an int.
+
+        Raises:
+            PromptError: There is no such frame.
+        """
         length = self.video.num_frames
         check_count("frame_idx", frame_idx, 0, "a frame number")
         if length is not None and frame_idx >= length:
@@ -120,13 +166,30 @@ class Session:
         return int(frame_idx)
 
     def find_object(self, obj_id: int) -> TrackedObject:
-        """An object by its id; raises a PromptError if there is none."""
+        """Looks up an object.
+
+        Args:
+            obj_id: The id of the object.
+
+        Returns:
+            The object, with its prompts and outputs.
+
+        Raises:
+            PromptError: There is no such object.
+        """
         if obj_id not in self.objects:
             raise PromptError(f"there is no object {obj_id}; there are {self.obj_ids}.")
         return self.objects[obj_id]
 
     def set_prompt_output(self, frame: int, obj_id: int, tracked: TrackedObject, output: StepOutput) -> None:
-        """Stores the output of a prompt. On a frame that was tracked before, it is no conditioning frame."""
+        """Stores the output of a prompt. On a frame that was tracked before, it is no conditioning frame.
+
+        Args:
+            frame: Number of the prompted frame.
+            obj_id: The id of the object.
+            tracked: The object, which becomes that of this id.
+            output: The output of the step on this frame.
+        """
         before = tracked.prompt_outputs.get(frame)
         conditioning = frame not in tracked.visited if before is None else before.conditioning
         tracked.prompt_outputs[frame] = PromptOutput(output, conditioning)

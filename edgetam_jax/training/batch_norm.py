@@ -30,7 +30,7 @@ def batch_statistics(axis: str | None = None) -> Iterator[dict[tuple[str, ...], 
     them from that function, and do not enter another trace (`scan`, `checkpoint`) inside the context.
 
     Args:
-        axis: the name of a mesh axis of `shard_map`, or of a `vmap`, over which the batch is distributed.
+        axis: The name of a mesh axis of `shard_map`, or of a `vmap`, over which the batch is distributed.
     """
     statistics: dict[tuple[str, ...], Array] = {}
 

@@ -66,8 +66,8 @@ def stored_teacher(folder: Path) -> Teacher:
     """A teacher whose features `save_features` wrote, one file for each step of the same recipe.
 
     Raises:
-        ConfigError: if the run has several processes.
-        CheckpointError: from the teacher, if a file is missing, broken, or belongs to other clips.
+        ConfigError: The run has several processes.
+        CheckpointError: A file of the teacher is missing, broken, or belongs to other clips.
     """
     if jax.process_count() > 1:
         raise ConfigError(
@@ -120,15 +120,15 @@ def distillation_loss(
     The teacher's features are resized to the student's grid, with antialiasing if they are finer.
 
     Args:
-        result: the student's rollout of a part of a batch.
-        features: the teacher's, of the same part.
-        weights: of the two errors.
-        clips: the number of clips in the whole batch, over which the error of embeddings is averaged.
-        objects: the number of objects in the whole batch, over which the error of conditioned features is averaged.
+        result: The student's rollout of a part of a batch.
+        features: The teacher's, of the same part.
+        weights: The weights of the two errors.
+        clips: The number of clips in the whole batch, over which the error of embeddings is averaged.
+        objects: The number of objects in the whole batch, over which the error of conditioned features is averaged.
             Only tracked objects contribute.
 
     Raises:
-        ConfigError: if the numbers of channels differ.
+        ConfigError: The numbers of channels differ.
     """
     embedding = _mean_squared_error(result.embedding, features.embedding)  # [T, B]
     conditioned = _mean_squared_error(result.conditioned, features.conditioned)  # [T, B, O]

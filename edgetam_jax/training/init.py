@@ -46,8 +46,8 @@ def init_memory_from_images(params: Params, deviation: float) -> Params:
     similar regions attend to each other from the first step. Random projections need many hundreds of steps for that.
 
     Args:
-        params: the parameters of the whole network.
-        deviation: the standard deviation of the image embedding, which training makes larger than 1. The output of
+        params: The parameters of the whole network.
+        deviation: The standard deviation of the image embedding, which training makes larger than 1. The output of
             memory attention and its norm are scaled to match.
     """
     flat: dict[Any, Any] = flatten_dict(params, sep="/")

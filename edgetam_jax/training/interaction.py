@@ -83,12 +83,12 @@ def prompted_outputs(
     Everything is computed for all objects, and is only meaningful for those that are prompted or corrected.
 
     Args:
-        model: the network.
-        config: the simulated user and the loss weights.
-        features: of the frames [B, ...].
-        banks: the memory of each object [B, O, ...], or None without memory. Objects that are corrected but not
+        model: The network.
+        config: The simulated user and the loss weights.
+        features: The features of the frames [B, ...].
+        banks: The memory of each object [B, O, ...], or None without memory. Objects that are corrected but not
             prompted are decoded with it; prompted ones without, as in tracking.
-        targets: the frames with their ground truth and prompts.
+        targets: The frames with their ground truth and prompts.
 
     Returns:
         The outputs [B, O, ...] after the last correction, and the losses [B, O], summed over all predictions. A mask

@@ -63,15 +63,15 @@ def object_losses(
 
     Where `multimask` holds, the three alternative masks are candidates; elsewhere only the first mask is (see
     `mask_decoder.select_mask`). Mask losses are those of the candidate with the least weighted focal and dice loss. The
-    IoU loss is the mean absolute error of all candidates' estimates, compared with the IoU of the thresholded mask. These
-    losses are 0 where the object is not visible; the score is supervised everywhere.
+    IoU loss is the mean absolute error of all candidates' estimates, compared with the IoU of the thresholded mask.
+    These losses are 0 where the object is not visible; the score is supervised everywhere.
 
     Args:
-        prediction: the decoder's output [...], before logits of objects judged absent are replaced, so that a visible
+        prediction: The decoder's output [...], before logits of objects judged absent are replaced, so that a visible
             object that the network misses still has a gradient.
-        masks: ground truth.
-        visible: whether the object is visible on the frame.
-        multimask: whether the prompt was ambiguous.
+        masks: The ground truth.
+        visible: Whether the object is visible on the frame.
+        multimask: Whether the prompt was ambiguous.
         weights: SAM 2's by default.
     """
     logits, ious, score = (x.astype(jnp.float32) for x in (prediction.logits, prediction.ious, prediction.score))

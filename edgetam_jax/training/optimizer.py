@@ -88,7 +88,7 @@ def group_params(params: Params, config: OptimizerConfig) -> FlatLayout:
     """The layout with one vector for each parameter group.
 
     Raises:
-        TrainingError: the parameters are those of a folded model.
+        TrainingError: The parameters are those of a folded model.
     """
     if any(x is None for x in flatten_dict(params).values()):
         raise TrainingError(
@@ -141,7 +141,7 @@ def resolve_lr_multipliers(params: Params, config: OptimizerConfig) -> Params:
     """The learning rate multiplier of each parameter, as a tree of floats. Statistics have 0.
 
     Raises:
-        ConfigError: if a pattern matches no parameter, or if all parameters are frozen.
+        ConfigError: A pattern matches no parameter, or all parameters are frozen.
     """
     paths = {path: "/".join(path) for path in flatten_dict(params)}
     for pattern, _ in config.lr_multipliers:

@@ -38,7 +38,7 @@ def restore_or_init(checkpoints: ocp.CheckpointManager, run: Run, state: TrainSt
     """The state of the last checkpoint, or `state` if there is none. Writes the recipe to the folder.
 
     Raises:
-        TrainingError: if the folder belongs to another recipe or cannot be read.
+        TrainingError: The folder belongs to another recipe or cannot be read.
     """
     step = checkpoints.latest_step()
     if step is not None:

@@ -63,12 +63,12 @@ def rollout(
     """Tracks the objects of all clips from their prompts.
 
     Args:
-        model: the network.
-        examples: clips [B, T, ...].
-        plan: the prompts of all clips, and the frames that are corrected.
-        keys: for the corrections of each clip.
-        config: the simulated user, the losses and the dtype.
-        remat: whether the backward pass computes each frame again instead of storing its activations.
+        model: The network.
+        examples: Clips [B, T, ...].
+        plan: The prompts of all clips, and the frames that are corrected.
+        keys: Random keys for the corrections of each clip.
+        config: The simulated user, the losses and the dtype.
+        remat: Whether the backward pass computes each frame again instead of storing its activations.
     """
     clips, length, size, _ = examples.frames.shape[:4]
     frame_indices = jnp.arange(length)

@@ -41,14 +41,14 @@ def prepare_run(recipe: Recipe, teacher: Teacher | None = None) -> tuple[Run, Tr
     """Opens the data, loads or initializes the network, and compiles nothing yet.
 
     Args:
-        recipe: of the run.
-        teacher: for distillation, if the recipe names none.
+        recipe: The recipe of the run.
+        teacher: The teacher for distillation, if the recipe names none.
 
     Returns:
         The run, and its initial state on the devices.
 
     Raises:
-        TrainingError: if there are two teachers, or the batch cannot be divided over the devices.
+        TrainingError: There are two teachers, or the batch cannot be divided over the devices.
     """
     if teacher is not None and recipe.teacher:
         raise TrainingError(

@@ -82,10 +82,10 @@ def make_train_step(
     """Makes the function `train_step(state, examples, key, features=None)`, which is not jitted.
 
     Args:
-        config: the static configuration.
-        optimizer: from `make_optimizer`.
-        layout: of the flat parameters in the state.
-        mesh: one axis, over which the batch is sharded.
+        config: The static configuration.
+        optimizer: The result of `make_optimizer`.
+        layout: The layout of the flat parameters in the state.
+        mesh: One axis, over which the batch is sharded.
 
     Returns:
         A function to the next state and the metrics. `features` are a teacher's, of the same examples and key.
@@ -150,14 +150,14 @@ def compute_grads(
     """The gradients of a batch, summed over devices; inside `shard_map`.
 
     Args:
-        config: the static configuration.
-        layout: of `params` and of the gradients.
-        params: of the network.
-        count: the number of objects in the whole batch.
-        examples: the part of the batch that this device has; so are the arguments after it.
-        plan: of the simulated users.
-        features: a teacher's, or None.
-        keys: for corrections.
+        config: The static configuration.
+        layout: The layout of `params` and of the gradients.
+        params: The parameters of the network.
+        count: The number of objects in the whole batch.
+        examples: The part of the batch that this device has; so are the arguments after it.
+        plan: The plan of the simulated users.
+        features: A teacher's features, or None.
+        keys: Random keys for corrections.
 
     Returns:
         Gradients, sums of metrics, and the statistics of the batch (empty if BatchNorm is frozen).

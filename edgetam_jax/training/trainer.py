@@ -41,17 +41,17 @@ def train(
     """Trains a network, or resumes its training, until the last step of the recipe.
 
     Args:
-        recipe: everything that determines the run.
-        out: the folder of the run, which is created.
-        on_metrics: called after each step with its number and its metrics.
-        teacher: for distillation, if the recipe names none. To resume a run, pass the same one.
+        recipe: Everything that determines the run.
+        out: The folder of the run, which is created.
+        on_metrics: Called after each step with its number and its metrics.
+        teacher: The teacher for distillation, if the recipe names none. To resume a run, pass the same one.
 
     Returns:
         The trained network: the moving average of the parameters.
 
     Raises:
-        TrainingError: if the folder belongs to another recipe, or a loss or gradient is not finite.
-        ConfigError, CheckpointError, FrameError: if something that the recipe names cannot be used.
+        TrainingError: The folder belongs to another recipe, or a loss or gradient is not finite.
+        ConfigError, CheckpointError, FrameError: Something that the recipe names cannot be used.
     """
     validation = _open_validation(recipe)
     run, state = prepare_run(recipe, teacher)
@@ -90,12 +90,12 @@ def store_features(recipe: Recipe, out: str | Path, teacher: Teacher | None = No
     A recipe that is the same otherwise, with `teacher = out`, then trains without computing them.
 
     Args:
-        recipe: of the run in which the features are used.
-        out: a folder, to which a file is written for each step.
-        teacher: if the recipe names none.
+        recipe: The recipe of the run in which the features are used.
+        out: A folder, to which a file is written for each step.
+        teacher: The teacher, if the recipe names none.
 
     Raises:
-        TrainingError: if there is no teacher, or there are several processes.
+        TrainingError: There is no teacher, or there are several processes.
     """
     run, _ = prepare_run(recipe, teacher)
     if run.teacher is None or jax.process_count() > 1:

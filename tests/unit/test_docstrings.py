@@ -24,6 +24,7 @@ MODULES = (
     "edgetam_jax.media.visualize",
     "edgetam_jax.training.recipe",
 )
+FILES = sorted(path for folder in ("edgetam_jax", "convert", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 SECTION = re.compile(r"^ *(Args|Attributes|Returns|Yields|Raises):$", re.MULTILINE)
 
 
@@ -84,6 +85,25 @@ def described(section: str) -> set[str]:
     return {name.strip(" *") for entry in entries for name in entry.split(",")}
 
 
+def lower_case(docstring: str | None) -> list[str]:
+    """The entries whose descriptions begin with a lower-case word; values such as `uint8` or `x0` are no words."""
+    found = sections(docstring)
+    text = "\n".join(found.get(title, "") for title in ("Args", "Attributes", "Raises"))
+    return re.findall(r"^    (\*{0,2}\w+(?:, \*{0,2}\w+)*: [a-z]+)\b", text, re.MULTILINE)
+
+
+def style_problems(tree: ast.AST) -> Iterator[str]:
+    """Problems of all docstrings of a module, also of those that users do not see."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        docstring = ast.get_docstring(node)
+        yield from (f"{node.name}: `{entry}` is lower case" for entry in lower_case(docstring))
+        decorators = " ".join(ast.unparse(each) for each in node.decorator_list)
+        if isinstance(node, ast.ClassDef) and "dataclass" in decorators and "Args" in sections(docstring):
+            yield f"{node.name}: a dataclass has Attributes:, not Args:"
+
+
 def parameters(function: Any) -> set[str]:
     return {name for name in inspect.signature(function).parameters if name not in ("self", "cls")}
 
@@ -136,6 +156,16 @@ OBJECTS = public_objects()
 @pytest.mark.parametrize("name", sorted(OBJECTS))
 def test_docstring(name: str) -> None:
     assert problems(OBJECTS[name]) == []
+
+
+def test_style() -> None:
+    found = {
+        str(path.relative_to(ROOT)): problems
+        for path in FILES
+        if (problems := list(style_problems(ast.parse(path.read_text()))))
+    }
+    assert len(FILES) > 100
+    assert found == {}
 
 
 def test_all_public_names_are_checked() -> None:
@@ -201,4 +231,21 @@ def test_problems_are_found() -> None:
         "Args: or Attributes: lack ['b']",
         "double has no docstring",
         "method has no docstring",
+    ]
+
+
+def test_style_problems_are_found() -> None:
+    tree = ast.parse(
+        "@dataclasses.dataclass\n"
+        "class Fields:\n"
+        "    '''Numbers.\n\n    Args:\n        a: the first.\n        b: uint8 values.\n        c: Others.\n    '''\n"
+        "def add(*a, **b):\n"
+        "    '''Adds.\n\n    Args:\n        *a, **b: what to add.\n\n"
+        "    Raises:\n        ValueError: if not.\n    '''\n"
+    )
+    assert list(style_problems(tree)) == [
+        "Fields: `a: the` is lower case",
+        "Fields: a dataclass has Attributes:, not Args:",
+        "add: `*a, **b: what` is lower case",
+        "add: `ValueError: if` is lower case",
     ]

@@ -20,19 +20,19 @@ from edgetam_jax.ops.tree import map_or_vmap
 class SyntheticConfig:
     """How examples are made from synthetic clips.
 
-    Args:
-        frames: frames of an example.
-        objects: objects of an example.
-        stills: examples made from each scene, one after the other in time; more than 1 only with one frame.
-        distractors: see `ClipConfig`, also for the following.
-        occluders: see `ClipConfig`.
-        radius: see `ClipConfig`.
-        leaving: see `ClipConfig`.
-        pace: see `ClipConfig`.
-        bank: a file of real textures and things, which `edgetam-jax bank` makes; without one, all clips are synthetic.
-        real: see `ClipConfig`.
-        weight: beside datasets, the relative number of synthetic examples; without datasets all are.
-        least: the share of the first frame that an object must cover; otherwise its row is not valid.
+    Attributes:
+        frames: Frames of an example.
+        objects: Objects of an example.
+        stills: Examples made from each scene, one after the other in time; more than 1 only with one frame.
+        distractors: See `ClipConfig`, also for the following.
+        occluders: See `ClipConfig`.
+        radius: See `ClipConfig`.
+        leaving: See `ClipConfig`.
+        pace: See `ClipConfig`.
+        bank: A file of real textures and things, which `edgetam-jax bank` makes; without one, all clips are synthetic.
+        real: See `ClipConfig`.
+        weight: Beside datasets, the relative number of synthetic examples; without datasets all are.
+        least: The share of the first frame that an object must cover; otherwise its row is not valid.
     """
 
     frames: int = 8
@@ -115,7 +115,7 @@ class SyntheticBatches:
         """Continues after the batch at which a state was taken.
 
         Raises:
-            CheckpointError: if the state is of another bank.
+            CheckpointError: The state is of another bank.
         """
         before, now = state.get("bank"), self._description.get("bank")
         if before != now:

@@ -12,18 +12,18 @@ MIN_SIDE = 16  # pixels
 class ClipConfig:
     """The size and the content of synthetic clips.
 
-    Args:
-        frames: frames of a clip.
-        height: pixels.
-        width: pixels.
-        objects: things with masks.
-        distractors: things like the objects, but without masks.
-        occluders: things that move in front of an object.
-        radius: the smallest and the largest radius of a disk with an object's area, as a share of the shorter side.
-        leaving: the share of objects that leave the frame; most of them return.
-        pace: a factor of all speeds.
-        exposures: images averaged into one frame, for motion blur; an odd number.
-        real: the share of clips with real textures and things, where there is a bank of them.
+    Attributes:
+        frames: Frames of a clip.
+        height: Height of the frames in pixels.
+        width: Width of the frames in pixels.
+        objects: Things with masks.
+        distractors: Things like the objects, but without masks.
+        occluders: Things that move in front of an object.
+        radius: The smallest and the largest radius of a disk with an object's area, as a share of the shorter side.
+        leaving: The share of objects that leave the frame; most of them return.
+        pace: A factor of all speeds.
+        exposures: Images averaged into one frame, for motion blur; an odd number.
+        real: The share of clips with real textures and things, where there is a bank of them.
     """
 
     frames: int = 8
