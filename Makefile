@@ -30,7 +30,7 @@ test: $(STAMP)  ## Run the tests of every component, in ten minutes on two cores
 
 test-all: $(STAMP)  ## Run all tests, including slow ones
 	$(QUICK) $(PYTEST) tests/unit
-	$(PYTEST) tests/parity tests/e2e
+	$(PYTEST) tests/parity tests/e2e tests/browser
 
 lint: $(STAMP)  ## Check style, formatting, types, and which package imports which
 	$(BIN)/ruff check .

@@ -13,7 +13,8 @@ from convert.goldens import format_table, read_media
 from convert.verify import verify
 from edgetam_jax.checkpoints.api import LoadedCheckpoint, load, read, save
 from edgetam_jax.checkpoints.writers import write_hf, write_torch
-from edgetam_jax.errors import CheckpointError, EdgeTAMError
+from edgetam_jax.cli.errors import exit_code
+from edgetam_jax.errors import CheckpointError
 from edgetam_jax.media.atomic import check_place
 
 RELEASED_SHA256 = "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df"
@@ -51,29 +52,28 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 for success, 1 if a check of --verify failed, 2 if nothing was converted."""
-    arguments = build_parser().parse_args(argv)
+    return exit_code(_convert, build_parser().parse_args(argv))
+
+
+def _convert(arguments: argparse.Namespace) -> int:
     steps = 3 if arguments.verify is None else 4
-    try:
-        if arguments.to != "flax" and arguments.format != "safetensors":
-            raise CheckpointError(f"--format {arguments.format} is for --to flax only; leave it out.")
-        check_place(arguments.out, arguments.force)
-        media = read_media(arguments.verify or ())
-        with ProgressStep(1, steps, f"reading {arguments.source}"):
-            loaded = read(arguments.source)
-        with ProgressStep(2, steps, "summarizing the checkpoint"):
-            lines = format_summary(arguments.source, loaded)
-        with ProgressStep(3, steps, f"writing {arguments.out}"):
-            write_checkpoint(loaded, arguments)
-        print("\n".join([*lines, *format_written(arguments)]))
-        if arguments.verify is None:
-            return 0
-        with ProgressStep(4, steps, "running the published examples"):
-            results = list(verify(load(arguments.out), media))
-        print(format_table(results))
-        return int(any(result.passed is False for result in results))
-    except EdgeTAMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.to != "flax" and arguments.format != "safetensors":
+        raise CheckpointError(f"--format {arguments.format} is for --to flax only; leave it out.")
+    check_place(arguments.out, arguments.force)
+    media = read_media(arguments.verify or ())
+    with ProgressStep(1, steps, f"reading {arguments.source}"):
+        loaded = read(arguments.source)
+    with ProgressStep(2, steps, "summarizing the checkpoint"):
+        lines = format_summary(arguments.source, loaded)
+    with ProgressStep(3, steps, f"writing {arguments.out}"):
+        write_checkpoint(loaded, arguments)
+    print("\n".join([*lines, *format_written(arguments)]))
+    if arguments.verify is None:
+        return 0
+    with ProgressStep(4, steps, "running the published examples"):
+        results = list(verify(load(arguments.out), media))
+    print(format_table(results))
+    return int(any(result.passed is False for result in results))
 
 
 class ProgressStep:

@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike
 
 from edgetam_jax.config import MASK_STRIDE
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import NO_OBJECT, EdgeTAM
+from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.tracking.memory import MemoryEntry
 from edgetam_jax.tracking.step import FrameFeatures, StepOutput
-from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, ObjectMask, PromptInputs, PromptTokens
+from edgetam_jax.types import NO_OBJECT, ImageFeatures, Label, MaskPrediction, ObjectMask, PromptInputs, PromptTokens
 
 ZERO_TOKEN = -10  # the label of padding in ragged prompts: a token of zeros, which the decoder attends to
 

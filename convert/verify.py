@@ -113,7 +113,7 @@ class CheckRunner:
         name = check.get("image") or check["video"]
         if name not in self.media:
             return f"needs {name}"
-        if "video" in check and "memory_attention" not in self.model.params:
+        if "video" in check and self.model.image_only:
             return "needs a checkpoint for videos"
         return None
 

@@ -8,16 +8,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 from jax.core import Tracer
 from jaxtyping import Bool, Float
 
 from edgetam_jax.config import Config
-from edgetam_jax.errors import CheckpointError
+from edgetam_jax.errors import CheckpointError, ConfigError
 from edgetam_jax.nn import folding
-from edgetam_jax.nn.edgetam import EdgeTAM
+from edgetam_jax.nn.edgetam import VIDEO_ONLY, EdgeTAM, example_inputs, run_images, run_video
 from edgetam_jax.nn.memory_attention import FrameQueries
 from edgetam_jax.ops.tree import platform_of
 from edgetam_jax.types import ImageFeatures, MaskPrediction, Memory, ObjectPrediction, PromptInputs
@@ -27,9 +26,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FOLDED = "_folded"  # key in `vars(model)` under which `for_inference` caches the folded model
-
-# Flax requires these parameters to exist, also in image-only models.
-VIDEO_ONLY = {"maskmem_tpos_enc": None, "no_obj_ptr": None}
 
 
 @flax.struct.dataclass
@@ -51,13 +47,18 @@ class Model:
         """Where the parameters are: "cpu", "gpu" or "tpu". While they are traced, that of JAX's default device."""
         return platform_of(self.params["no_mem_embed"])
 
+    @property
+    def image_only(self) -> bool:
+        """Whether the model lacks the parts that only tracking needs."""
+        return "memory_attention" not in self.params
+
     def check_for_video(self) -> None:
         """Checks that the model has the parameters that tracking needs.
 
         Raises:
             CheckpointError: The model was loaded from a checkpoint for still images, which lacks them.
         """
-        if "memory_attention" not in self.params:
+        if self.image_only:
             raise CheckpointError(
                 "this model was loaded from a checkpoint for still images only; "
                 "load a checkpoint of the video model to track."
@@ -71,11 +72,17 @@ class Model:
 
         Returns:
             A model of the same configuration.
+
+        Raises:
+            ConfigError: `dtype` is another type.
         """
-        if dtype == "float32":
-            return self
+        if dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f'dtype is {dtype!r}; expected "float32" or "bfloat16".')
         flat: dict[Any, Any] = flatten_dict(self.params)
-        cast = {path: x if x is None or is_statistic(path) else x.astype(dtype) for path, x in flat.items()}
+        kept = {path: x for path, x in flat.items() if x is None or is_statistic(path) or x.dtype == dtype}
+        if len(kept) == len(flat) and all(x.dtype == dtype for x in jax.tree.leaves(self.weights)):
+            return self
+        cast = {path: kept[path] if path in kept else x.astype(dtype) for path, x in flat.items()}
         weights = jax.tree.map(lambda x: x.astype(dtype), self.weights)
         return dataclasses.replace(self, params=unflatten_dict(cast), weights=weights)
 
@@ -92,7 +99,7 @@ class Model:
         """
         if self.weights is not None:
             return self
-        run = _run_image if "memory_attention" not in self.params else _run_video
+        run = run_images if self.image_only else run_video
         params, weights = folding.fold(run, self.config, self.params)
         # Kept, because `platform` and `dtype` are read from it.
         return Model({**params, "no_mem_embed": self.params["no_mem_embed"]}, self.config, weights)
@@ -244,7 +251,7 @@ def init_params(config: Config, key: Array) -> Params:
         Nested mapping of float32 arrays.
     """
     init = partial(EdgeTAM(config).init, method="init_all")
-    return jax.jit(init)(key, *_inputs(config))["params"]  # under jit, so that XLA drops the forward pass
+    return jax.jit(init)(key, *example_inputs(config))["params"]  # under jit, so that XLA drops the forward pass
 
 
 def param_shapes(config: Config) -> Params:
@@ -268,36 +275,3 @@ def for_inference(model: Model) -> Model:
     folded = model.folded()
     vars(model)[FOLDED] = leaves, folded
     return folded
-
-
-def _run_video(config: Config, params: Params) -> tuple[Any, Any]:
-    """Outputs of all components, and the weights that were derived for them."""
-    return _run(config, params, EdgeTAM.init_all, *_inputs(config))
-
-
-def _run_image(config: Config, params: Params) -> tuple[Any, Any]:
-    """The same of those that still images need."""
-    pixels, mask, _ = _inputs(config)
-    return _run(config, params, EdgeTAM.init_images, pixels, mask[: config.mask_size, : config.mask_size])
-
-
-def _run(config: Config, params: Params, method: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
-    apply: Any = EdgeTAM(config).apply
-    outputs, weights = apply({"params": {**VIDEO_ONLY, **params}}, *args, method=method, mutable=[folding.COLLECTION])
-    return outputs, weights[folding.COLLECTION]
-
-
-def _inputs(config: Config) -> tuple[Array, Array, Memory]:
-    """Pixels, a mask and a memory of the right shapes."""
-    memory = Memory(
-        frames=jnp.zeros((1, config.perceiver.tokens, config.memory_dim)),
-        rows=jnp.zeros((1,), jnp.int32),
-        frames_valid=jnp.ones((1,), bool),
-        pointers=jnp.zeros((1, config.hidden_dim)),
-        pointers_valid=jnp.ones((1,), bool),
-    )
-    return (
-        jnp.zeros((config.image_size, config.image_size, 3)),
-        jnp.ones((config.image_size, config.image_size)),
-        memory,
-    )

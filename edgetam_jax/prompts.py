@@ -170,7 +170,7 @@ def check_count(name: str, value: Any, least: int = 1, what: str = "an integer")
         raise PromptError(f"{name} is {value!r}; expected {what} from {least}.")
 
 
-def check_for_video(prompts: Any, num_frames: int | None, size: tuple[int, int]) -> None:
+def check_against_video(prompts: Any, num_frames: int | None, size: tuple[int, int]) -> None:
     """Checks prompts against the number of frames and the size (height, width) of a video.
 
     Traced prompts are not checked.

@@ -22,6 +22,8 @@ from jaxtyping import Array, Bool, Float, Int
 LARGEST_ID = 255  # the largest object id that a palette image can hold
 VOID = 255  # in an annotation image: pixels that count for no object and not for the background
 ALL_OBJECTS = -1  # in place of an object id: a file that annotates all objects of a frame
+MASK_LOGIT = 10.0  # a mask that the user provides has logits of +-10
+NO_OBJECT = -1024.0  # the logits of an absent object's mask
 MASK_PROMPT_CLAMP = 32.0  # low-resolution logits that are fed back as a mask prompt are clipped to +-32
 
 

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgetam_jax.cli.options import make_parser, open_model
+from edgetam_jax.cli.options import load_network, make_parser
 from edgetam_jax.cli.outputs import add_force_option
 from edgetam_jax.export.api import FORMATS, export
-from edgetam_jax.export.programs import Options
+from edgetam_jax.export.programs import ExportOptions
 from edgetam_jax.export.verify import report, verify
 
 EXAMPLES = """\
@@ -19,8 +19,7 @@ EXAMPLES = """\
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports a network; returns 1 if `--verify` found it outside its bounds, else 0."""
     arguments = _parser().parse_args(argv)
-    network = argparse.Namespace(model=arguments.model, size=arguments.size, dtype="float32", device="cpu")
-    model = open_model(network)
+    model = load_network(arguments.model, arguments.size, "cpu")
     spec = export(
         model,
         arguments.out,
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = Options()
+    options = ExportOptions()
     parser = make_parser(
         "export",
         "Write a network as programs for other runtimes: encode (once a frame), track (once an object and frame, with "

@@ -4,11 +4,12 @@ See `evaluation.held_out` and `evaluation.real_videos`.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 from edgetam_jax.checkpoints.api import load
 from edgetam_jax.data.datasets import Dataset, open_dataset
@@ -79,11 +80,7 @@ def _by_method(summaries: Mapping[str, Summary]) -> dict[str, Any]:
 
 
 def _with_progress(results: Iterable[Result], count: int, what: str) -> Iterator[Result]:
-    start = time.perf_counter()
-    for number, result in enumerate(results, 1):
-        yield result
-        end = "\n" if number == count else ""
-        print(f"\r{what} {number}/{count}, {time.perf_counter() - start:.0f} s", end=end, file=sys.stderr, flush=True)
+    yield from tqdm(results, total=count, desc=f"{what}s", unit=what)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,10 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", help="a checkpoint of any kind")
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
-    parser.add_argument("--clips", type=int, default=100, help="how many (100); 0 for none, where there are videos")
-    parser.add_argument("--frames", type=int, default=24, help="of each (24)")
-    parser.add_argument("--size", type=int, default=256, help="their sides in pixels (256)")
-    parser.add_argument("--objects", type=int, default=3, help="that are tracked in each (3)")
+    parser.add_argument("--clips", type=int, default=100, help="number of clips (100); 0 for none, with --videos")
+    parser.add_argument("--frames", type=int, default=24, help="frames per clip (24)")
+    parser.add_argument("--size", type=int, default=256, help="side of the frames in pixels (256)")
+    parser.add_argument("--objects", type=int, default=3, help="objects per clip (3)")
     parser.add_argument(
         "--videos",
         type=Path,

@@ -59,9 +59,14 @@ def open_model(arguments: argparse.Namespace) -> Model:
 
     It must come before the process's first jax computation, because jax cannot change its device later.
     """
-    _choose_device(arguments.device)
+    return load_network(arguments.model, arguments.size, arguments.device).astype(arguments.dtype)
+
+
+def load_network(name: str, size: int | None, device: str | None = None) -> Model:
+    """Loads a network by its name, and sets the device and the compilation cache as `open_model` does."""
+    _choose_device(device)
     keep_compiled()
-    return _load(arguments.model, arguments.size).astype(arguments.dtype)
+    return _load(name, size)
 
 
 def _load(name: str, size: int | None) -> Model:

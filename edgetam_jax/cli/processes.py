@@ -6,9 +6,9 @@ from edgetam_jax.evaluation import resumable
 
 
 def add_process_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--processes", type=int, help="over how many processes the videos are split")
-    parser.add_argument("--process", type=int, help="which one this is, from 0")
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, to begin together")
+    parser.add_argument("--processes", type=int, help="number of processes that share the videos")
+    parser.add_argument("--process", type=int, help="index of this process, from 0")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, to wait for all processes")
 
 
 def join_processes(arguments: argparse.Namespace) -> tuple[int, int]:

@@ -9,6 +9,7 @@ once; `synthetic.layers` composes clips from it there.
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +52,7 @@ def bank_fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         flat = array.reshape(-1).view(np.uint8)
         for start in range(0, flat.size, BYTES_OF_A_CHUNK):
-            digest.update(flat[start : start + BYTES_OF_A_CHUNK])
+            digest.update(flat[start : start + BYTES_OF_A_CHUNK].data)
     return digest.hexdigest()[:16]
 
 
@@ -68,8 +69,8 @@ def read_bank(path: str | Path) -> Bank:
     size, limit = Path(path).stat().st_size, memory_limit()
     if size > limit:
         raise FrameError(
-            f"{path} has {size / 1e9:.1f} GB, and there are {limit / 1e9:.1f} GB of memory; a bank is kept in memory. "
-            "Make one from fewer pictures."
+            f"{path} has {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB of memory. "
+            "Make a bank from fewer pictures."
         )
     try:
         with safe_open(path, "np") as file:
@@ -86,6 +87,10 @@ def read_bank(path: str | Path) -> Bank:
 
 
 def memory_limit() -> int:
-    """Bytes of memory: the device's where it tells, otherwise those of this machine."""
+    """Bytes of memory: the device's where it tells, otherwise this machine's; no limit where neither is known."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if stats.get("bytes_limit"):
+        return stats["bytes_limit"]
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize  # Windows has no such call
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -88,7 +88,8 @@ def _arrays(photographs: list[Any], clips: list[Any], things: list[Thing]) -> di
     weights = np.array([1 / counts[name] for name in names])
     shares = (np.cumsum(weights) / max(weights.sum(), 1)).astype(np.float32)
     shares[-1:] = 1
-    bank = TextureBank(
+    make_bank: Any = TextureBank  # here of NumPy's arrays
+    bank = make_bank(
         photographs=stack([image for image, _ in photographs], BACKGROUND_SIDE, 3),
         photograph_aspects=np.array([aspect for _, aspect in photographs], np.float32),
         frames=stack([frame for frames, _ in clips for frame in frames], BACKGROUND_SIDE, 3),

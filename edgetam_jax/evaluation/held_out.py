@@ -169,7 +169,7 @@ def compare_to_targets(results: Mapping[str, Summary]) -> list[str]:
     """A line for each target: the value that was reached, and the difference."""
     reached = [(f"{kind}: J&F", results[kind].score.jf, target) for kind, target in TARGETS.items()]
     reached += [(f"{kind}: score on absent frames", _absent(results[kind]), ABSENT_TARGET) for kind in TARGETS]
-    return [f"{metric} {value:.3f}, bar {target:.2f}: {value - target:+.3f}" for metric, value, target in reached]
+    return [f"{metric} {value:.3f}, target {target:.2f}: {value - target:+.3f}" for metric, value, target in reached]
 
 
 def _absent(result: Summary) -> float:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from edgetam_jax.errors import ExportError
-from edgetam_jax.export.programs import Options, check_options
+from edgetam_jax.export.programs import ExportOptions, check_options
 from edgetam_jax.export.spec import SPEC_FILE, describe, write_spec
 from edgetam_jax.media.atomic import replacing
 from edgetam_jax.model import Model
@@ -70,16 +70,17 @@ def export(
 
     Raises:
         ConfigError: `points` or `slots` are out of range.
-        ExportError: The target is unknown, cannot store such weights, or needs a package that is not installed.
+        ExportError: The target is unknown, cannot store such weights, or needs a package that is not installed; or the
+            model is folded, or not float32.
         OutputError: The folder exists and `force` is False, or it cannot be written.
     """
     form = _find_format(to)
     if weights is not None and weights not in form.weights:
         raise ExportError(f"weights is {weights!r}; for {to} expected one of {', '.join(form.weights)}.")
     stored = weights or form.weights[0]
-    options = Options(points, slots)
+    options = ExportOptions(points, slots)
     check_options(options)
-    _check_float32(model)
+    _check_weights(model)
     write = _find_writer(to, form)
     with replacing(Path(out), force, FILES) as folder:
         folder.mkdir()
@@ -100,7 +101,9 @@ def _find_writer(to: str, form: _Format) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"edgetam_jax.export.{form.module}"), form.function)
 
 
-def _check_float32(model: Model) -> None:
+def _check_weights(model: Model) -> None:
+    if model.weights is not None:
+        raise ExportError("the model is folded for inference; export the model on which folded() was called.")
     if types := sorted({str(x.dtype) for x in jax.tree.leaves(model.params)} - {np.dtype(np.float32).name}):
         raise ExportError(
             f"the model's parameters are {', '.join(types)}; expected float32. Load it without astype, and choose with "

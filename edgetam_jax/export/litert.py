@@ -8,7 +8,7 @@ import jax
 
 from edgetam_jax.errors import ExportError
 from edgetam_jax.export.fold import fold
-from edgetam_jax.export.programs import Options, Program, build_programs
+from edgetam_jax.export.programs import ExportOptions, Program, build_programs
 from edgetam_jax.export.replay import replay
 from edgetam_jax.model import Model
 
@@ -16,7 +16,7 @@ SIGNATURE = "serving_default"
 
 
 def write_litert(
-    model: Model, options: Options, folder: Path, weights: str
+    model: Model, options: ExportOptions, folder: Path, weights: str
 ) -> tuple[dict[str, Program], dict[str, str]]:
     """Writes a file for each program.
 

@@ -13,7 +13,7 @@ from edgetam_jax.export.fold import Graph, fold
 from edgetam_jax.export.onnx_graph import OnnxGraph
 from edgetam_jax.export.onnx_weights import store_weights
 from edgetam_jax.export.patterns import find_activations
-from edgetam_jax.export.programs import Options, Program, build_programs
+from edgetam_jax.export.programs import ExportOptions, Program, build_programs
 from edgetam_jax.model import Model
 
 OPSET, IR_VERSION = 20, 10  # the first with Gelu
@@ -21,7 +21,9 @@ PRODUCER = "edgetam_jax"
 EMITTERS = onnx_ops.EMITTERS | onnx_dense.EMITTERS
 
 
-def write_onnx(model: Model, options: Options, folder: Path, weights: str) -> tuple[dict[str, Program], dict[str, str]]:
+def write_onnx(
+    model: Model, options: ExportOptions, folder: Path, weights: str
+) -> tuple[dict[str, Program], dict[str, str]]:
     """Writes a file for each program.
 
     Returns:

@@ -17,7 +17,6 @@ from edgetam_jax.export.steps import (
     bank_arrays,
     decode_image,
     encode,
-    is_image_only,
     track_object,
     track_objects,
 )
@@ -37,21 +36,21 @@ class Program(NamedTuple):
     outputs: Shapes
 
 
-class Options(NamedTuple):
+class ExportOptions(NamedTuple):
     """The sizes that an exported program is made for, besides the model's."""
 
     points: int = 4  # places for points, of which one is for the token that ends them
     slots: int = 2  # conditioning frames that are kept of an object
 
 
-def check_options(options: Options) -> None:
+def check_options(options: ExportOptions) -> None:
     if not 2 <= options.points <= 64:
         raise ConfigError(f"points is {options.points}; expected 2 to 64 places, one more than the points of a prompt.")
     if not 1 <= options.slots <= 64:
         raise ConfigError(f"slots is {options.slots}; expected 1 to 64 conditioning frames.")
 
 
-def build_programs(model: Model, options: Options) -> dict[str, Program]:
+def build_programs(model: Model, options: ExportOptions) -> dict[str, Program]:
     """`encode`, `decode` and, if the model can track, `track`, for one image and one object."""
     check_options(options)
     image = {"image": _shape((model.config.image_size, model.config.image_size, 3), "uint8")}
@@ -59,13 +58,13 @@ def build_programs(model: Model, options: Options) -> dict[str, Program]:
     features = encode_program.outputs
     decoded = {name: features[name] for name in IMAGE_FEATURES} | _decode_prompt(model, options)
     programs = {"encode": encode_program, "decode": _program("decode", decode_image, model, decoded)}
-    if not is_image_only(model):
+    if not model.image_only:
         inputs = features | state_shapes(model, options) | prompt_shapes(model, options)
         programs["track"] = _program("track", track_object, model, inputs)
     return programs
 
 
-def build_objects_program(model: Model, options: Options, count: Any) -> Program:
+def build_objects_program(model: Model, options: ExportOptions, count: Any) -> Program:
     """`track` for `count` objects at once, a leading axis of all arrays but the features and the frame's number."""
     inputs = state_shapes(model, options) | prompt_shapes(model, options)
     rows = {
@@ -88,27 +87,27 @@ def _shape(shape: tuple[int, ...], dtype: str = "float32") -> jax.ShapeDtypeStru
     return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
 
 
-def state_shapes(model: Model, options: Options) -> Shapes:
+def state_shapes(model: Model, options: ExportOptions) -> Shapes:
     """The state of one object."""
     bank: Any = jax.eval_shape(lambda: bank_arrays(memory.init(model.config, options.slots)))
     return bank | {"frame": _shape((1,), "int32")}
 
 
-def prompt_shapes(model: Model, options: Options) -> Shapes:
+def prompt_shapes(model: Model, options: ExportOptions) -> Shapes:
     """The prompt of one object on a frame."""
     size = model.config.image_size
     return _point_shapes(options) | {"mask": _shape((size, size), "uint8")}
 
 
-def _decode_prompt(model: Model, options: Options) -> Shapes:
+def _decode_prompt(model: Model, options: ExportOptions) -> Shapes:
     size = model.config.mask_size
     return _point_shapes(options) | {"mask": _shape((size, size)), "has_mask": _shape((1,), "bool")}
 
 
-def _point_shapes(options: Options) -> Shapes:
+def _point_shapes(options: ExportOptions) -> Shapes:
     return {"points": _shape((options.points, 2)), "labels": _shape((options.points,), "int32")}
 
 
-def zero_state(model: Model, options: Options) -> Arrays:
+def zero_state(model: Model, options: ExportOptions) -> Arrays:
     """The state of an object that has not been seen."""
     return {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in state_shapes(model, options).items()}

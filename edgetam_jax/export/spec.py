@@ -11,11 +11,10 @@ import numpy as np
 
 from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.export.names import FEATURES, NEXT, STATE
-from edgetam_jax.export.programs import Options, Program
+from edgetam_jax.export.programs import ExportOptions, Program
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.ops.pixels import MEAN, STD
-from edgetam_jax.types import MASK_PROMPT_CLAMP, Label
+from edgetam_jax.types import MASK_PROMPT_CLAMP, NO_OBJECT, Label
 
 SPEC_FILE = "edgetam.json"
 FORMAT, FORMAT_VERSION = "edgetam_jax.export", 1
@@ -29,7 +28,7 @@ def describe(
     folder: Path,
     target: str,
     weights: str,
-    options: Options,
+    options: ExportOptions,
     objects: str,
 ) -> dict[str, Any]:
     """The contents of `edgetam.json`.

@@ -17,7 +17,7 @@ from jax import export as jax_export
 from safetensors.numpy import save
 
 from edgetam_jax.evaluation.provenance import fingerprint
-from edgetam_jax.export.programs import Options, Program, build_objects_program, build_programs, is_image_only
+from edgetam_jax.export.programs import ExportOptions, Program, build_objects_program, build_programs
 from edgetam_jax.model import Model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -26,16 +26,18 @@ FINGERPRINT_KEY = "edgetam_jax.fingerprint"
 STORED = {"float32": np.float32, "float16": np.float16}  # as weights are stored; programs compute in float32
 
 
-def stablehlo_programs(model: Model, options: Options) -> dict[str, Program]:
+def stablehlo_programs(model: Model, options: ExportOptions) -> dict[str, Program]:
     """The programs, of which `track` takes any number of objects."""
     programs = build_programs(model, options)
-    if not is_image_only(model):
+    if not model.image_only:
         (count,) = jax_export.symbolic_shape("objects")
         programs["track"] = build_objects_program(model, options, count)
     return programs
 
 
-def write_stablehlo(model: Model, options: Options, folder: Path, weights: str) -> tuple[dict[str, Program], dict]:
+def write_stablehlo(
+    model: Model, options: ExportOptions, folder: Path, weights: str
+) -> tuple[dict[str, Program], dict]:
     """Writes the programs and the weights.
 
     Returns:

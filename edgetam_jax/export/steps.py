@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from edgetam_jax.export.names import BANK, FEATURES, IMAGE_FEATURES, NEXT
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import MASK_LOGIT, EdgeTAM
+from edgetam_jax.nn.edgetam import EdgeTAM
 from edgetam_jax.nn.memory_attention import FrameQueries
 from edgetam_jax.ops.pixels import preprocess
 from edgetam_jax.ops.tree import where
@@ -26,7 +26,7 @@ from edgetam_jax.tracking.step import (
     no_points,
     step,
 )
-from edgetam_jax.types import ImageFeatures, Label, ObjectPrediction, PromptInputs
+from edgetam_jax.types import MASK_LOGIT, ImageFeatures, Label, ObjectPrediction, PromptInputs
 
 Arrays = dict[str, Array]
 
@@ -43,15 +43,10 @@ def bank_of(arrays: Arrays) -> Bank:
     return Bank(Slots(*values[:3]), values[3], Slots(*values[4:7]), Slots(*values[7:]))
 
 
-def is_image_only(model: Model) -> bool:
-    """Whether the model lacks the parts that tracking needs."""
-    return "memory_attention" not in model.params
-
-
 def encode(model: Model, arrays: Arrays) -> Arrays:
     """The features of a frame that has the size of the model's input already."""
     image: UInt8[Array, "S S 3"] = arrays["image"]
-    if is_image_only(model):
+    if model.image_only:
         features = model.encode_image(preprocess(image, model.config.image_size, "video"))
         return dict(zip(IMAGE_FEATURES, features, strict=True))
     features, queries = encode_frames(model, image)

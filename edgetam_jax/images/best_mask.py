@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from edgetam_jax.images.predictor import ImagePredictor
-from edgetam_jax.nn.edgetam import MASK_LOGIT
 from edgetam_jax.prompts import Prompt
+from edgetam_jax.types import MASK_LOGIT
 
 
 def predict_best_mask(predictor: ImagePredictor, prompt: Prompt) -> tuple[np.ndarray, float]:

@@ -17,14 +17,13 @@ from jaxtyping import Array, Bool, Float, UInt8
 from edgetam_jax.errors import PromptError
 from edgetam_jax.images.prompts import MIN_POINTS, ImagePrompts, Size
 from edgetam_jax.model import Model, for_inference
-from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import select_mask
 from edgetam_jax.ops.pixels import Rule, as_frames, as_image
 from edgetam_jax.ops.pixels import preprocess as normalize
 from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.ops.tree import cond_or_select, map_or_vmap, resolve_vectorize
 from edgetam_jax.prompts import bucket
-from edgetam_jax.types import ImageFeatures, Label, PromptInputs
+from edgetam_jax.types import MASK_LOGIT, NO_OBJECT, ImageFeatures, Label, PromptInputs
 
 NUM_MULTIMASKS = 3  # alternative masks of an ambiguous prompt
 ENCODER_BATCH = 8  # images that are encoded together where `vectorize` holds

@@ -5,6 +5,9 @@ It computes in the type of its parameters. Masks, estimates and scores are float
 Frames and objects are leading axes, or `vmap`. The order of the calls over a video is in the package `tracking`.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from edgetam_jax.config import Config
-from edgetam_jax.nn.folding import derived
+from edgetam_jax.nn.folding import COLLECTION, derived
 from edgetam_jax.nn.image_encoder import ImageEncoder
 from edgetam_jax.nn.kernels import matmul
 from edgetam_jax.nn.layers import MLP, Conv, compose
@@ -22,10 +25,18 @@ from edgetam_jax.nn.memory_attention import FrameQueries, MemoryAttention
 from edgetam_jax.nn.memory_encoder import MemoryEncoder
 from edgetam_jax.nn.perceiver import SpatialPerceiver
 from edgetam_jax.nn.prompt_encoder import PromptEncoder
-from edgetam_jax.types import ImageFeatures, Label, MaskPrediction, Memory, ObjectPrediction, PromptInputs
+from edgetam_jax.types import (
+    MASK_LOGIT,
+    NO_OBJECT,
+    ImageFeatures,
+    Label,
+    MaskPrediction,
+    Memory,
+    ObjectPrediction,
+    PromptInputs,
+)
 
-MASK_LOGIT = 10.0  # a mask that the user provides has logits of +-10
-NO_OBJECT = -1024.0  # the logits of an absent object's mask
+VIDEO_ONLY = {"maskmem_tpos_enc": None, "no_obj_ptr": None}  # Flax requires these parameters, also in image-only models
 
 
 class EdgeTAM(nn.Module):
@@ -160,3 +171,33 @@ class EdgeTAM(nn.Module):
         tokens = self.encode_memory(features.embedding, prediction.logits, from_prompt=True)
         conditioned = self.condition_on_memory(self.self_attend(features.embedding), memory)
         return conditioned, prediction, tokens
+
+
+def run_video(config: Config, params: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Outputs of all components, and the weights that were derived for them."""
+    return _run(config, params, EdgeTAM.init_all, *example_inputs(config))
+
+
+def run_images(config: Config, params: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Outputs of the components that still images need, and the weights that were derived for them."""
+    pixels, mask, _ = example_inputs(config)
+    return _run(config, params, EdgeTAM.init_images, pixels, mask[: config.mask_size, : config.mask_size])
+
+
+def example_inputs(config: Config) -> tuple[Float[Array, "S S 3"], Float[Array, "S S"], Memory]:
+    """Pixels, a mask and a memory: arguments of `EdgeTAM.init_all`."""
+    size = config.image_size
+    memory = Memory(
+        frames=jnp.zeros((1, config.perceiver.tokens, config.memory_dim)),
+        rows=jnp.zeros((1,), jnp.int32),
+        frames_valid=jnp.ones((1,), bool),
+        pointers=jnp.zeros((1, config.hidden_dim)),
+        pointers_valid=jnp.ones((1,), bool),
+    )
+    return jnp.zeros((size, size, 3)), jnp.ones((size, size)), memory
+
+
+def _run(config: Config, params: Mapping[str, Any], method: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
+    apply: Any = EdgeTAM(config).apply
+    outputs, weights = apply({"params": {**VIDEO_ONLY, **params}}, *args, method=method, mutable=[COLLECTION])
+    return outputs, weights[COLLECTION]

@@ -33,16 +33,16 @@ def cond_or_select(
     return where(condition, yes(), no()) if vectorize else lax.cond(condition, yes, no)
 
 
-def map_or_vmap(function: Callable[..., Any], vectorize: bool | None = None) -> Callable[..., Any]:
+def map_or_vmap(function: Callable[..., Any], vectorize: bool) -> Callable[..., Any]:
     """Maps a function over the leading axis: at once (`vmap`) or one by one (`lax.map`). The numbers are the same."""
-    return jax.vmap(function) if resolve_vectorize(vectorize) else lambda *args: lax.map(lambda a: function(*a), args)
+    return jax.vmap(function) if vectorize else lambda *args: lax.map(lambda a: function(*a), args)
 
 
 def platform_of(array: Any) -> str:
-    """The platform that a computation with an array runs on: "cpu", "gpu" or "tpu".
+    """The platform of an array's device, "cpu", "gpu" or "tpu"; of a tracer, that of JAX's default device.
 
-    That of the array's device if it is concrete, else (a tracer, a shape, NumPy's) that of JAX's default device. Only
-    the public functions call this, before they trace anything: the result is a static choice of their programs.
+    Functions that users call resolve it once, as a static argument of their programs. Inside a `jax.jit` of the user's
+    own, pass `vectorize` to choose.
     """
     if isinstance(array, Array) and not isinstance(array, Tracer):
         return next(iter(array.devices())).platform

@@ -19,7 +19,7 @@ from edgetam_jax.ops.points import check_inside, check_mask, check_points
 from edgetam_jax.ops.tree import resolve_vectorize
 from edgetam_jax.prompts import check_count
 from edgetam_jax.tracking.session import MaskStorage, Session, TrackedObject
-from edgetam_jax.tracking.session_runner import Masks, SessionRunner
+from edgetam_jax.tracking.session_runner import FrameMasks, SessionRunner
 from edgetam_jax.tracking.step import TrackOptions
 
 
@@ -104,7 +104,7 @@ class VideoPredictor:
         clear_old_points: bool = True,
         normalize_coords: bool = True,
         box: ArrayLike | None = None,
-    ) -> Masks:
+    ) -> FrameMasks:
         """Prompts an object on a frame with points, a box, or both. An existing mask on this frame is refined.
 
         Args:
@@ -139,7 +139,7 @@ class VideoPredictor:
         state.set_prompt_output(frame_idx, obj_id, tracked, output)
         return self.get_masks(state, frame_idx)
 
-    def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> Masks:
+    def add_new_mask(self, state: Session, frame_idx: int, obj_id: int, mask: ArrayLike) -> FrameMasks:
         """Sets an object's mask on a frame.
 
         Args:
@@ -170,7 +170,7 @@ class VideoPredictor:
         start_frame_idx: int | None = None,
         max_frame_num_to_track: int | None = None,
         reverse: bool = False,
-    ) -> Iterator[Masks]:
+    ) -> Iterator[FrameMasks]:
         """Tracks all objects from frame to frame. Prompted frames keep the masks of their prompts.
 
         Objects and prompts that are added during iteration are tracked by the next call.
@@ -204,7 +204,7 @@ class VideoPredictor:
 
     def clear_all_prompts_in_frame(
         self, state: Session, frame_idx: int, obj_id: int, need_output: bool = True
-    ) -> Masks | None:
+    ) -> FrameMasks | None:
         """Removes an object's prompts and its mask on a frame. Without another prompt, its tracked masks go as well.
 
         Args:
@@ -262,7 +262,7 @@ class VideoPredictor:
         """
         state.objects.clear()
 
-    def get_masks(self, state: Session, frame_idx: int) -> Masks:
+    def get_masks(self, state: Session, frame_idx: int) -> FrameMasks:
         """Reads the masks that the session holds for a frame. Nothing is computed but their size.
 
         Args:

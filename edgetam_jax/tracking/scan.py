@@ -14,7 +14,7 @@ from edgetam_jax.errors import PromptError
 from edgetam_jax.model import Model, for_inference
 from edgetam_jax.ops.pixels import Rule, as_frames
 from edgetam_jax.ops.tree import repeat, resolve_vectorize, where
-from edgetam_jax.prompts import Prompts, check_count, check_for_video
+from edgetam_jax.prompts import Prompts, check_against_video, check_count
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank
 from edgetam_jax.tracking.prompt_entries import encode_prompts, entries_at, write_all_conditioning
@@ -58,7 +58,7 @@ def track(
         raise PromptError('a state continues a video forward; use direction="forward" or leave the state out.')
     frames = as_frames(frames)
     length = frames.shape[0]
-    check_for_video(prompts, length if state is None else None, frames.shape[1:3])
+    check_against_video(prompts, length if state is None else None, frames.shape[1:3])
     if state is not None:
         check_for_state(prompts, state)
         state = with_prompt_slots(state, prompts, length)

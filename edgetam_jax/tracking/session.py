@@ -15,12 +15,12 @@ from edgetam_jax.config import Config
 from edgetam_jax.errors import PromptError
 from edgetam_jax.media.video import Video
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.ops.rle import rle_decode, rle_encode
 from edgetam_jax.prompts import bucket, check_count
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank, MemoryEntry, Slots
 from edgetam_jax.tracking.step import FrameFeatures, PrecomputedEntries, StepOutput, absent_output
+from edgetam_jax.types import MASK_LOGIT, NO_OBJECT
 
 MaskStorage = Literal["logits", "bits", "rle", "nothing"]
 Points = tuple[np.ndarray, np.ndarray]  # points [P, 2] in pixels of the video, and labels [P]
@@ -226,7 +226,9 @@ def absent_logits(config: Config) -> Float[np.ndarray, "h w"]:
     return np.full((config.mask_size, config.mask_size), NO_OBJECT, np.float32)
 
 
-def entries_at(frame: int, objects: Mapping[int, TrackedObject], capacity: int, model: Model) -> PrecomputedEntries:
+def session_entries_at(
+    frame: int, objects: Mapping[int, TrackedObject], capacity: int, model: Model
+) -> PrecomputedEntries:
     """The outputs [capacity, ...] of the prompts on a frame."""
     absent = absent_output(model)
     prompts = [obj.prompt_outputs.get(frame) for obj in objects.values()]

@@ -7,15 +7,22 @@ import jax
 import numpy as np
 
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.prompts import bucket, closed
-from edgetam_jax.tracking import session_jit as programs
+from edgetam_jax.tracking import session_jit
 from edgetam_jax.tracking.memory import Bank
-from edgetam_jax.tracking.session import Session, TrackedObject, absent_logits, build_banks, entries_at, store_outputs
+from edgetam_jax.tracking.session import (
+    Session,
+    TrackedObject,
+    absent_logits,
+    build_banks,
+    session_entries_at,
+    store_outputs,
+)
 from edgetam_jax.tracking.session_jit import Clean
 from edgetam_jax.tracking.step import FrameFeatures, StepOutput, TrackOptions
+from edgetam_jax.types import NO_OBJECT
 
-Masks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
+FrameMasks = tuple[int, list[int], np.ndarray]  # frame number, object ids, logits [O, 1, H, W]
 CACHED_FRAMES = 2
 POINTS = 8  # places that prompts have at first, so that a few clicks more compile nothing
 
@@ -39,7 +46,7 @@ class SessionRunner:
         before = tracked.logits_at(frame, state.keep, model.config)
         previous = absent_logits(model.config) if before is None else before, np.array(before is not None)
         bank, direction = self._bank_for_correction(state, tracked, frame)
-        return programs.encode_points(
+        return session_jit.encode_points(
             model,
             self._features(state, frame),
             *closed(scaled, labels, bucket(len(labels) + 1, POINTS)),
@@ -53,9 +60,9 @@ class SessionRunner:
 
     def encode_mask(self, state: Session, frame: int, mask: np.ndarray) -> StepOutput:
         """The output of a mask prompt, [H, W] bool of the video's size."""
-        return programs.encode_mask(self.model, self._features(state, frame), mask, self.soft_memory)
+        return session_jit.encode_mask(self.model, self._features(state, frame), mask, self.soft_memory)
 
-    def propagate(self, state: Session, start: int, count: int | None, reverse: bool) -> Iterator[Masks]:
+    def propagate(self, state: Session, start: int, count: int | None, reverse: bool) -> Iterator[FrameMasks]:
         """Tracks all objects from frame `start` over `count` more frames, by default to the end of the video."""
         if reverse and start == 0:
             return  # as in SAM 2: no frame comes before it
@@ -71,15 +78,15 @@ class SessionRunner:
         for offset, pixels in enumerate(frames):
             frame = start + direction * offset
             features = self._features(state, frame, pixels)
-            entries = entries_at(frame, objects, capacity, model)
-            banks, output, logits = programs.track_frame(
+            entries = session_entries_at(frame, objects, capacity, model)
+            banks, output, logits = session_jit.track_frame(
                 model, banks, features, frame, entries, direction, self.clean, self.options
             )
             store_outputs(state, pairs, frame, output, logits, reverse, reach)
             rows = [i for i, (obj_id, tracked) in enumerate(current.items()) if state.objects.get(obj_id) is tracked]
             yield frame, [list(objects)[i] for i in rows], self._at_video_size(state, np.asarray(logits)[rows])
 
-    def stored_masks(self, state: Session, frame: int) -> Masks:
+    def stored_masks(self, state: Session, frame: int) -> FrameMasks:
         """The masks that the session holds for a frame, with logits of -1024 for objects that have none."""
         config = self.model.config
         stored = [tracked.logits_at(frame, state.keep, config) for tracked in state.objects.values()]
@@ -97,7 +104,7 @@ class SessionRunner:
     def _features(self, state: Session, frame: int, pixels: np.ndarray | None = None) -> FrameFeatures:
         if frame not in state.features:
             pixels = state.video[frame] if pixels is None else pixels
-            state.features[frame] = programs.encode_frames(self.model, pixels, self.options.preprocess)
+            state.features[frame] = session_jit.encode_frames(self.model, pixels, self.options.preprocess)
             while len(state.features) > CACHED_FRAMES:
                 state.features.popitem(last=False)
         return state.features[frame]
@@ -108,4 +115,4 @@ class SessionRunner:
             return np.zeros((0, 1, *state.size), np.float32)
         padded = np.full((state.capacity, *logits.shape[1:]), NO_OBJECT, np.float32)
         padded[:count] = logits
-        return np.asarray(programs.resize(padded, state.size, self.non_overlap_masks))[:count, None]
+        return np.asarray(session_jit.resize(padded, state.size, self.non_overlap_masks))[:count, None]

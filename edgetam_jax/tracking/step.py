@@ -13,7 +13,6 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, UInt8
 
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import MASK_LOGIT, NO_OBJECT
 from edgetam_jax.nn.mask_decoder import MASKS
 from edgetam_jax.nn.memory_attention import FrameQueries
 from edgetam_jax.ops.pixels import Rule, preprocess
@@ -21,7 +20,9 @@ from edgetam_jax.ops.tree import cond_or_select, map_or_vmap, where
 from edgetam_jax.tracking import memory
 from edgetam_jax.tracking.memory import Bank, MemoryEntry
 from edgetam_jax.types import (
+    MASK_LOGIT,
     MASK_PROMPT_CLAMP,
+    NO_OBJECT,
     ImageFeatures,
     Label,
     MaskPrediction,

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from edgetam_jax.model import Model, for_inference
 from edgetam_jax.ops.pixels import Rule, as_image
 from edgetam_jax.ops.tree import repeat, resolve_vectorize
-from edgetam_jax.prompts import Prompts, check_for_video
+from edgetam_jax.prompts import Prompts, check_against_video
 from edgetam_jax.tracking.prompt_entries import prompts_at
 from edgetam_jax.tracking.state import State, Tracks, check_for_state, make_tracks
 from edgetam_jax.tracking.step import FrameInputs, TrackOptions, encode_frames, step
@@ -55,7 +55,7 @@ def track_step(
     if prompts is None:
         prompts = no_prompts(len(state.obj_ids))
     else:
-        check_for_video(prompts, None, (pixels.shape[0], pixels.shape[1]))
+        check_against_video(prompts, None, (pixels.shape[0], pixels.shape[1]))
         check_for_state(prompts, state, streaming=True)
     options = TrackOptions(preprocess=preprocess, vectorize=resolve_vectorize(vectorize, model.platform))
     return _track_step(for_inference(model), state, pixels, prompts, options)

@@ -18,7 +18,7 @@ from edgetam_jax.model import Params
 
 MULTIPLE = 1024  # the length of each vector is padded to a multiple of this, so that devices divide it evenly
 
-Path = tuple[str, ...]
+ParamPath = tuple[str, ...]
 FlatParams = Mapping[str, Float[Array, "_"]]  # one vector a parameter group, by the group's name
 
 
@@ -26,8 +26,8 @@ FlatParams = Mapping[str, Float[Array, "_"]]  # one vector a parameter group, by
 class FlatLayout:
     """Which parameter is where in which vector."""
 
-    shapes: Mapping[Path, tuple[int, ...]]
-    groups: Mapping[str, tuple[Path, ...]]  # the parameters in each vector, in order
+    shapes: Mapping[ParamPath, tuple[int, ...]]
+    groups: Mapping[str, tuple[ParamPath, ...]]  # the parameters in each vector, in order
 
     def flatten(self, tree: Params) -> FlatParams:
         """Concatenates the parameters of each group, padded with zeros."""
@@ -49,10 +49,10 @@ class FlatLayout:
         return unflatten_dict(leaves)
 
 
-def make_layout(params: Params, group_of: Mapping[Path, str]) -> FlatLayout:
+def make_layout(params: Params, group_of: Mapping[ParamPath, str]) -> FlatLayout:
     """The layout of parameters, or of their shapes, given the name of each parameter's group."""
     leaves: dict[Any, Any] = flatten_dict(params)
-    groups: dict[str, list[Path]] = {}
+    groups: dict[str, list[ParamPath]] = {}
     for path in sorted(leaves):
         groups.setdefault(group_of[path], []).append(path)
     shapes = {path: x.shape for path, x in leaves.items()}

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from edgetam_jax.errors import ConfigError, TrainingError
 from edgetam_jax.model import Params, is_statistic
-from edgetam_jax.training.flat_params import FlatLayout, FlatParams, Path, make_layout
+from edgetam_jax.training.flat_params import FlatLayout, FlatParams, ParamPath, make_layout
 
 TRUNK = "image_encoder/trunk/body/"
 
@@ -119,7 +119,7 @@ def make_optimizer(params: Params, config: OptimizerConfig, steps: int) -> optax
     return optax.chain(optax.masked(adamw, trained), optax.stateless(multiply))
 
 
-def _param_groups(params: Params, config: OptimizerConfig) -> dict[Path, ParamGroup]:
+def _param_groups(params: Params, config: OptimizerConfig) -> dict[ParamPath, ParamGroup]:
     flat: dict[Any, Any] = flatten_dict(params)
     multipliers: dict[Any, Any] = flatten_dict(resolve_lr_multipliers(params, config))
     return {path: ParamGroup(multipliers[path], multipliers[path] > 0 and x.ndim > 1) for path, x in flat.items()}

@@ -151,15 +151,8 @@ class Recipe:
         _ = self.rollout_config  # checks its fields
         if not self.start:
             _ = PRESETS[self.network].resized(self.image_size)
-        if (
-            self.data
-            and self.synthetic.weight
-            and (self.synthetic.frames, self.synthetic.objects)
-            != (
-                self.data[0].frames,
-                self.data[0].objects,
-            )
-        ):
+        shape = self.synthetic.frames, self.synthetic.objects
+        if self.data and self.synthetic.weight and shape != (self.data[0].frames, self.data[0].objects):
             raise ConfigError(
                 f"synthetic clips have {self.synthetic.frames} frames and {self.synthetic.objects} objects, data has "
                 f"{self.data[0].frames} and {self.data[0].objects}; a mixed batch needs the same of both."

@@ -134,9 +134,9 @@ def _rollout_frame(
     else:
         has_memory = jax.vmap(jax.vmap(memory.has_memory))(banks)
         entries, losses = lax.cond(prompted.any(), interact, lambda: zeros_like_output(interact))
-        advance = partial(step, model, options=TrackOptions(vectorize=True, detail=True))
+        track_frame = partial(step, model, options=TrackOptions(vectorize=True, detail=True))
         inputs = FrameInputs(entries=PrecomputedEntries(entries, prompted, prompted))
-        banks, output = jax.vmap(advance, (0, 0, None, 0))(banks, features, targets.frame_idx, inputs)
+        banks, output = jax.vmap(track_frame, (0, 0, None, 0))(banks, features, targets.frame_idx, inputs)
         assert output.aux is not None
         from_memory = frame_losses(output.aux, targets, config.weights)
         losses = jax.tree.map(

@@ -1,6 +1,6 @@
 """Cuts things out of photographs that each show one thing on a floor or a hanger, by GrabCut.
 
-    python recipes/nano/cut_out.py PHOTOGRAPHS OUT    # needs opencv-python-headless and pillow, nothing of edgetam_jax
+    python recipes/nano/cut_out.py PHOTOGRAPHS OUT    # needs opencv-python-headless
 
 Two cuts are made of each photograph, which differ in the margin that surely is background. It is used where both agree,
 and where the thing is large, in one piece and away from most of the photograph's border; the others are left out.
@@ -15,6 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+
+from edgetam_jax.ops.rle import rle_encode
 
 MARGINS = (0.02, 0.07)  # shares of width and height
 ROUNDS = 5  # of GrabCut
@@ -49,12 +51,8 @@ def write_annotations(source: Path, out: Path) -> None:
     for number, path in enumerate(sorted((out / "cutouts").glob("*.png"))):
         mask = np.asarray(Image.open(path))[..., 3] >= 128
         height, width = mask.shape
-        ends = np.flatnonzero(np.diff(np.concatenate([[0], mask.ravel(order="F"), [0]])))
-        counts = np.diff(np.concatenate([[0], ends, [mask.size]])).tolist()
-        counts = counts[:-1] if counts[-1] == 0 else counts
         images.append({"id": number, "file_name": f"{path.stem}.jpg", "height": height, "width": width})
-        segmentation = {"size": [height, width], "counts": counts}
-        annotations.append({"id": number, "image_id": number, "category_id": 1, "segmentation": segmentation})
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "segmentation": rle_encode(mask)})
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
     (out / "annotations").mkdir(exist_ok=True)
     (out / "annotations" / "instances_train.json").write_text(json.dumps(content))

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import MASK_LOGIT
 from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking.memory import Slots
 from edgetam_jax.tracking.scan import track
 from edgetam_jax.tracking.state import Tracks
+from edgetam_jax.types import MASK_LOGIT
 from tests.parity.networks import Ours
 from tests.parity.pairs import Pair
 from tests.parity.videos import write_real_video, write_video

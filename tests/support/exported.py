@@ -9,7 +9,7 @@ import numpy as np
 
 from edgetam_jax import Model, Prompts, init_state, track_step
 from edgetam_jax.export.names import FEATURES, NEXT
-from edgetam_jax.export.programs import Options, zero_state
+from edgetam_jax.export.programs import ExportOptions, zero_state
 from edgetam_jax.export.steps import bank_arrays
 from edgetam_jax.types import Label
 
@@ -53,7 +53,7 @@ def requests(size: int) -> list[Request]:
     ]
 
 
-def prompt_arrays(model: Model, request: Request | None, options: Options) -> dict[str, np.ndarray]:
+def prompt_arrays(model: Model, request: Request | None, options: ExportOptions) -> dict[str, np.ndarray]:
     """What one object's program takes for a prompt, or for none."""
     size = model.config.image_size
     points, labels = np.zeros((options.points, 2), np.float32), np.full(options.points, Label.ABSENT, np.int32)
@@ -71,7 +71,13 @@ def requested(frame: int, row: int, every: list[Request]) -> Request | None:
 
 
 def track_one_by_one(
-    model: Model, encode: Call, track: Call, frames: np.ndarray, every: list[Request], count: int, options: Options
+    model: Model,
+    encode: Call,
+    track: Call,
+    frames: np.ndarray,
+    every: list[Request],
+    count: int,
+    options: ExportOptions,
 ) -> Result:
     """Each object by a call of its own, as phones and browsers do."""
     states: list[Arrays] = [jax.tree.map(np.asarray, zero_state(model, options)) for _ in range(count)]
@@ -91,7 +97,7 @@ def track_one_by_one(
     return Result(logits, scores, ious, {name: np.stack([state[name] for state in states]) for name in states[0]})
 
 
-def prompts_of(model: Model, frame: int, every: list[Request], count: int, options: Options) -> Prompts | None:
+def prompts_of(model: Model, frame: int, every: list[Request], count: int, options: ExportOptions) -> Prompts | None:
     """The prompts of a frame for `track_step`, in the shapes that the exported program has."""
     rows = [requested(frame, row, every) for row in range(count)]
     if not any(rows):
@@ -113,7 +119,7 @@ def prompts_of(model: Model, frame: int, every: list[Request], count: int, optio
     )
 
 
-def track_live(model: Model, frames: np.ndarray, every: list[Request], count: int, options: Options) -> Result:
+def track_live(model: Model, frames: np.ndarray, every: list[Request], count: int, options: ExportOptions) -> Result:
     """What `track_step` says."""
     state, found = init_state(model, count, options.slots), []
     for t, frame in enumerate(frames):

@@ -17,10 +17,10 @@ from edgetam_jax.config import (
     TrunkConfig,
 )
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking.state import State, Tracks
 from edgetam_jax.tracking.stream import track_step
+from edgetam_jax.types import NO_OBJECT
 
 # As small as it gets: to compile is what takes time here. Both rings wrap after a few frames.
 MINIMAL = Config(

@@ -11,7 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from edgetam_jax.config import EDGETAM, MemoryAttentionConfig, MemoryEncoderConfig
-from edgetam_jax.errors import CheckpointError
+from edgetam_jax.errors import CheckpointError, ConfigError
 from edgetam_jax.model import Model, init_params, param_shapes
 from tests.support.checkpoints import SMALL, small_model
 
@@ -77,3 +77,19 @@ def test_a_model_for_still_images_says_so() -> None:
 def test_importing_leaves_torch_alone() -> None:
     code = "import sys, edgetam_jax; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_astype_casts_both_ways() -> None:
+    model = small_model()
+    assert model.astype("float32") is model
+    half = model.astype("bfloat16")
+    assert half.astype("bfloat16") is half
+    assert half.params["no_mem_embed"].dtype == jnp.bfloat16
+    back = half.astype("float32")
+    assert {x.dtype for x in jax.tree.leaves(back.params)} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(back.params["no_mem_embed"], half.params["no_mem_embed"].astype(np.float32))
+
+
+def test_astype_refuses_other_types() -> None:
+    with pytest.raises(ConfigError, match='dtype is \'float16\'; expected "float32" or "bfloat16"'):
+        small_model().astype("float16")

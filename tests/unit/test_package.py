@@ -16,7 +16,7 @@ import edgetam_jax
 from tests.support.pages import PROJECT, ROOT
 
 PACKAGES = ("edgetam_jax", "convert")
-SUFFIXES = {".py", ".json", ".safetensors", ".typed"}
+SUFFIXES = {".py", ".json", ".md", ".safetensors", ".typed"}
 OF_SOURCES = {
     *PACKAGES,
     "tests",

@@ -9,7 +9,7 @@ import pytest
 from edgetam_jax.config import Config
 from edgetam_jax.errors import EdgeTAMError, FrameError, PromptError
 from edgetam_jax.model import Model
-from edgetam_jax.prompts import Prompt, Prompts, bucket, check_for_video, closed
+from edgetam_jax.prompts import Prompt, Prompts, bucket, check_against_video, closed
 from edgetam_jax.tracking.scan import track
 from edgetam_jax.types import Label
 
@@ -151,12 +151,12 @@ def test_prompts_that_do_not_fit_the_video(prompt: Prompt, message: str) -> None
     with pytest.raises(PromptError, match=message):
         track(np.zeros((3, HEIGHT, WIDTH, 3), np.uint8), prompts, Model({"memory_attention": {}}, Config()))
     with pytest.raises(ValueError, match=message):
-        check_for_video(prompts, 3, (HEIGHT, WIDTH))
+        check_against_video(prompts, 3, (HEIGHT, WIDTH))
 
 
 def test_prompts_on_the_edge_fit() -> None:
     prompts = Prompts.build([Prompt(points=[[WIDTH, HEIGHT], [0, 0]], labels=[1, 0], frame=2)])
-    check_for_video(prompts, 3, (HEIGHT, WIDTH))
+    check_against_video(prompts, 3, (HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,18 @@ REPLACED = frozenset(
     lesson take_lesson Lesson speak cost_of Course Topic _Words journal everywhere over_batch begin_memory imitation
     slope _go_on FREE Draws answer_all asked_on given_on Given Asked Detail Sighting sighting Looked looked
     with_memory without_memory if_needed at_once fenced _by_few _by_many note_found made_by Followed judge verdict
-    BARS Seen Pace Studio _rehearse
+    BARS Seen Pace Studio _rehearse advance
     """.split()  # noqa: SIM905
 )
 # Usual English, so only refused as the name of a function or class.
 DEFINITIONS = frozenset(
     """
     talk placement packing Way arrange hold Report Update whole follow respond remember accept keep note known nearest
-    look find sight touch together blank alone advance Found Keep claim stamp
+    look find sight touch together blank alone Found Keep claim stamp
     """.split()  # noqa: SIM905
 )
+ALIASES = DEFINITIONS | {"programs"}  # refused as the alias of an import
+MODULES = (REPLACED | DEFINITIONS) - {"packing"}  # refused as the name of a module
 FOLDERS = ("edgetam_jax", "convert", "benchmarks", "tools", "recipes", "tests")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
@@ -44,11 +46,20 @@ def definitions(tree: ast.AST) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
+def aliases(tree: ast.AST) -> set[str]:
+    return {node.asname for node in ast.walk(tree) if isinstance(node, ast.alias) and node.asname}
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_replaced_words_are_in_no_name(folder: str) -> None:
     trees = {path: ast.parse(path.read_text()) for path in FILES if path.is_relative_to(ROOT / folder)}
     found = {
-        str(path.relative_to(ROOT)): sorted((REPLACED & set(identifiers(tree))) | (DEFINITIONS & definitions(tree)))
+        str(path.relative_to(ROOT)): sorted(
+            (REPLACED & set(identifiers(tree)))
+            | (DEFINITIONS & definitions(tree))
+            | (ALIASES & aliases(tree))
+            | (MODULES & {path.stem})
+        )
         for path, tree in trees.items()
     }
     assert trees
@@ -59,6 +70,7 @@ def test_replaced_words_are_found() -> None:
     tree = ast.parse("def talk(): ...\nlesson = keep(x.looked, slope=1)\nfrom a import Given as b")
     assert REPLACED & set(identifiers(tree)) == {"lesson", "looked", "slope", "Given"}
     assert DEFINITIONS & definitions(tree) == {"talk"}
+    assert ALIASES & aliases(ast.parse("from a import session_jit as programs, b as c")) == {"programs"}
 
 
 def test_recipes_use_optax_names() -> None:

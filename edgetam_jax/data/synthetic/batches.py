@@ -13,7 +13,7 @@ from edgetam_jax.data.example import Example
 from edgetam_jax.data.synthetic.clips import make_clip
 from edgetam_jax.data.synthetic.config import ClipConfig
 from edgetam_jax.errors import CheckpointError, ConfigError
-from edgetam_jax.ops.tree import map_or_vmap
+from edgetam_jax.ops.tree import map_or_vmap, platform_of, resolve_vectorize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +95,11 @@ class SyntheticBatches:
             )
         bank = read_bank(config.bank) if config.bank else None
         self._description = {} if bank is None else {"bank": bank.fingerprint}
-        self._make = partial(_make, config, image_size, None if bank is None else bank.textures)
+        self._key, self._taken = jax.random.key(seed), 0
+        vectorize = resolve_vectorize(None, platform_of(self._key))
+        self._make = partial(_make, config, image_size, vectorize, None if bank is None else bank.textures)
         count = batch_size // config.stills
         self._numbers = jnp.arange(count)[host * count // hosts : (host + 1) * count // hosts]
-        self._key, self._taken = jax.random.key(seed), 0
 
     def __next__(self) -> Example:
         self._taken += 1
@@ -129,15 +130,22 @@ class SyntheticBatches:
         """Does nothing, for there are no threads."""
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _make(
-    config: SyntheticConfig, image_size: int, bank: TextureBank | None, key: Array, step: int, numbers: Array
+    config: SyntheticConfig,
+    image_size: int,
+    vectorize: bool,
+    bank: TextureBank | None,
+    key: Array,
+    step: int,
+    numbers: Array,
 ) -> Example:
     def make_one(number: Array) -> Example:
-        clip = make_clip(jax.random.fold_in(jax.random.fold_in(key, step), number), config.clip(image_size), bank)
+        number_key = jax.random.fold_in(jax.random.fold_in(key, step), number)
+        clip = make_clip(number_key, config.clip(image_size), bank, vectorize)
         frames = clip.frames.reshape(config.stills, config.frames, *clip.frames.shape[1:])
         masks = clip.masks.reshape(config.stills, config.frames, *clip.masks.shape[1:])
         return Example(frames, masks, masks[:, 0].mean((-2, -1)) >= max(config.least, 1 / image_size**2))
 
-    examples = map_or_vmap(make_one)(numbers)
+    examples = map_or_vmap(make_one, vectorize)(numbers)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), examples)

@@ -30,7 +30,7 @@ from edgetam_jax.data.synthetic.rendering import (
 )
 from edgetam_jax.data.synthetic.scenes import Scene, frame_effects, project_bends, project_scene, sample_scene
 from edgetam_jax.ops.boxes import boxes_around
-from edgetam_jax.ops.tree import map_or_vmap
+from edgetam_jax.ops.tree import map_or_vmap, platform_of, resolve_vectorize
 
 LAYERS = 1  # folded into a clip's key for what comes from a bank
 SHADOW_REACH = 0.035  # how far shadows reach, as a share of the frame's shorter side
@@ -46,23 +46,29 @@ class SyntheticClip(NamedTuple):
     covered: Float[Array, "t o"]  # the share of an object's pixels in the frame that others occlude; 0 outside of it
 
 
-def make_clip(key: Array, config: ClipConfig, bank: TextureBank | None = None) -> SyntheticClip:
-    """Makes the clip of a random key; with a bank, a share `config.real` of all clips has textures and things of it."""
+def make_clip(
+    key: Array, config: ClipConfig, bank: TextureBank | None = None, vectorize: bool | None = None
+) -> SyntheticClip:
+    """Makes the clip of a random key; with a bank, a share `config.real` of all clips has textures and things of it.
+
+    `vectorize` renders all frames at once; by default not on CPU.
+    """
+    vectorize = resolve_vectorize(vectorize, platform_of(key))
     scene = sample_scene(key, config)
     if bank is not None:
         scene = add_layers(jax.random.fold_in(key, LAYERS), scene, bank, config)
-    return render(scene, config)
+    return render(scene, config, vectorize)
 
 
-@partial(jax.jit, static_argnums=1)
-def render(scene: Scene, config: ClipConfig) -> SyntheticClip:
+@partial(jax.jit, static_argnums=(1, 2))
+def render(scene: Scene, config: ClipConfig, vectorize: bool = False) -> SyntheticClip:
     """Renders all frames of a scene, and their masks."""
     frames = jnp.arange(config.frames)
     offsets = jnp.arange(config.exposures) - config.exposures // 2
     times = frames[:, None] + offsets / (2 * config.exposures)  # the shutter is open half of the time
     edges, maps = jax.vmap(jax.vmap(lambda time: project_scene(scene, time, config)))(times)
     bends = jax.vmap(jax.vmap(lambda time: project_bends(scene, time)))(times)  # None without layers
-    find = map_or_vmap(map_or_vmap(partial(_find_owners, scene, config)))
+    find = map_or_vmap(map_or_vmap(partial(_find_owners, scene, config), vectorize), vectorize)
     pixels = find(edges, maps, bends)  # [T, exposures, ...]
     effects = jax.vmap(lambda frame: frame_effects(scene, frame))(frames)
     reach = max(1, round(SHADOW_REACH * config.side))
@@ -78,7 +84,7 @@ def render(scene: Scene, config: ClipConfig) -> SyntheticClip:
         return apply_blur_and_noise(image, effects, scene.noise_tile)
 
     starts = None if scene.layers is None else scene.layers.background_start
-    images = map_or_vmap(expose)(pixels.owner, maps, bends, starts, effects)
+    images = map_or_vmap(expose, vectorize)(pixels.owner, maps, bends, starts, effects)
     middle = config.exposures // 2
     return _with_masks(images, pixels.owner[:, middle], pixels.unoccluded[:, middle], scene, config)
 

@@ -86,7 +86,7 @@ def find_owners(
 
     def inside_cutout(cutout: Cutouts) -> tuple[Array, Array]:
         assert texels is not None
-        u, v = _texel_position(*cutout.maps, height, width)
+        u, v = _texel_position(cutout.maps[0], cutout.maps[1], height, width)
         u, v = unbend(u, v, cutout.bends, cutout.size)
         column, row = (jnp.floor(w + 0.5).astype(jnp.int32) for w in (u, v))
         last = cutout.size - 1

@@ -20,7 +20,7 @@ from edgetam_jax.data.simulated_user import (
     noisy_box,
 )
 from edgetam_jax.errors import ConfigError
-from edgetam_jax.prompts import check_for_video
+from edgetam_jax.prompts import check_against_video
 from edgetam_jax.types import Label
 
 HEIGHT, WIDTH = 20, 28
@@ -219,7 +219,7 @@ def test_corrected_are_the_prompted_frames_and_some_others(plans: Plan) -> None:
 
 
 def test_prompts_are_fit_for_tracking(plans: Plan) -> None:
-    check_for_video(jax.tree.map(lambda x: x[0], plans.prompts), FRAMES, (HEIGHT, WIDTH))
+    check_against_video(jax.tree.map(lambda x: x[0], plans.prompts), FRAMES, (HEIGHT, WIDTH))
     assert plans.prompts.obj_ids.tolist() == [[0, 1, 2]] * PLANS
     assert plans.prompts.labels.shape == (PLANS, 3, 2, User().capacity)
 

@@ -168,9 +168,13 @@ def test_report(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     ious = [after_clicks(predictor, np.asarray(x.frames)[t], np.asarray(x.masks)[t, o]) for x, o, t in shown]
     assert document["after_clicks"] == np.mean(ious, 0).tolist()
     told = capsys.readouterr()
-    assert "clip 2/2" in told.err and f"after 1 to 3 clicks: {np.mean(ious, 0)[0]:.3f}" in told.out
+    assert (
+        "clips: 100%" in told.err
+        and "2/2" in told.err
+        and f"after 1 to 3 clicks: {np.mean(ious, 0)[0]:.3f}" in told.out
+    )
     jf = want["click"].score.jf
-    assert f"click: J&F {jf:.3f}, bar 0.80: {jf - 0.8:+.3f}" in told.out
+    assert f"click: J&F {jf:.3f}, target 0.80: {jf - 0.8:+.3f}" in told.out
 
 
 def test_what_cannot_be_evaluated(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

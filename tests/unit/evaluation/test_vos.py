@@ -19,8 +19,8 @@ from edgetam_jax.evaluation.provenance import PROVENANCE_FILE
 from edgetam_jax.evaluation.scores import score_dataset
 from edgetam_jax.media.palette import davis_palette
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.ops.masks import non_overlapping
+from edgetam_jax.types import NO_OBJECT
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.support.checkpoints import SMALL_1024, small_model
 from tests.support.oracle import TINY

@@ -8,14 +8,14 @@ from PIL import Image
 
 from edgetam_jax import Model
 from edgetam_jax.export.api import export
-from edgetam_jax.export.programs import Options
+from edgetam_jax.export.programs import ExportOptions
 from tests.parity.pairs import make_pair
 from tests.support import oracle
 from tests.support.exported import Result, requests, track_live
 from tests.support.scene import MINIMAL, clip
 
 OBJECTS = 3
-OPTIONS = Options()
+OPTIONS = ExportOptions()
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,8 @@ def test_requests_without_meaning_are_refused(model: Model, tmp_path: Path, monk
         edgetam_jax.export(model, tmp_path / "out", points=1)
     with pytest.raises(ExportError, match=r"bfloat16.*expected float32"):
         edgetam_jax.export(model.astype("bfloat16"), tmp_path / "out")
+    with pytest.raises(ExportError, match="folded for inference; export the model on which"):
+        edgetam_jax.export(model.folded(), tmp_path / "out")
     with pytest.raises(OutputError, match="does not exist"):
         edgetam_jax.export(model, tmp_path / "none" / "out")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -6,7 +6,7 @@ import pytest
 
 from edgetam_jax import Model, Prompt, encode_image, segment
 from edgetam_jax.errors import ConfigError
-from edgetam_jax.export.programs import Options, build_programs, check_options
+from edgetam_jax.export.programs import ExportOptions, build_programs, check_options
 from edgetam_jax.images.prompts import ImagePrompts
 from tests.support.exported import Result, requests, track_one_by_one
 from tests.unit.export.conftest import OBJECTS, OPTIONS
@@ -72,7 +72,7 @@ def test_a_model_for_images_has_no_tracker(model: Model, frames: np.ndarray) -> 
     np.testing.assert_array_equal(got["embedding"], want["embedding"])
 
 
-@pytest.mark.parametrize("options", [Options(points=1), Options(points=65), Options(slots=0)])
-def test_sizes_that_make_no_program_are_refused(options: Options) -> None:
+@pytest.mark.parametrize("options", [ExportOptions(points=1), ExportOptions(points=65), ExportOptions(slots=0)])
+def test_sizes_that_make_no_program_are_refused(options: ExportOptions) -> None:
     with pytest.raises(ConfigError, match="expected"):
         check_options(options)

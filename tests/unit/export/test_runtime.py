@@ -16,6 +16,7 @@ from edgetam_jax import Prompt as JaxPrompt
 from edgetam_jax.export import runtime
 from edgetam_jax.export.api import export
 from edgetam_jax.export.runtime import ExportedFilesError, Prompt, Tracker
+from edgetam_jax.export.runtime import resize as runtime_resize
 from edgetam_jax.ops import resize
 from tests.support.scene import HEIGHT, WIDTH, clip, disk
 
@@ -30,7 +31,7 @@ def copy(onnx_folder: Path, tmp_path: Path) -> Path:
 
 def test_a_copy_tracks_without_jax(onnx_folder: Path, model: Model, tmp_path: Path) -> None:
     frames, mask = clip(0), disk(30, 20, 9)
-    shutil.copy(runtime.__file__, tmp_path / "runtime.py")
+    shutil.copytree(Path(runtime.__file__).parent, tmp_path / "runtime")
     np.savez(tmp_path / "in.npz", frames=frames, mask=mask)
     command = [sys.executable, str(RUN), str(tmp_path), str(onnx_folder), "in.npz", "out.npz"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -58,12 +59,14 @@ def test_a_copy_tracks_without_jax(onnx_folder: Path, model: Model, tmp_path: Pa
 def test_images_are_resized_as_by_pillow(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (*shape, 3), np.uint8)
-    np.testing.assert_array_equal(runtime.resize_bicubic(image, 64), resize.bicubic_uint8(image, (64, 64)))
+    np.testing.assert_array_equal(runtime_resize.resize_bicubic(image, 64), resize.bicubic_uint8(image, (64, 64)))
     mask = image[..., 0] > 128
     want = jax.image.resize(mask.astype(np.float32), (64, 64), "linear", antialias=True)
-    np.testing.assert_allclose(runtime.resize_linear(mask, 64), want, atol=1e-6)
+    np.testing.assert_allclose(runtime_resize.resize_linear(mask, 64), want, atol=1e-6)
     logits = 50 * rng.normal(size=(16, 16)).astype(np.float32)
-    np.testing.assert_allclose(runtime.resize_logits(logits, shape), resize.resize_logits(logits, shape), atol=1e-4)
+    np.testing.assert_allclose(
+        runtime_resize.resize_logits(logits, shape), resize.resize_logits(logits, shape), atol=1e-4
+    )
 
 
 def test_objects_come_and_go(onnx_folder: Path) -> None:

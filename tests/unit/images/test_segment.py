@@ -12,8 +12,7 @@ from edgetam_jax import ImagePrompts, Prompt, encode_image, segment
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.images.segment import Segments
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import NO_OBJECT
-from edgetam_jax.types import ImageFeatures
+from edgetam_jax.types import NO_OBJECT, ImageFeatures
 from tests.parity.pairs import normal, with_score_bias
 from tests.support.oracle import TINY
 from tests.support.tolerances import IOU_ATOL, MASK_LOGITS_ATOL, SCORE_ATOL, assert_close, assert_telling

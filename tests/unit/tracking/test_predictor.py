@@ -9,10 +9,10 @@ from PIL import Image
 from edgetam_jax import Prompt, Prompts, VideoPredictor, track
 from edgetam_jax.errors import FrameError, PromptError
 from edgetam_jax.model import Model
-from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.ops.masks import fill_holes, remove_islands
 from edgetam_jax.ops.resize import resize_logits
 from edgetam_jax.tracking.session import Session
+from edgetam_jax.types import NO_OBJECT
 from tests.parity.pairs import make_pair, with_score_bias
 from tests.support.oracle import TINY
 

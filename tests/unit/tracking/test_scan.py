@@ -14,13 +14,12 @@ import pytest
 
 from edgetam_jax import Model, Prompt, Prompts, Tracks, init_state, track, track_step
 from edgetam_jax.errors import PromptError
-from edgetam_jax.nn.edgetam import NO_OBJECT
 from edgetam_jax.ops.tree import repeat
 from edgetam_jax.tracking.prompt_entries import encode_prompts, entries_at, prompts_at, write_all_conditioning
 from edgetam_jax.tracking.state import make_tracks
 from edgetam_jax.tracking.step import FrameInputs, TrackOptions, encode_frames, encode_points, step
 from edgetam_jax.tracking.stream import _track_step
-from edgetam_jax.types import Label
+from edgetam_jax.types import NO_OBJECT, Label
 from tests.support.scene import (
     BOX,
     CLICK,
