@@ -192,11 +192,10 @@ def called(eqn: Any) -> ClosedJaxpr:
 
 
 def block_name(eqn: Any) -> str | None:
-    """The name of the Python function behind a call."""
-    if "name" in eqn.params:
-        return eqn.params["name"]
+    """The name of the Python function behind a call, without leading underscores."""
     info = getattr(called(eqn).jaxpr, "debug_info", None)
-    return getattr(info, "func_name", None)
+    name = eqn.params["name"] if "name" in eqn.params else getattr(info, "func_name", None)
+    return name and name.lstrip("_")
 
 
 def equations_within(params: dict[str, Any]) -> Iterable[Any]:

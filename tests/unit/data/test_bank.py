@@ -163,6 +163,6 @@ def test_files_that_are_no_bank(folders: dict[str, Path], tmp_path: Path, monkey
     with pytest.raises(FrameError, match="content does not have the fingerprint"):
         read_bank(path)
     monkeypatch.setattr(bank_module, "memory_limit", lambda: 1000)
-    with pytest.raises(FrameError, match="a bank is kept in memory"):
+    with pytest.raises(FrameError, match="GB of memory. Make a bank from fewer pictures"):
         read_bank(path)
     assert issubclass(FrameError, EdgeTAMError)

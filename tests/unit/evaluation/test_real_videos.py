@@ -95,7 +95,7 @@ def test_report(davis: Path, model: Model, tmp_path: Path, capsys: pytest.Captur
     arguments = [str(tmp_path / "model.safetensors"), "--clips", "0", "--videos", str(davis), "--out", str(out)]
     assert cli.main(["held-out", *arguments]) == 0
     told = capsys.readouterr()
-    assert "video 2/2" in told.err and "davis" in told.out and "box's best match" in told.out
+    assert "2/2" in told.err and "davis" in told.out and "box's best match" in told.out
     document = json.loads(out.read_text())
     videos = document["videos"]["davis"]
     assert videos["results"]["mask"]["objects"] == 3 and "results" not in document
