@@ -9,6 +9,7 @@ video's size. Scored are the annotated frames after the prompted one, without th
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from edgetam_jax.data.datasets import Dataset, FirstMask, VideoEntry
@@ -74,7 +75,7 @@ def _track(
         elif kind == "box":
             predictor.add_new_points_or_box(state, start, row, box=np.asarray(boxes_around(first.mask)))
         else:
-            point = np.asarray(click_on(jax.random.key(0), first.mask, "centre").point)
+            point = np.asarray(click_on(jax.random.key(0), jnp.asarray(first.mask), "centre").point)
             predictor.add_new_points_or_box(state, start, row, [point], [1])
     masks = np.zeros((len(frames), len(kinds), *frames.shape[1:3]), bool)
     present = np.zeros(masks.shape[:2], bool)
