@@ -51,7 +51,7 @@ def bank_fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         flat = array.reshape(-1).view(np.uint8)
         for start in range(0, flat.size, BYTES_OF_A_CHUNK):
-            digest.update(flat[start : start + BYTES_OF_A_CHUNK])
+            digest.update(flat[start : start + BYTES_OF_A_CHUNK].data)
     return digest.hexdigest()[:16]
 
 
