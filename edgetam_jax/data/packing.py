@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from edgetam_jax.data.bank import BACKGROUND_SIDE, FORMAT, THING_SIDE, TextureBank, bank_fingerprint
+from edgetam_jax.data.bank import BACKGROUND_SIDE, FORMAT, THING_SIDE, bank_fingerprint
 from edgetam_jax.data.layouts import open_training_data
 from edgetam_jax.errors import ConfigError, FrameError
 from edgetam_jax.media.atomic import check_place, replacing
@@ -77,7 +77,7 @@ def pack_bank(sources: Sequence[Source], out: Path, force: bool = False) -> str:
 
 
 def _arrays(photographs: list[Any], clips: list[Any], things: list[Thing]) -> dict[str, np.ndarray]:
-    """The fields of `TextureBank`."""
+    """The fields of `bank.TextureBank`."""
 
     def stack(textures: list[np.ndarray], side: int, channels: int) -> np.ndarray:
         return np.stack(textures) if textures else np.zeros((0, side, side, channels), np.uint8)
@@ -88,18 +88,16 @@ def _arrays(photographs: list[Any], clips: list[Any], things: list[Thing]) -> di
     weights = np.array([1 / counts[name] for name in names])
     shares = (np.cumsum(weights) / max(weights.sum(), 1)).astype(np.float32)
     shares[-1:] = 1
-    make_bank: Any = TextureBank  # here of NumPy's arrays
-    bank = make_bank(
-        photographs=stack([image for image, _ in photographs], BACKGROUND_SIDE, 3),
-        photograph_aspects=np.array([aspect for _, aspect in photographs], np.float32),
-        frames=stack([frame for frames, _ in clips for frame in frames], BACKGROUND_SIDE, 3),
-        clips=np.stack([np.cumsum(lengths) - lengths, lengths], -1).astype(np.int32).reshape(-1, 2),
-        clip_aspects=np.array([aspect for _, aspect in clips], np.float32),
-        things=stack([thing.texture for thing in things], THING_SIDE, 4),
-        thing_sizes=np.array([thing.size for thing in things], np.float32).reshape(-1, 2),
-        thing_shares=shares,
-    )
-    return bank._asdict()
+    return {
+        "photographs": stack([image for image, _ in photographs], BACKGROUND_SIDE, 3),
+        "photograph_aspects": np.array([aspect for _, aspect in photographs], np.float32),
+        "frames": stack([frame for frames, _ in clips for frame in frames], BACKGROUND_SIDE, 3),
+        "clips": np.stack([np.cumsum(lengths) - lengths, lengths], -1).astype(np.int32).reshape(-1, 2),
+        "clip_aspects": np.array([aspect for _, aspect in clips], np.float32),
+        "things": stack([thing.texture for thing in things], THING_SIDE, 4),
+        "thing_sizes": np.array([thing.size for thing in things], np.float32).reshape(-1, 2),
+        "thing_shares": shares,
+    }
 
 
 def _background(path: Path) -> tuple[np.ndarray, float]:

@@ -86,7 +86,7 @@ def find_owners(
 
     def inside_cutout(cutout: Cutouts) -> tuple[Array, Array]:
         assert texels is not None
-        u, v = _texel_position(cutout.maps[0], cutout.maps[1], height, width)
+        u, v = _texel_position(cutout.maps, height, width)
         u, v = unbend(u, v, cutout.bends, cutout.size)
         column, row = (jnp.floor(w + 0.5).astype(jnp.int32) for w in (u, v))
         last = cutout.size - 1
@@ -110,10 +110,10 @@ def find_owners(
     return PixelOwners(*lax.scan(draw_thing, background, (index, edges.has_parts, crossed, cutouts)))
 
 
-def _texel_position(to_u: Array, to_v: Array, height: int, width: int) -> tuple[Array, Array]:
-    """The position in a texture of each pixel, by the two rows of a map: two of [h, w]."""
+def _texel_position(map_: Array, height: int, width: int) -> tuple[Array, Array]:
+    """The position in a texture of each pixel, by a map [2, 3]: two of [h, w]."""
     row, column = jnp.arange(height, dtype=jnp.float32)[:, None], jnp.arange(width, dtype=jnp.float32)
-    u, v = (a[0] * column + a[1] * row + a[2] for a in (to_u, to_v))
+    u, v = (a[0] * column + a[1] * row + a[2] for a in (map_[0], map_[1]))
     return u, v
 
 
