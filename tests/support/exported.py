@@ -119,11 +119,18 @@ def prompts_of(model: Model, frame: int, every: list[Request], count: int, optio
     )
 
 
-def track_live(model: Model, frames: np.ndarray, every: list[Request], count: int, options: ExportOptions) -> Result:
-    """What `track_step` says."""
+def track_live(
+    model: Model,
+    frames: np.ndarray,
+    every: list[Request],
+    count: int,
+    options: ExportOptions,
+    step: Callable[..., Any] = track_step,
+) -> Result:
+    """The results of `track_step`, or of `step` in its place."""
     state, found = init_state(model, count, options.slots), []
     for t, frame in enumerate(frames):
-        state, tracks = track_step(model, state, frame, prompts_of(model, t, every, count, options))
+        state, tracks = step(model, state, frame, prompts_of(model, t, every, count, options))
         found.append(tracks)
     logits, scores, ious = (
         np.concatenate([np.asarray(getattr(each, name)) for each in found]) for name in ("logits", "scores", "ious")
