@@ -14,7 +14,8 @@ from edgetam_jax.checkpoints.key_table import Layout
 from edgetam_jax.checkpoints.mapping import from_layout
 from edgetam_jax.config import Config
 from edgetam_jax.model import Model
-from tests.support.oracle import numpy_state_dict
+from tests.support import oracle
+from tests.support.scene import MINIMAL
 
 
 class Pair(NamedTuple):
@@ -47,8 +48,14 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 def make_pair(original: Any, config: Config) -> Pair:
-    params = from_layout(numpy_state_dict(original), Layout.ORIGINAL, config, "the reference").params
+    params = from_layout(oracle.numpy_state_dict(original), Layout.ORIGINAL, config, "the reference").params
     return Pair(original, Model(jax.tree.map(jnp.asarray, params), config))
+
+
+def minimal_model(score_bias: float) -> Model:
+    """`MINIMAL`, random in every tensor; the bias of its object score is raised by so much, to find more objects."""
+    original = oracle.randomize(oracle.build_original(MINIMAL), seed=0)
+    return with_score_bias(make_pair(original, MINIMAL).model, lambda bias: bias + score_bias)
 
 
 def with_score_bias(model: Model, change: Callable[[Any], Any]) -> Model:

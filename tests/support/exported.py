@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from edgetam_jax import Model, Prompts, init_state, track_step
 from edgetam_jax.export.names import FEATURES, NEXT
-from edgetam_jax.export.programs import ExportOptions, zero_state
+from edgetam_jax.export.programs import ExportOptions, state_shapes
 from edgetam_jax.export.steps import bank_arrays
 from edgetam_jax.types import Label
 
@@ -80,7 +79,9 @@ def track_one_by_one(
     options: ExportOptions,
 ) -> Result:
     """Each object by a call of its own, as phones and browsers do."""
-    states: list[Arrays] = [jax.tree.map(np.asarray, zero_state(model, options)) for _ in range(count)]
+    states: list[Arrays] = [
+        {name: np.zeros(x.shape, x.dtype) for name, x in state_shapes(model, options).items()} for _ in range(count)
+    ]
     outputs: list[list[Mapping[str, Any]]] = []
     for t, frame in enumerate(frames):
         features = encode({"image": frame})

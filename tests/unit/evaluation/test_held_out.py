@@ -19,8 +19,7 @@ from edgetam_jax.evaluation.held_out import PROMPT_KINDS, baselines, evaluate, f
 from edgetam_jax.evaluation.protocols import after_clicks
 from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.evaluation.summary import evaluate_track, summarize
-from tests.parity.pairs import make_pair, with_score_bias
-from tests.support import oracle
+from tests.parity.pairs import minimal_model
 from tests.support.scene import FRAMES, HEIGHT, MINIMAL, WIDTH, clip, disk
 
 CONFIG = ClipConfig(frames=FRAMES, height=HEIGHT, width=WIDTH)
@@ -42,9 +41,7 @@ def made(seed: int = 0) -> SyntheticClip:
 @pytest.fixture(scope="module")
 def model() -> Model:
     """Random in every tensor, and biased so that it finds all objects."""
-    original = oracle.randomize(oracle.build_original(MINIMAL), seed=0)
-    found = with_score_bias(make_pair(original, MINIMAL).model, lambda bias: bias + 3.0)
-    return jax.tree.map(jnp.asarray, found)
+    return minimal_model(score_bias=3.0)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,9 +16,7 @@ from edgetam_jax.evaluation import real_videos
 from edgetam_jax.evaluation.baselines import match_box, repeat_mask
 from edgetam_jax.evaluation.real_videos import evaluate_videos
 from edgetam_jax.evaluation.summary import evaluate_track
-from tests.parity.pairs import make_pair, with_score_bias
-from tests.support import oracle
-from tests.support.scene import MINIMAL
+from tests.parity.pairs import minimal_model
 from tests.unit.evaluation.folders import HEIGHT, WIDTH, ids_of, make_davis, save_ids, square
 
 MOVING = [square(1 + t, 2, 5) for t in range(6)]
@@ -29,8 +25,7 @@ EMPTY = np.zeros((HEIGHT, WIDTH), bool)
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    original = oracle.randomize(oracle.build_original(MINIMAL), seed=0)
-    return jax.tree.map(jnp.asarray, with_score_bias(make_pair(original, MINIMAL).model, lambda bias: bias + 3.0))
+    return minimal_model(score_bias=3.0)
 
 
 @pytest.fixture

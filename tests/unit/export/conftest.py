@@ -1,7 +1,5 @@
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,8 +7,7 @@ from PIL import Image
 from edgetam_jax import Model
 from edgetam_jax.export.api import export
 from edgetam_jax.export.programs import ExportOptions
-from tests.parity.pairs import make_pair
-from tests.support import oracle
+from tests.parity.pairs import minimal_model
 from tests.support.exported import Result, requests, track_live
 from tests.support.scene import MINIMAL, clip
 
@@ -21,9 +18,7 @@ OPTIONS = ExportOptions()
 @pytest.fixture(scope="session")
 def model() -> Model:
     """Random in every tensor; objects are found on most frames and lost on some."""
-    original = oracle.randomize(oracle.build_original(MINIMAL), seed=0)
-    original.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.add_(2.45)
-    return jax.tree.map(jnp.asarray, make_pair(original, MINIMAL).model)
+    return minimal_model(score_bias=2.45)
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,14 @@ import jax.numpy as jnp
 import pytest
 
 from edgetam_jax import Model, Prompts, Tracks, track
-from tests.parity.pairs import make_pair
-from tests.support import oracle
-from tests.support.scene import BOX, CLICK, LATER, MINIMAL, clip, places
+from tests.parity.pairs import minimal_model
+from tests.support.scene import BOX, CLICK, LATER, clip, places
 
 
 @pytest.fixture(scope="session")
 def model() -> Model:
     """Random in every tensor; objects are found on most frames and lost on some, see `test_the_tracks_are_telling`."""
-    original = oracle.randomize(oracle.build_original(MINIMAL), seed=0)
-    original.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.add_(2.45)
-    return jax.tree.map(jnp.asarray, make_pair(original, MINIMAL).model)
+    return minimal_model(score_bias=2.45)
 
 
 @pytest.fixture(scope="session")
