@@ -5,7 +5,7 @@ See `evaluation.held_out` and `evaluation.real_videos`.
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,8 +79,8 @@ def _by_method(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     return {method: {"jf": one.score.jf, **one._asdict()} for method, one in summaries.items()}
 
 
-def _with_progress(results: Iterable[Result], count: int, what: str) -> Iterator[Result]:
-    yield from tqdm(results, total=count, desc=f"{what}s", unit=what)
+def _with_progress(results: Iterable[Result], count: int, what: str) -> Iterable[Result]:
+    return tqdm(results, total=count, desc=f"{what}s", unit=what)
 
 
 def _parser() -> argparse.ArgumentParser:

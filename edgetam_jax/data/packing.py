@@ -145,8 +145,8 @@ def _objects(source: Source) -> Iterator[Thing]:
             height, width = annotated.masks.shape[1:]
             image = np.asarray(annotated.image.resize((width, height)))
             for mask in annotated.masks:
-                sides = [int(np.ptp(np.flatnonzero(mask.any(axis)))) + 1 if mask.any() else 0 for axis in (0, 1)]
-                if min(sides) >= MIN_THING_SIDE and not mask.all():
+                left, top, right, bottom = _bounds(mask) if mask.any() else (0, 0, 0, 0)
+                if min(right - left, bottom - top) >= MIN_THING_SIDE and not mask.all():
                     found = True
                     rgba = np.concatenate([image, 255 * mask[..., None].astype(np.uint8)], -1)
                     yield _make_thing(rgba, f"{source.path} {index}")
@@ -164,8 +164,7 @@ def _make_thing(rgba: np.ndarray, name: str) -> Thing:
     from PIL import Image
 
     opaque = rgba[..., 3] >= OPAQUE
-    rows, columns = (np.flatnonzero(opaque.any(axis)) for axis in (1, 0))
-    box = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    box = _bounds(opaque)
     inner = THING_SIDE - 2 * MARGIN
     image = Image.fromarray(rgba).convert("RGBa").resize((inner, inner), Image.Resampling.BILINEAR, box).convert("RGBA")
     texture = np.pad(np.asarray(image), ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)))
@@ -176,6 +175,12 @@ def _make_thing(rgba: np.ndarray, name: str) -> Thing:
     scale = THING_SIDE / inner / 2 / radius
     size = float((box[2] - box[0]) * scale), float((box[3] - box[1]) * scale)
     return Thing(np.concatenate([colors, texture[..., 3:]], -1), size, name)
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The first column and row of a mask that is not empty, and the ones after the last."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
 def _spread(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
+from numpy.typing import ArrayLike
 
 from edgetam_jax.data.simulated_user import click_on
 from edgetam_jax.data.synthetic import ClipConfig, SyntheticClip, make_clip
@@ -160,6 +161,15 @@ def first_prompts(masks: Bool[Array, "t o h w"], kinds: tuple[PromptKind, ...] =
         masks=(jnp.tile(first_masks, (len(kinds), 1, 1)) & is_mask[:, None, None])[:, None],
         is_mask=is_mask[:, None],
     )
+
+
+def prompt_fields(kind: PromptKind, mask: ArrayLike) -> dict[str, Any]:
+    """The fields of a `Prompt` for one object: a click farthest from its border, its box, or its mask [H, W]."""
+    if kind == "mask":
+        return {"mask": np.asarray(mask)}
+    if kind == "box":
+        return {"box": np.asarray(boxes_around(jnp.asarray(mask)))}
+    return {"points": np.asarray(click_on(jax.random.key(0), jnp.asarray(mask), "centre").point)[None], "labels": [1]}
 
 
 _masks_at = jax.jit(Tracks.masks, static_argnums=1)

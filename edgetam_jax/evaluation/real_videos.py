@@ -8,19 +8,15 @@ video's size. Scored are the annotated frames after the prompted one, without th
 
 from collections.abc import Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from edgetam_jax.data.datasets import Dataset, FirstMask, VideoEntry
-from edgetam_jax.data.simulated_user import click_on
 from edgetam_jax.errors import FrameError
-from edgetam_jax.evaluation.held_out import BASELINES, PROMPT_KINDS, PromptKind
+from edgetam_jax.evaluation.held_out import BASELINES, PROMPT_KINDS, PromptKind, prompt_fields
 from edgetam_jax.evaluation.summary import TrackMetrics, evaluate_track, has_scored_frames
 from edgetam_jax.evaluation.vos import prompt_masks
 from edgetam_jax.media.video import open_video
 from edgetam_jax.model import Model
-from edgetam_jax.ops.boxes import boxes_around
 from edgetam_jax.tracking.predictor import VideoPredictor
 from edgetam_jax.types import NO_OBJECT
 
@@ -70,13 +66,8 @@ def _track(
     """The masks [T, K, H, W] of an object by kind of prompt, and whether it is found [T, K]."""
     state, start = predictor.init_state(frames, keep="nothing"), first.frame
     for row, kind in enumerate(kinds, 1):
-        if kind == "mask":
-            predictor.add_new_mask(state, start, row, first.mask)
-        elif kind == "box":
-            predictor.add_new_points_or_box(state, start, row, box=np.asarray(boxes_around(first.mask)))
-        else:
-            point = np.asarray(click_on(jax.random.key(0), jnp.asarray(first.mask), "centre").point)
-            predictor.add_new_points_or_box(state, start, row, [point], [1])
+        add = predictor.add_new_mask if kind == "mask" else predictor.add_new_points_or_box
+        add(state, start, row, **prompt_fields(kind, first.mask))
     masks = np.zeros((len(frames), len(kinds), *frames.shape[1:3]), bool)
     present = np.zeros(masks.shape[:2], bool)
     for frame, _, logits in predictor.propagate_in_video(state, start):

@@ -64,14 +64,13 @@ def build_programs(model: Model, options: ExportOptions) -> dict[str, Program]:
     return programs
 
 
-def build_objects_program(model: Model, options: ExportOptions, count: Any) -> Program:
+def build_objects_program(model: Model, options: ExportOptions, features: Shapes, count: Any) -> Program:
     """`track` for `count` objects at once, a leading axis of all arrays but the features and the frame's number."""
     inputs = state_shapes(model, options) | prompt_shapes(model, options)
     rows = {
         name: shape if name == "frame" else jax.ShapeDtypeStruct((count, *shape.shape), shape.dtype)
         for name, shape in inputs.items()
     }
-    features = build_programs(model, options)["encode"].outputs
     return _program("track", track_objects, model, features | rows)
 
 
@@ -106,8 +105,3 @@ def _decode_prompt(model: Model, options: ExportOptions) -> Shapes:
 
 def _point_shapes(options: ExportOptions) -> Shapes:
     return {"points": _shape((options.points, 2)), "labels": _shape((options.points,), "int32")}
-
-
-def zero_state(model: Model, options: ExportOptions) -> Arrays:
-    """The state of an object that has not been seen."""
-    return {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in state_shapes(model, options).items()}

@@ -1,6 +1,5 @@
 """`edgetam.json`: all that a program in another language has to know about an export."""
 
-import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -12,13 +11,13 @@ import numpy as np
 from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.export.names import FEATURES, NEXT, STATE
 from edgetam_jax.export.programs import ExportOptions, Program
+from edgetam_jax.export.runtime.files import FORMAT, VERSION, sha256
 from edgetam_jax.model import Model
 from edgetam_jax.ops.pixels import MEAN, STD
 from edgetam_jax.types import MASK_PROMPT_CLAMP, NO_OBJECT, Label
 
 SPEC_FILE = "edgetam.json"
-FORMAT, FORMAT_VERSION = "edgetam_jax.export", 1
-PACKAGES = ("edgetam-jax", "jax", "jaxlib", "onnx", "litert-converter", "coremltools", "stablehlo-coreml")
+PACKAGES = ("edgetam-jax", "jax", "jaxlib", "onnx", "litert-converter")
 
 
 def describe(
@@ -46,7 +45,7 @@ def describe(
     tracked = "track" in programs
     return {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": VERSION,
         "target": target,
         "weights": weights,
         "fingerprint": fingerprint(model),
@@ -100,17 +99,6 @@ def _versions() -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, or of a folder's files in the order of their names."""
-    digest = hashlib.sha256()
-    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir():
-            digest.update(str(file.relative_to(path).as_posix()).encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def write_spec(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:

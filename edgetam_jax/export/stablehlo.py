@@ -31,7 +31,7 @@ def stablehlo_programs(model: Model, options: ExportOptions) -> dict[str, Progra
     programs = build_programs(model, options)
     if not model.image_only:
         (count,) = jax_export.symbolic_shape("objects")
-        programs["track"] = build_objects_program(model, options, count)
+        programs["track"] = build_objects_program(model, options, programs["encode"].outputs, count)
     return programs
 
 

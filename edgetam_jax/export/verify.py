@@ -8,16 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from edgetam_jax.data.simulated_user import click_on
 from edgetam_jax.data.synthetic import ClipConfig, SyntheticClip
 from edgetam_jax.errors import ExportError
-from edgetam_jax.evaluation.held_out import first_shown, held_out_clip
+from edgetam_jax.evaluation.held_out import PROMPT_KINDS, first_shown, held_out_clip, prompt_fields
 from edgetam_jax.evaluation.provenance import fingerprint
 from edgetam_jax.export.runtime import ExportedFilesError, Tracker, read_spec
 from edgetam_jax.export.runtime import Prompt as RuntimePrompt
 from edgetam_jax.export.steps import bank_arrays
 from edgetam_jax.model import Model
-from edgetam_jax.ops.boxes import boxes_around
 from edgetam_jax.prompts import Prompt, Prompts
 from edgetam_jax.tracking.state import Tracks, init_state
 from edgetam_jax.tracking.stream import track_step
@@ -27,7 +25,7 @@ CORRECTED = (9, 17)  # frames with corrections
 HEIGHT, WIDTH = 240, 320
 CLIPS = 40  # that are searched for one with all objects on the first frame, and an occlusion later
 # Of float32 weights: the logits' largest error as a share of their span, the memory's largest error, and the IoU of the
-# worst mask. float16 weights are slightly another network: the mean IoU is bounded. The loss of int8 is only measured.
+# worst mask. Weights in float16 and int8 are slightly another network, of which the mean IoU is bounded.
 LOGITS, STATE = 1e-5, 5e-5
 IOU = {"float32": 0.999, "float16": 0.999, "int8": 0.97}  # of the worst mask in float32, else the mean
 
@@ -125,18 +123,13 @@ def _find_clip(frames: int) -> SyntheticClip:
 def _requests(clip: SyntheticClip) -> Iterator[_Request]:
     """A click, a box and a mask on the first frame; later a click on each object that is visible."""
     first = clip.masks[0]
-    yield _Request(0, 0, _click(first[0]))
-    yield _Request(0, 1, {"box": np.asarray(boxes_around(first[1]))})
-    yield _Request(0, 2, {"mask": np.asarray(first[2])})
+    for obj_id, kind in enumerate(PROMPT_KINDS):
+        yield _Request(0, obj_id, prompt_fields(kind, first[obj_id]))
     visible = np.asarray(clip.visible)
     for frame in CORRECTED:
         if frame < len(visible):
             for obj_id in np.flatnonzero(visible[frame]):
-                yield _Request(frame, int(obj_id), _click(clip.masks[frame, obj_id]))
-
-
-def _click(mask: Any) -> dict[str, Any]:
-    return {"points": np.asarray(click_on(jax.random.key(0), mask, "centre").point)[None], "labels": [1]}
+                yield _Request(frame, int(obj_id), prompt_fields("click", clip.masks[frame, obj_id]))
 
 
 def _prompts(requests: list[_Request]) -> Prompts | None:

@@ -92,14 +92,23 @@ def packed_conv(
 
 def pack_kernel(kernel: Float[Array, "3 3 i o"], block: int) -> Float[Array, "2 2 tile half_tile"]:
     """A kernel for `packed_conv`, of images packed in tiles of `block` x `block`."""
-    # place[d, p, a, i] = 1: output row a reads, through tap i, row p of the tile before (d = 0) or of its own (d = 1).
-    place = np.zeros((2, block, block // 2, 3), np.float32)
-    for a in range(block // 2):
-        for i in range(3):
-            row = 2 * a - 1 + i
-            place[int(row >= 0), row % block, a, i] = 1
+    place = tap_places(block)
     packed = jnp.einsum("ypai,xqbj,ijco->yxpqcabo", place, place, kernel, precision=lax.Precision.HIGHEST)
     return rearrange(packed, "y x p q c a b o -> y x (p q c) (a b o)").astype(kernel.dtype)
+
+
+def tap_places(block: int) -> np.ndarray:
+    """What a 3-tap filter with stride 2 reads along an axis that is stored in blocks: [2, block, block / 2, 3].
+
+    [d, p, a, i] is 1 if output a of a block reads, through tap i, element p of the block before (d = 0) or of its own
+    (d = 1), else 0.
+    """
+    places = np.zeros((2, block, block // 2, 3), np.float32)
+    for a in range(block // 2):
+        for i in range(3):
+            element = 2 * a - 1 + i
+            places[int(element >= 0), element % block, a, i] = 1
+    return places
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from edgetam_jax.config import Config
 from edgetam_jax.nn.attention import MASKED_SCORE, dot_product_scores, softmax
 from edgetam_jax.nn.folding import derived
-from edgetam_jax.nn.kernels import einsum, matmul, relu
+from edgetam_jax.nn.kernels import einsum, linear, matmul, relu
 from edgetam_jax.nn.layers import LayerNorm, Linear, compose
 from edgetam_jax.nn.position import pair_order, rotary_angles, rotate, sine_encoding
 from edgetam_jax.types import Memory
@@ -97,18 +97,16 @@ class CrossAttention(RotaryAttention):
         mixed = matmul(window_weights.astype(q.dtype), memory.window_values)
         mixed = mixed + matmul(other_weights.astype(q.dtype), memory.other_values)
         kernel, bias = derived(self, "value_output", lambda: compose(self.v_proj, self.out_proj))
-        out = matmul(mixed / total.astype(q.dtype), kernel)
-        return out + lax.broadcast_to_rank(bias, out.ndim)
+        return linear(mixed / total.astype(q.dtype), kernel, bias)
 
 
-def _project_in_pair_order(linear: Linear, x: Float[Array, "*b i"]) -> Float[Array, "*b C"]:
-    kernel, bias = _in_pair_order(linear)
-    return matmul(x, kernel) + lax.broadcast_to_rank(bias, x.ndim)
+def _project_in_pair_order(layer: Linear, x: Float[Array, "*b i"]) -> Float[Array, "*b C"]:
+    return linear(x, *_in_pair_order(layer))
 
 
-def _in_pair_order(linear: Linear) -> tuple[Float[Array, "i C"], Float[Array, "C"]]:
-    order = pair_order(linear.features)
-    return derived(linear, "in_pair_order", lambda: (linear.kernel[:, order], linear.bias[order]))
+def _in_pair_order(layer: Linear) -> tuple[Float[Array, "i C"], Float[Array, "C"]]:
+    order = pair_order(layer.features)
+    return derived(layer, "in_pair_order", lambda: (layer.kernel[:, order], layer.bias[order]))
 
 
 def memory_keys(memory: Memory, temporal: Float[Array, "rows D"], config: Config) -> MemoryKeys:

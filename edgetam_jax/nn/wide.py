@@ -7,12 +7,11 @@ slow on CPU and TPU where there are few channels; here there are `block` times a
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange, repeat
 from jax import lax
 from jaxtyping import Array, Float
 
-from edgetam_jax.nn.kernels import conv2d
+from edgetam_jax.nn.kernels import conv2d, tap_places
 
 
 class WideWeights(NamedTuple):
@@ -24,14 +23,9 @@ def widen(kernel: Float[Array, "3 3 i o"], bias: Float[Array, "o"], block: int) 
     """The weights for an image with `block` columns as channels, an even number or 1."""
     if block == 1:
         return WideWeights(kernel, bias)
-    # place[d, q, b, j] = 1: output column b reads, through tap j, column q of the block before (d = 0) or of its own.
-    place = np.zeros((2, block, block // 2, 3), np.float32)
-    for b in range(block // 2):
-        for j in range(3):
-            column = 2 * b - 1 + j
-            place[int(column >= 0), column % block, b, j] = 1
-    wide = jnp.einsum("xqbj,yjio->yxqibo", place, kernel, precision=lax.Precision.HIGHEST).astype(kernel.dtype)
-    return WideWeights(rearrange(wide, "y x q i b o -> y x (q i) (b o)"), repeat(bias, "o -> (b o)", b=block // 2))
+    wide = jnp.einsum("xqbj,yjio->yxqibo", tap_places(block), kernel, precision=lax.Precision.HIGHEST)
+    wide = rearrange(wide, "y x q i b o -> y x (q i) (b o)").astype(kernel.dtype)
+    return WideWeights(wide, repeat(bias, "o -> (b o)", b=block // 2))
 
 
 def wide_conv(x: Float[Array, "*b y x wide_i"], weights: WideWeights) -> Float[Array, "*b y2 x2 wide_o"]:

@@ -25,14 +25,18 @@ def read_spec(folder: pathlib.Path) -> dict[str, Any]:
         raise ExportedFilesError(f"{path} is {found}; this runtime reads {(FORMAT, VERSION)}. Export again.")
     for name, about in spec["files"].items():
         file = folder / name
-        if not file.exists():
+        if not file.is_file():
             raise ExportedFilesError(f"{file} is missing; export again, or copy the whole folder.")
-        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() != about["sha256"]:
+        if sha256(file) != about["sha256"]:
             raise ExportedFilesError(
                 f"{file} is not the file that {path.name} was written with: it is damaged, or of another export. "
                 "Export again, or copy the whole folder."
             )
     return spec
+
+
+def sha256(file: pathlib.Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def load_program(folder: pathlib.Path, spec: dict[str, Any], name: str, threads: int, providers: Any) -> Any:
